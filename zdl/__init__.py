@@ -1,0 +1,95 @@
+"""Messages and very large objects between processes that are arranged as a tree of cells.
+
+The public names, in the order in which a newcomer meets them:
+
+* `Cell` is a participant: it has a name, a parent, handlers, and asks others.
+* `Ref` stands for a large object that stayed with its owner; `LazyDownloadRef` is the ancestor's name for it.
+* `Options` and its parts hold every default and every limit.
+* `Signal` aborts what waits; `Request` is what a handler gets, `Reply` what a request brings.
+* Every error is a `ZdlError`, and carries its facts as attributes.
+
+Values and errors are imported at once. The cell and what belongs to it are imported when they are first asked
+for, because they bring numpy and ZeroMQ and the command line must start without them. The price: a type checker
+sees those four names as ``Any``. Typed code imports the same classes from where they live, ``zdl.assembly``,
+``zdl.cell.signal`` and ``zdl.cell.messages``. A block that only the checker runs would hide that price; the rules
+of the house forbid it.
+"""
+
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any
+
+from zdl.errors import (
+    Busy,
+    Cancelled,
+    CannotPack,
+    CannotUnpack,
+    Closed,
+    DecodeError,
+    DeliveryError,
+    DiskFull,
+    DownloadError,
+    FqcnError,
+    IntegrityError,
+    LeaseEnded,
+    LocalProtocolError,
+    NoRoute,
+    ObjectError,
+    OptionError,
+    OriginFailed,
+    OriginLost,
+    PeerLost,
+    ProtocolError,
+    Refused,
+    RemoteError,
+    RemoteProtocolError,
+    SourceChanged,
+    Stalled,
+    StreamError,
+    TimedOut,
+    TooLarge,
+    UnknownRef,
+    ZdlError,
+)
+from zdl.options import CallOptions, LinkOptions, OfferOptions, Options, PackOptions, PullOptions
+from zdl.refs import LazyDownloadRef, Ref
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Cell",
+    "Ref", "LazyDownloadRef",
+    "Options", "LinkOptions", "CallOptions", "PackOptions", "PullOptions", "OfferOptions",
+    "Signal", "Request", "Reply",
+    "ZdlError",
+    "FqcnError", "OptionError",
+    "ProtocolError", "LocalProtocolError", "RemoteProtocolError", "DecodeError",
+    "ObjectError", "CannotPack", "CannotUnpack",
+    "DeliveryError", "NoRoute", "PeerLost", "Busy", "TooLarge", "Refused",
+    "TimedOut",
+    "RemoteError",
+    "DownloadError", "UnknownRef", "LeaseEnded", "OriginLost", "OriginFailed",
+    "SourceChanged", "IntegrityError", "Stalled", "DiskFull",
+    "StreamError",
+    "Cancelled",
+    "Closed",
+    "__version__",
+]
+
+# Where the names live that are imported on first use.
+_LAZY = MappingProxyType({
+    "Cell": "zdl.assembly",
+    "Signal": "zdl.cell.signal",
+    "Request": "zdl.cell.messages",
+    "Reply": "zdl.cell.messages",
+})
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'zdl' has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

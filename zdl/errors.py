@@ -1,0 +1,513 @@
+"""Every error that zdl raises, as one tree, and the table that carries errors over the wire.
+
+::
+
+    ZdlError                      code (stable, on the wire), exit_code (for the CLI)
+    ├─ FqcnError, OptionError     (ValueError)  a name or an option that is not allowed
+    ├─ ProtocolError
+    │  ├─ LocalProtocolError      our bug
+    │  ├─ RemoteProtocolError     theirs
+    │  └─ DecodeError             bytes that are not a message
+    ├─ ObjectError
+    │  ├─ CannotPack              names the path inside the object: ``batch[3].weights``
+    │  └─ CannotUnpack
+    ├─ DeliveryError
+    │  ├─ NoRoute                 some cell on the way had nowhere to send it
+    │  ├─ PeerLost                the cell, or the way to it, died while we waited
+    │  ├─ Busy                    a limit with a name is reached
+    │  ├─ TooLarge                a size limit with a name
+    │  └─ Refused                 a cell said no: version, name taken, not allowed, no handler
+    ├─ TimedOut                   (TimeoutError)
+    ├─ RemoteError                the handler there raised
+    ├─ DownloadError
+    │  ├─ UnknownRef, LeaseEnded, OriginLost, OriginFailed
+    │  └─ SourceChanged, IntegrityError, Stalled, DiskFull
+    ├─ StreamError
+    ├─ Cancelled                  a call or a pull was ended on purpose
+    └─ Closed                     this cell is closed
+
+Each class has attributes, all plain values, and builds one lower-case sentence from them. An error
+crosses the wire as its ``code`` and those attributes (`to_wire`, `from_wire`); a code that this
+version does not know arrives as `RemoteError`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+def _bytes_text(count: int) -> str:
+    """A number of bytes for people: ``1.5 MiB``."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024 or unit == "GiB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{count} B"
+
+
+@dataclass(eq=False)
+class ZdlError(Exception):
+    """The base of every error of zdl.
+
+    Attributes:
+        code: stable name of the class on the wire.
+        exit_code: what a zdl command exits with when this error ends it.
+    """
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+
+    def __str__(self) -> str:
+        return self.code
+
+    def facts(self) -> dict[str, object]:
+        """The attributes by name, all plain values."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
+# --- what the caller gave us --------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class FqcnError(ZdlError, ValueError):
+    """A cell's name is not well formed."""
+
+    code: ClassVar[str] = "bad-fqcn"
+    exit_code: ClassVar[int] = 2
+    text: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.text!r} is not a cell name: {self.reason}"
+
+
+@dataclass(eq=False)
+class OptionError(ZdlError, ValueError):
+    """An option has a value that is not allowed."""
+
+    code: ClassVar[str] = "bad-option"
+    exit_code: ClassVar[int] = 2
+    name: str
+    value: str
+    allowed: str
+
+    def __str__(self) -> str:
+        return f"option {self.name}={self.value} is not allowed: {self.allowed}"
+
+
+# --- what is on the wire ------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class ProtocolError(ZdlError):
+    """Something that the protocol forbids."""
+
+    code: ClassVar[str] = "protocol"
+    what: str
+
+    def __str__(self) -> str:
+        return self.what
+
+
+@dataclass(eq=False)
+class LocalProtocolError(ProtocolError):
+    """This side was about to break the protocol: a bug here."""
+
+    code: ClassVar[str] = "local-protocol"
+
+
+@dataclass(eq=False)
+class RemoteProtocolError(ProtocolError):
+    """The other side broke the protocol."""
+
+    code: ClassVar[str] = "remote-protocol"
+
+
+@dataclass(eq=False)
+class DecodeError(ProtocolError):
+    """Bytes that are not a message of this protocol; `what` names the part and the limit."""
+
+    code: ClassVar[str] = "decode"
+
+
+# --- objects ------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class ObjectError(ZdlError):
+    """An object that cannot travel, or bytes that are no object.
+
+    Attributes:
+        path: where inside the object, as Python would write it: ``batch[3].weights``; empty for the whole.
+        reason: why.
+    """
+
+    code: ClassVar[str] = "object"
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path or 'object'}: {self.reason}"
+
+
+@dataclass(eq=False)
+class CannotPack(ObjectError, TypeError):
+    """A leaf of the object is of a kind that may not travel."""
+
+    code: ClassVar[str] = "cannot-pack"
+
+    def __str__(self) -> str:
+        return f"cannot pack {self.path or 'the object'}: {self.reason}"
+
+
+@dataclass(eq=False)
+class CannotUnpack(ObjectError):
+    """The body of a message is not a packed object."""
+
+    code: ClassVar[str] = "cannot-unpack"
+
+    def __str__(self) -> str:
+        return f"cannot unpack {self.path or 'the body'}: {self.reason}"
+
+
+# --- delivery -----------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class DeliveryError(ZdlError):
+    """A message did not reach the cell it was for."""
+
+    code: ClassVar[str] = "delivery"
+
+
+@dataclass(eq=False)
+class NoRoute(DeliveryError):
+    """A cell on the way had no link that leads to the target.
+
+    Attributes:
+        target: the cell that could not be reached.
+        at: the cell that could not go on.
+        why: what that cell knows about it, e.g. the last cause of a failing link.
+    """
+
+    code: ClassVar[str] = "no-route"
+    exit_code: ClassVar[int] = 3
+    target: str
+    at: str
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"no route to {self.target}: {self.at} could not go on" + (f" ({self.why})" if self.why else "")
+
+
+@dataclass(eq=False)
+class PeerLost(DeliveryError):
+    """The target, or a link on the way to it, was lost while we waited.
+
+    Attributes:
+        target: the cell that was waited for.
+        lost: the cell whose link broke.
+        at: the cell that noticed.
+        why: how it noticed.
+    """
+
+    code: ClassVar[str] = "peer-lost"
+    target: str
+    lost: str
+    at: str
+    why: str = ""
+
+    def __str__(self) -> str:
+        where = "" if self.lost == self.target else f" behind {self.lost}"
+        return f"{self.target}{where} is lost, says {self.at}" + (f": {self.why}" if self.why else "")
+
+
+@dataclass(eq=False)
+class Busy(DeliveryError):
+    """A limit is reached; the sender may try again later.
+
+    Attributes:
+        limit: the option that sets the limit.
+        value: the limit.
+        at: the cell whose limit it is.
+    """
+
+    code: ClassVar[str] = "busy"
+    limit: str
+    value: int
+    at: str
+
+    def __str__(self) -> str:
+        return f"{self.at} is busy: {self.limit}={self.value} is reached"
+
+
+@dataclass(eq=False)
+class TooLarge(DeliveryError):
+    """Something is larger than a limit allows; nothing was sent."""
+
+    code: ClassVar[str] = "too-large"
+    what: str
+    size: int
+    limit: str
+    value: int
+
+    def __str__(self) -> str:
+        return f"{self.what} has {_bytes_text(self.size)}, {self.limit}={self.value} allows {_bytes_text(self.value)}"
+
+
+@dataclass(eq=False)
+class Refused(DeliveryError):
+    """A cell answered no.
+
+    Attributes:
+        by: the cell that refused.
+        reason: a stable word: ``version``, ``name-taken``, ``no-handler``, ``not-allowed``, ``not-ready``.
+        text: the reason in words.
+    """
+
+    code: ClassVar[str] = "refused"
+    exit_code: ClassVar[int] = 6
+    by: str
+    reason: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.by} refused ({self.reason}): {self.text}"
+
+
+@dataclass(eq=False)
+class TimedOut(ZdlError, TimeoutError):
+    """Nothing came in time."""
+
+    code: ClassVar[str] = "timed-out"
+    exit_code: ClassVar[int] = 4
+    what: str
+    address: str
+    waited_s: float
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.what} from {self.address} did not come within {self.waited_s:.3g} s" + (
+            f" ({self.why})" if self.why else "")
+
+
+@dataclass(eq=False)
+class RemoteError(ZdlError):
+    """The handler of the other cell raised."""
+
+    code: ClassVar[str] = "remote"
+    fqcn: str
+    channel: str
+    topic: str
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} in {self.fqcn}, handler {self.channel}/{self.topic}: {self.text}"
+
+
+# --- downloads ----------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class DownloadError(ZdlError):
+    """A pull ended without its object."""
+
+    code: ClassVar[str] = "download"
+    ref: str
+    origin: str
+
+    def __str__(self) -> str:
+        return f"{self.ref} of {self.origin} could not be pulled"
+
+
+@dataclass(eq=False)
+class UnknownRef(DownloadError):
+    """The origin does not lend such an object (or not to us)."""
+
+    code: ClassVar[str] = "unknown-ref"
+    exit_code: ClassVar[int] = 3
+
+    def __str__(self) -> str:
+        return f"{self.origin} knows no {self.ref}"
+
+
+@dataclass(eq=False)
+class LeaseEnded(DownloadError):
+    """The object was lent, and is not any more.
+
+    Attributes:
+        how: which end it had: ``finished``, ``expired``, ``deleted``, ``undeliverable``.
+    """
+
+    code: ClassVar[str] = "lease-ended"
+    exit_code: ClassVar[int] = 3
+    how: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.ref} of {self.origin} is no longer lent: {self.how}"
+
+
+@dataclass(eq=False)
+class OriginLost(DownloadError):
+    """The origin, or every way to it, died during the pull."""
+
+    code: ClassVar[str] = "origin-lost"
+    bytes_done: int = 0
+    bytes_total: int = 0
+    why: str = ""
+
+    def __str__(self) -> str:
+        return (f"{self.origin} was lost while {self.ref} was pulled from it, "
+                f"after {_bytes_text(self.bytes_done)} of {_bytes_text(self.bytes_total)}"
+                + (f": {self.why}" if self.why else ""))
+
+
+@dataclass(eq=False)
+class OriginFailed(DownloadError):
+    """The origin could not produce the bytes."""
+
+    code: ClassVar[str] = "origin-failed"
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.origin} failed to produce {self.ref}: {self.why}"
+
+
+@dataclass(eq=False)
+class SourceChanged(DownloadError):
+    """What is lent changed while it was lent; the receiver never gets a mixture."""
+
+    code: ClassVar[str] = "source-changed"
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.ref} of {self.origin} changed while it was lent: {self.why}"
+
+
+@dataclass(eq=False)
+class IntegrityError(DownloadError):
+    """A piece came wrong again and again."""
+
+    code: ClassVar[str] = "integrity"
+    exit_code: ClassVar[int] = 5
+    offset: int = 0
+    attempts: int = 0
+
+    def __str__(self) -> str:
+        return (f"{self.ref} of {self.origin}: the chunk at byte {self.offset} came "
+                f"{self.attempts} times with a wrong digest")
+
+
+@dataclass(eq=False)
+class Stalled(DownloadError):
+    """No verified byte for longer than the stall timeout."""
+
+    code: ClassVar[str] = "stalled"
+    exit_code: ClassVar[int] = 4
+    bytes_done: int = 0
+    bytes_total: int = 0
+    waited_s: float = 0.0
+
+    def __str__(self) -> str:
+        return (f"{self.ref} of {self.origin} stalled: nothing for {self.waited_s:.3g} s after "
+                f"{_bytes_text(self.bytes_done)} of {_bytes_text(self.bytes_total)}")
+
+
+@dataclass(eq=False)
+class DiskFull(DownloadError):
+    """The place where the bytes go has no room."""
+
+    code: ClassVar[str] = "disk-full"
+    path: str = ""
+    need: int = 0
+    free: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.path}: needs {_bytes_text(self.need)}, {_bytes_text(self.free)} are free"
+
+
+@dataclass(eq=False)
+class StreamError(ZdlError):
+    """A stream ended with an error."""
+
+    code: ClassVar[str] = "stream"
+    what: str
+
+    def __str__(self) -> str:
+        return self.what
+
+
+@dataclass(eq=False)
+class Cancelled(ZdlError):
+    """A call or a pull was ended on purpose, by its abort signal or by its owner."""
+
+    code: ClassVar[str] = "cancelled"
+    exit_code: ClassVar[int] = 130
+    what: str
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.what} was cancelled" + (f": {self.why}" if self.why else "")
+
+
+@dataclass(eq=False)
+class Closed(ZdlError):
+    """The cell is closed."""
+
+    code: ClassVar[str] = "closed"
+    fqcn: str
+
+    def __str__(self) -> str:
+        return f"cell {self.fqcn} is closed"
+
+
+# --- wire code <-> class ------------------------------------------------------------------------
+
+WIRE_CLASSES: tuple[type[ZdlError], ...] = (
+    FqcnError, OptionError, ProtocolError, LocalProtocolError, RemoteProtocolError, DecodeError,
+    ObjectError, CannotPack, CannotUnpack, DeliveryError, NoRoute, PeerLost, Busy, TooLarge, Refused,
+    TimedOut, RemoteError, DownloadError, UnknownRef, LeaseEnded, OriginLost, OriginFailed,
+    SourceChanged, IntegrityError, Stalled, DiskFull, StreamError, Cancelled, Closed,
+)
+# A peer may write what it likes into an error; a text of an error is cut here (faults H28).
+FACT_CHARS_MAX = 2000
+
+
+def to_wire(error: ZdlError) -> tuple[str, dict[str, object]]:
+    """The code and the facts of an error, ready for msgpack."""
+    return error.code, {name: _clean(value) for name, value in error.facts().items()}
+
+
+def from_wire(code: str, facts: dict[str, object], *, at: str) -> ZdlError:
+    """The error that a peer reported.
+
+    Args:
+        code: its wire code.
+        facts: its attributes; missing, unknown and ill-typed ones make the result a `RemoteError`.
+        at: the cell that reported it, for a code this version does not know.
+    """
+    for cls in WIRE_CLASSES:
+        if cls.code == code:
+            names = {field.name: field.type for field in dataclasses.fields(cls)}
+            known = {name: _clean(value) for name, value in facts.items() if name in names}
+            if all(type(value).__name__ == names[name] for name, value in known.items()):
+                try:
+                    return cls(**known)
+                except TypeError:
+                    break
+    text = ", ".join(f"{name}={_clean(value)}" for name, value in list(facts.items())[:8])
+    return RemoteError(fqcn=at, channel="", topic="", kind=str(code)[:80], text=text)
+
+
+def _clean(value: object) -> object:
+    """A plain value for the wire, or from it: printable and bounded."""
+    if isinstance(value, str):
+        cut = value if len(value) <= FACT_CHARS_MAX else value[:FACT_CHARS_MAX] + "…"
+        return "".join(ch if ch.isprintable() else " " for ch in cut)
+    if isinstance(value, (bool, int, float)):
+        return value
+    return str(value)[:FACT_CHARS_MAX]

@@ -1,0 +1,214 @@
+"""Every default and every limit, as frozen values; the unit is last in every name.
+
+The one source of numbers: the code, the command line's flags and the documentation all read these
+classes. Each value says where it comes from. A value that cannot work is refused when it is made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+from zdl.errors import OptionError
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+def _positive(options: object) -> None:
+    """Raises `OptionError` for any number that is not above zero."""
+    for each in fields(options):  # type: ignore[arg-type]
+        value = getattr(options, each.name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not value > 0:
+            raise OptionError(name=each.name, value=str(value), allowed="a number above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class LinkOptions:
+    """How links are made and watched.
+
+    Attributes:
+        heartbeat_s: every peer hears something from us at least this often.
+        suspect_beats: silence of so many heartbeats makes a peer suspect.
+        dead_beats: silence of so many heartbeats ends the link. With checks on time, a dead peer is
+            known within 3.5 heartbeats, as promised.
+        hello_timeout_s: a link that is not welcomed in this time is given up and dialled again.
+        redial_min_s: first pause before a lost parent is dialled again.
+        redial_max_s: longest such pause; each is half fixed, half random, so that a thousand
+            children of a restarted parent do not come at once.
+        peers_max: links at one time.
+        hops_max: how many cells may pass a message on.
+        interest_max: how many origins are remembered per link, to be told when it is lost.
+    """
+
+    heartbeat_s: float = 2.0
+    suspect_beats: float = 1.5
+    dead_beats: float = 3.0
+    hello_timeout_s: float = 3.0
+    redial_min_s: float = 0.05
+    redial_max_s: float = 5.0
+    peers_max: int = 4096
+    hops_max: int = 16
+    interest_max: int = 4096
+
+    def __post_init__(self) -> None:
+        _positive(self)
+        if not self.suspect_beats < self.dead_beats <= 3.4:
+            raise OptionError(name="dead_beats", value=str(self.dead_beats),
+                              allowed="above suspect_beats and at most 3.4, or death is known too late")
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """Requests and their handlers.
+
+    Attributes:
+        timeout_s: how long a request waits unless told otherwise (ancestor: 10 s per phase, three phases).
+        calls_max: requests in flight from one cell.
+        mailbox_max: pieces of work that wait for a loop.
+        handler_threads_max: threads that run handlers; they are started as they are needed.
+        handler_queue_max: requests that wait for a handler thread.
+        remembered_max: settled calls whose late or doubled replies are recognised.
+    """
+
+    timeout_s: float = 30.0
+    calls_max: int = 20_000
+    mailbox_max: int = 100_000
+    handler_threads_max: int = 256
+    handler_queue_max: int = 20_000
+    remembered_max: int = 4096
+
+    def __post_init__(self) -> None:
+        _positive(self)
+
+
+@dataclass(frozen=True, slots=True)
+class PackOptions:
+    """How leaves of an object travel: inline in the skeleton, beside it as a frame, or as a ref.
+
+    Attributes:
+        inline_bytes_max: up to here inside the skeleton. Measured: 4 KiB costs 88 us a round trip inline
+            and 93 us as a frame; at 128 KiB both cost the same and the copy begins to show.
+        beside_bytes_max: up to here as a frame of its own. Measured: at 1 MiB 247 us beside, 297 us by
+            reference; at 4 MiB they are equal, and a ref saves the copy at every hop.
+        beside_sum_bytes_max: all frames beside one message together; what is above goes by reference.
+        skeleton_bytes_max: the skeleton itself. msgpack needs up to 72 times the bytes of a hostile input.
+        frames_max: frames of one message.
+        depth_max: how deep containers may be nested.
+    """
+
+    inline_bytes_max: int = 4 * KIB
+    beside_bytes_max: int = 1 * MIB
+    beside_sum_bytes_max: int = 4 * MIB
+    skeleton_bytes_max: int = 16 * MIB
+    frames_max: int = 4096
+    depth_max: int = 100
+
+    def __post_init__(self) -> None:
+        _positive(self)
+        if self.beside_bytes_max < self.inline_bytes_max:
+            raise OptionError(name="beside_bytes_max", value=str(self.beside_bytes_max),
+                              allowed=f"at least inline_bytes_max={self.inline_bytes_max}")
+
+
+@dataclass(frozen=True, slots=True)
+class PullOptions:
+    """How objects are pulled.
+
+    Attributes:
+        chunk_bytes: one piece on the wire. Measured on tcp, ratio to a plain copy: 256 KiB 1.1,
+            1 MiB 1.45, 4 MiB 1.26, 32 MiB 0.45 (it no longer stays in the cache).
+        window_bytes_min: asked for and not yet here, at least: four chunks fill one host's pipe.
+        window_bytes_max: at most; what one pull may hold in flight.
+        direct_timeout_s: how long the direct way is tried before chunks are routed along the tree.
+        retry_s: silence after which the oldest outstanding chunk is asked for again; doubled each time.
+        stall_timeout_s: no verified byte for so long ends the pull.
+        lost_timeout_s: no way to the origin for so long ends the pull.
+        bad_chunks_max: so many wrong digests in one pull end it.
+        keep_alive_s: how often a receiver that has nothing to ask for renews its lease.
+        pulls_max: pulls at one time in one cell.
+        verify: digest of each chunk: ``blake3`` or ``none``.
+        direct: whether the origin may be dialled directly.
+    """
+
+    chunk_bytes: int = 1 * MIB
+    window_bytes_min: int = 4 * MIB
+    window_bytes_max: int = 64 * MIB
+    direct_timeout_s: float = 1.0
+    retry_s: float = 10.0
+    stall_timeout_s: float = 60.0
+    lost_timeout_s: float = 6.0
+    bad_chunks_max: int = 3
+    keep_alive_s: float = 10.0
+    pulls_max: int = 10_000
+    verify: str = "blake3"
+    direct: bool = True
+
+    def __post_init__(self) -> None:
+        _positive(self)
+        if self.chunk_bytes > CHUNK_BYTES_MAX:
+            raise OptionError(name="chunk_bytes", value=str(self.chunk_bytes), allowed=f"at most {CHUNK_BYTES_MAX}")
+        if self.verify not in ("blake3", "none"):
+            raise OptionError(name="verify", value=self.verify, allowed="'blake3' or 'none'")
+        if self.window_bytes_min < self.chunk_bytes or self.window_bytes_max < self.window_bytes_min:
+            raise OptionError(name="window_bytes_min", value=str(self.window_bytes_min),
+                              allowed="between chunk_bytes and window_bytes_max")
+
+
+@dataclass(frozen=True, slots=True)
+class OfferOptions:
+    """How objects are lent.
+
+    Attributes:
+        lease_s: a transaction that nobody pulls from, renews or confirms for so long ends.
+        transactions_max: open transactions in one cell.
+        offers_max: open offers in one cell.
+        receivers_max: receivers remembered per transaction.
+        lost_grace_s: a receiver whose way is lost may come back within this time, over another way or a
+            restarted relay; then it counts as lost. Less than the 7 s in which a death must be known.
+        tombstone_s: how long the end of an offer is remembered, to tell late askers which end it had
+            (the ancestor remembers half an hour).
+        tombstones_max: how many ends are remembered.
+        serving_bytes_max: bytes served to one receiver and not yet acknowledged by a further question.
+    """
+
+    lease_s: float = 600.0
+    transactions_max: int = 10_000
+    offers_max: int = 100_000
+    receivers_max: int = 4096
+    lost_grace_s: float = 5.0
+    tombstone_s: float = 1800.0
+    tombstones_max: int = 100_000
+    serving_bytes_max: int = 256 * MIB
+
+    def __post_init__(self) -> None:
+        _positive(self)
+
+
+# A chunk is one frame; this is the most one side will ask for or accept at once.
+CHUNK_BYTES_MAX = 8 * MIB
+# A little over the largest chunk; libzmq closes a connection that claims a larger frame.
+FRAME_BYTES_MAX = 16 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """All options of one cell.
+
+    Attributes:
+        links: making and watching links.
+        calls: requests and handlers.
+        packing: what travels inline, beside or by reference.
+        pulls: pulling.
+        offers: lending.
+        close_s: how long ``close()`` waits for what is running.
+    """
+
+    links: LinkOptions = field(default_factory=LinkOptions)
+    calls: CallOptions = field(default_factory=CallOptions)
+    packing: PackOptions = field(default_factory=PackOptions)
+    pulls: PullOptions = field(default_factory=PullOptions)
+    offers: OfferOptions = field(default_factory=OfferOptions)
+    close_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        _positive(self)
