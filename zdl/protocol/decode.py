@@ -1,0 +1,307 @@
+"""Frames to messages: everything that a peer wrote is checked here, and nowhere later.
+
+A message for somebody else is not decoded: its six common positions are read, and it becomes a
+`Transit` with the frames it came in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import msgpack
+
+from zdl.errors import DecodeError, FqcnError
+from zdl.fqcn import FQCN_BYTES_MAX, parse
+from zdl.protocol.frames import (
+    CHANNEL_BYTES_MAX,
+    COMMON_POSITIONS,
+    DATA_ADDRESSES_MAX,
+    DIGEST_BYTES,
+    HEADER_BYTES_MAX,
+    HEADERS_MAX,
+    HOPS_BYTE_MAX,
+    ID_MAX,
+    INCARNATION_BYTES,
+    POSITIONS_MAX,
+    RANGES_MAX,
+    REASON_CHARS_MAX,
+    WIRE_VERSION,
+)
+from zdl.protocol.messages import (
+    Ask,
+    Body,
+    Bounce,
+    Cancel,
+    Chunk,
+    Confirm,
+    Confirmed,
+    Denial,
+    Drop,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Keep,
+    Kind,
+    Lost,
+    Message,
+    Notice,
+    Reject,
+    Reply,
+    Request,
+    Role,
+    Transit,
+    Verify,
+    Welcome,
+    Withdrawn,
+)
+from zdl.refs import ITEM_BYTES_MAX, OFFER_ID_BYTES, SECRET_BYTES
+
+_ROUTED_FROM = int(Kind.REQUEST)
+_NO_FACTS: Mapping[str, object] = MappingProxyType({})
+_S_MAX = 10.0 * 365 * 86400  # a time in seconds from a peer: ten years are for ever
+
+
+def decode(header: bytes, body: Body, *, me: str) -> Message | Transit:
+    """The message in these frames.
+
+    Args:
+        header: frame 0.
+        body: the frames behind it; kept as they are.
+        me: the cell that reads; a routed message for another one is not decoded further.
+
+    Raises:
+        DecodeError: it is no message of this protocol; `what` names the part.
+    """
+    positions = _unpack(header)
+    version, kind, hops, origin, target, number = positions[:COMMON_POSITIONS]
+    if type(kind) is not int or not 0 < kind < 128:
+        raise DecodeError(what=f"kind {kind!r:.40} is not within 1…127")
+    if version != WIRE_VERSION and kind != Kind.HELLO:
+        raise DecodeError(what=f"version {version!r:.40} is not {WIRE_VERSION}")
+    if type(hops) is not int or not 0 <= hops <= HOPS_BYTE_MAX or header[3] != hops:
+        raise DecodeError(what=f"hops {hops!r:.40} is not within 0…{HOPS_BYTE_MAX}")
+    if type(number) is not int or not 0 <= number <= ID_MAX:
+        raise DecodeError(what=f"id {number!r:.40} is not within 0…{ID_MAX}")
+    sender = _fqcn(origin, "origin")
+    reader = _Reader(positions)
+    if kind < _ROUTED_FROM:
+        return _link_message(kind, version, sender, reader)
+    if target != me:
+        return Transit(kind, hops, sender, _fqcn(target, "target"), number, header, body)
+    return _routed_message(kind, (sender, me, number, hops), reader, body)
+
+
+def _unpack(header: bytes) -> list[object]:
+    if len(header) > HEADER_BYTES_MAX:
+        raise DecodeError(what=f"header of {len(header)} bytes is over HEADER_BYTES_MAX={HEADER_BYTES_MAX}")
+    if len(header) < COMMON_POSITIONS + 1 or not 0x90 + COMMON_POSITIONS <= header[0] <= 0x90 + POSITIONS_MAX:
+        raise DecodeError(what=f"header is not an array of {COMMON_POSITIONS}…{POSITIONS_MAX} positions")
+    try:
+        positions = msgpack.unpackb(header, use_list=False, strict_map_key=True, max_ext_len=0)
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise DecodeError(what=f"header is not msgpack: {type(error).__name__}") from error
+    return list(positions)
+
+
+def _fqcn(value: object, what: str) -> str:
+    """A name from a header. Its grammar is checked where it becomes a peer or a target; here its size."""
+    if type(value) is not str or not value or len(value) > FQCN_BYTES_MAX:
+        raise DecodeError(what=f"{what} is not a name of 1…{FQCN_BYTES_MAX} bytes")
+    return value
+
+
+class _Reader:
+    """Takes the positions after the common six one by one, each checked."""
+
+    __slots__ = ("_positions", "_at")
+
+    def __init__(self, positions: list[object]) -> None:
+        self._positions = positions
+        self._at = COMMON_POSITIONS
+
+    def _next(self, what: str) -> object:
+        if self._at >= len(self._positions):
+            raise DecodeError(what=f"{what} is missing")
+        value = self._positions[self._at]
+        self._at += 1
+        return value
+
+    def text(self, what: str, most: int = REASON_CHARS_MAX) -> str:
+        value = self._next(what)
+        if type(value) is not str or len(value) > most:
+            raise DecodeError(what=f"{what} is not a text of at most {most} characters")
+        return value
+
+    def octets(self, what: str, *lengths: int) -> bytes:
+        value = self._next(what)
+        if type(value) is not bytes or len(value) not in lengths:
+            raise DecodeError(what=f"{what} is not {' or '.join(map(str, lengths))} bytes")
+        return value
+
+    def count(self, what: str, most: int = ITEM_BYTES_MAX) -> int:
+        value = self._next(what)
+        if type(value) is not int or not 0 <= value <= most:
+            raise DecodeError(what=f"{what} is not within 0…{most}")
+        return value
+
+    def flag(self, what: str) -> bool:
+        value = self._next(what)
+        if type(value) is not bool:
+            raise DecodeError(what=f"{what} is not true or false")
+        return value
+
+    def seconds(self, what: str) -> float:
+        value = self._next(what)
+        if type(value) not in (int, float) or not 0 <= value <= _S_MAX:  # type: ignore[operator]
+            raise DecodeError(what=f"{what} is not a number of seconds")
+        return float(value)  # type: ignore[arg-type]
+
+    def maybe_seconds(self, what: str) -> float | None:
+        if self._at < len(self._positions) and self._positions[self._at] is None:
+            self._at += 1
+            return None
+        return self.seconds(what)
+
+    def mapping(self, what: str) -> Mapping[str, object]:
+        value = self._next(what)
+        if value is None:
+            return _NO_FACTS
+        if type(value) is not dict or len(value) > HEADERS_MAX or not all(type(key) is str for key in value):
+            raise DecodeError(what=f"{what} is not a map of at most {HEADERS_MAX} names")
+        return MappingProxyType(value)
+
+    def addresses(self, what: str) -> tuple[str, ...]:
+        value = self._next(what)
+        if type(value) is not tuple or len(value) > DATA_ADDRESSES_MAX or not all(
+                type(each) is str and len(each) <= CHANNEL_BYTES_MAX for each in value):
+            raise DecodeError(what=f"{what} is not a list of at most {DATA_ADDRESSES_MAX} addresses")
+        return value
+
+    def ranges(self, what: str) -> tuple[tuple[int, int], ...]:
+        value = self._next(what)
+        if type(value) is not tuple or len(value) > RANGES_MAX:
+            raise DecodeError(what=f"{what} is not a list of at most {RANGES_MAX} ranges")
+        for each in value:
+            if type(each) is not tuple or len(each) != 2 or not all(
+                    type(side) is int and 0 <= side <= ITEM_BYTES_MAX for side in each):
+                raise DecodeError(what=f"{what} has a range that is not (offset, length)")
+        return value
+
+
+def _link_message(kind: int, version: object, origin: str, reader: _Reader) -> Message:
+    try:
+        parse(origin)
+    except FqcnError as error:
+        raise DecodeError(what=str(error)) from error
+    if kind == Kind.HELLO:
+        if type(version) is not int or not 0 <= version < 128:
+            raise DecodeError(what=f"version {version!r:.40} is not within 0…127")
+        if version != WIRE_VERSION:  # the common positions are all that two versions share
+            return Hello(origin, b"", Role.CHILD, 1.0, (), version)
+        return Hello(origin, reader.octets("incarnation", INCARNATION_BYTES), Role(reader.count("role", 1)),
+                     reader.seconds("heartbeat_s"), reader.addresses("data addresses"), version)
+    if kind == Kind.WELCOME:
+        return Welcome(origin, reader.octets("incarnation", INCARNATION_BYTES), reader.seconds("heartbeat_s"),
+                       reader.addresses("data addresses"))
+    if kind == Kind.REJECT:
+        return Reject(origin, reader.text("reason", CHANNEL_BYTES_MAX), reader.text("text"))
+    if kind == Kind.HEARTBEAT:
+        return Heartbeat(origin)
+    if kind == Kind.GOODBYE:
+        return Goodbye(origin, reader.text("why"))
+    raise DecodeError(what=f"kind {kind} is not known on a link")
+
+
+_Common = tuple[str, str, int, int]
+
+
+def _request(common: _Common, reader: _Reader, body: Body) -> Message:
+    origin, target, number, hops = common
+    return Request(origin, target, number, reader.text("channel", CHANNEL_BYTES_MAX), reader.text("topic", CHANNEL_BYTES_MAX),
+                   reader.maybe_seconds("timeout_s"), reader.mapping("headers"), body, hops)
+
+
+def _reply(common: _Common, reader: _Reader, body: Body) -> Message:
+    origin, target, number, hops = common
+    return Reply(origin, target, number, reader.text("code", CHANNEL_BYTES_MAX), reader.mapping("facts"),
+                 reader.mapping("headers"), body, hops)
+
+
+def _notice(common: _Common, reader: _Reader, body: Body) -> Message:
+    origin, target, number, hops = common
+    return Notice(origin, target, number, reader.text("channel", CHANNEL_BYTES_MAX), reader.text("topic", CHANNEL_BYTES_MAX),
+                  reader.mapping("headers"), body, hops)
+
+
+def _cancel(common: _Common, reader: _Reader, body: Body) -> Message:
+    return Cancel(*common)
+
+
+def _bounce(common: _Common, reader: _Reader, body: Body) -> Message:
+    origin, target, number, hops = common
+    return Bounce(origin, target, number, reader.count("kind", 127), reader.text("code", CHANNEL_BYTES_MAX),
+                  reader.mapping("facts"), hops)
+
+
+def _lost(common: _Common, reader: _Reader, body: Body) -> Message:
+    origin, target, number, hops = common
+    return Lost(origin, target, number, _fqcn(reader.text("name", FQCN_BYTES_MAX), "name"), reader.flag("beyond"),
+                reader.text("why"), hops)
+
+
+def _ask(common: _Common, reader: _Reader, body: Body) -> Message:
+    origin, target, number, hops = common
+    return Ask(origin, target, number, reader.octets("offer id", OFFER_ID_BYTES), reader.octets("secret", SECRET_BYTES),
+               reader.count("offset"), reader.count("length"), Verify(reader.count("verify", max(Verify))), hops)
+
+
+def _chunk(common: _Common, reader: _Reader, body: Body) -> Message:
+    origin, target, number, hops = common
+    return Chunk(origin, target, number, reader.count("offset"), reader.count("length"),
+                 Verify(reader.count("verify", max(Verify))), reader.octets("digest", 0, DIGEST_BYTES), body, hops)
+
+
+def _denial(common: _Common, reader: _Reader, body: Body) -> Message:
+    origin, target, number, hops = common
+    return Denial(origin, target, number, reader.text("code", CHANNEL_BYTES_MAX), reader.mapping("facts"), hops)
+
+
+def _confirm(common: _Common, reader: _Reader, body: Body) -> Message:
+    origin, target, number, hops = common
+    return Confirm(origin, target, number, reader.octets("offer id", OFFER_ID_BYTES), reader.octets("secret", SECRET_BYTES),
+                   reader.ranges("ranges"), hops)
+
+
+def _confirmed(common: _Common, reader: _Reader, body: Body) -> Message:
+    return Confirmed(*common)
+
+
+def _keep(common: _Common, reader: _Reader, body: Body) -> Message:
+    origin, target, number, hops = common
+    return Keep(origin, target, number, reader.octets("offer id", OFFER_ID_BYTES), reader.octets("secret", SECRET_BYTES), hops)
+
+
+def _drop(common: _Common, reader: _Reader, body: Body) -> Message:
+    origin, target, number, hops = common
+    return Drop(origin, target, number, reader.octets("offer id", OFFER_ID_BYTES), reader.octets("secret", SECRET_BYTES),
+                reader.text("why"), hops)
+
+
+def _withdrawn(common: _Common, reader: _Reader, body: Body) -> Message:
+    origin, target, number, hops = common
+    return Withdrawn(origin, target, number, reader.octets("offer id", OFFER_ID_BYTES), reader.text("how", CHANNEL_BYTES_MAX), hops)
+
+
+_READERS: Mapping[int, Callable[[_Common, _Reader, Body], Message]] = MappingProxyType({
+    Kind.REQUEST: _request, Kind.REPLY: _reply, Kind.NOTICE: _notice, Kind.CANCEL: _cancel, Kind.BOUNCE: _bounce,
+    Kind.LOST: _lost, Kind.ASK: _ask, Kind.CHUNK: _chunk, Kind.DENIAL: _denial, Kind.CONFIRM: _confirm,
+    Kind.CONFIRMED: _confirmed, Kind.KEEP: _keep, Kind.DROP: _drop, Kind.WITHDRAWN: _withdrawn,
+})
+
+
+def _routed_message(kind: int, common: _Common, reader: _Reader, body: Body) -> Message:
+    read = _READERS.get(kind)
+    if read is None:
+        raise DecodeError(what=f"kind {kind} is not known")
+    return read(common, reader, body)

@@ -1,0 +1,121 @@
+"""Messages to frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgpack
+
+from zdl.errors import LocalProtocolError, TooLarge
+from zdl.protocol.frames import FRAMES_MAX, HEADER_BYTES_MAX, HOPS_AT, HOPS_BYTE_MAX, WIRE_VERSION
+from zdl.protocol.messages import (
+    Ask,
+    Body,
+    Bounce,
+    Cancel,
+    Chunk,
+    Confirm,
+    Confirmed,
+    Denial,
+    Drop,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Keep,
+    Lost,
+    Message,
+    Notice,
+    Part,
+    Reject,
+    Reply,
+    Request,
+    Routed,
+    Transit,
+    Welcome,
+    Withdrawn,
+)
+
+
+def encode(message: Message | Transit) -> list[Part]:
+    """The frames of a message, the header first; the body's buffers are passed through uncopied.
+
+    Raises:
+        TooLarge: the header or the number of frames is over its limit; the message names which.
+    """
+    if isinstance(message, Transit):
+        return [_hopped(message), *message.body]
+    header = msgpack.packb(_positions(message))
+    if len(header) > HEADER_BYTES_MAX:
+        raise TooLarge(what="the header of the message", size=len(header), limit="HEADER_BYTES_MAX", value=HEADER_BYTES_MAX)
+    body: Body = getattr(message, "body", ())
+    if len(body) >= FRAMES_MAX:
+        raise TooLarge(what="the number of frames of the message", size=len(body) + 1, limit="FRAMES_MAX", value=FRAMES_MAX)
+    return [header, *body]
+
+
+def _hopped(message: Transit) -> bytes:
+    """The header of a message that is passed on: the same bytes with the hop count written in."""
+    if not 0 <= message.hops <= HOPS_BYTE_MAX:
+        raise LocalProtocolError(what=f"hop count {message.hops} does not fit its byte")
+    header = bytearray(message.header)
+    header[HOPS_AT] = message.hops
+    return bytes(header)
+
+
+def _routed(message: Routed) -> list[object]:
+    return [WIRE_VERSION, int(message.kind), message.hops, message.origin, message.target, message.id]
+
+
+def _on_link(message: Hello | Welcome | Reject | Heartbeat | Goodbye) -> list[object]:
+    return [WIRE_VERSION, int(message.kind), 0, message.origin, "", 0]
+
+
+def _map(values: Mapping[str, object]) -> dict[str, object] | None:
+    return dict(values) if values else None
+
+
+def _positions(message: Message) -> list[object]:
+    match message:
+        case Ask():
+            return [*_routed(message), message.offer_id, message.secret, message.offset, message.length, int(message.verify)]
+        case Chunk():
+            return [*_routed(message), message.offset, message.length, int(message.verify), message.digest]
+        case Request():
+            return [*_routed(message), message.channel, message.topic, message.timeout_s, _map(message.headers)]
+        case Reply():
+            return [*_routed(message), message.code, _map(message.facts), _map(message.headers)]
+        case Notice():
+            return [*_routed(message), message.channel, message.topic, _map(message.headers)]
+        case Cancel() | Confirmed():
+            return _routed(message)
+        case Bounce():
+            return [*_routed(message), message.of_kind, message.code, _map(message.facts)]
+        case Lost():
+            return [*_routed(message), message.name, message.beyond, message.why]
+        case Denial():
+            return [*_routed(message), message.code, _map(message.facts)]
+        case Confirm():
+            return [*_routed(message), message.offer_id, message.secret, message.ranges]
+        case Keep():
+            return [*_routed(message), message.offer_id, message.secret]
+        case Drop():
+            return [*_routed(message), message.offer_id, message.secret, message.why]
+        case Withdrawn():
+            return [*_routed(message), message.offer_id, message.how]
+        case _:
+            return _link_positions(message)
+
+
+def _link_positions(message: Hello | Welcome | Reject | Heartbeat | Goodbye) -> list[object]:
+    match message:
+        case Hello():
+            head = [message.version, *_on_link(message)[1:]]
+            return [*head, message.incarnation, int(message.role), message.heartbeat_s, message.data_addresses]
+        case Welcome():
+            return [*_on_link(message), message.incarnation, message.heartbeat_s, message.data_addresses]
+        case Reject():
+            return [*_on_link(message), message.reason, message.text]
+        case Goodbye():
+            return [*_on_link(message), message.why]
+        case Heartbeat():
+            return _on_link(message)

@@ -1,0 +1,27 @@
+"""Which frame holds what, and the limits of the wire."""
+
+from __future__ import annotations
+
+WIRE_VERSION = 1
+HEADER_FRAME = 0
+BODY_FRAMES_FROM = 1
+
+# Everything that routing needs fits in far less; a larger header is an error of its sender, and a
+# small bound keeps a hostile one cheap to refuse (msgpack takes up to 72 times the bytes it is given).
+HEADER_BYTES_MAX = 64 * 1024
+FRAMES_MAX = 4096
+CHANNEL_BYTES_MAX = 255
+HEADERS_MAX = 64
+REASON_CHARS_MAX = 2000
+DATA_ADDRESSES_MAX = 16
+RANGES_MAX = 4096
+DIGEST_BYTES = 32
+INCARNATION_BYTES = 16
+ID_MAX = (1 << 64) - 1
+
+# A header is a msgpack array of at most 15 positions, so its first byte is 0x90 + count; version and
+# kind are one byte each, and the hop count is byte 3.
+POSITIONS_MAX = 15
+COMMON_POSITIONS = 6
+HOPS_AT = 3
+HOPS_BYTE_MAX = 127

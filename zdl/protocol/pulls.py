@@ -1,0 +1,402 @@
+"""Pulls: what this cell fetches from origins.
+
+A pull is a list of byte ranges of one offer, asked for in chunks under a window::
+
+    start ──▶ WAITING ──go(): the way is open, or routed──▶ PULLING ──the last chunk is stored──▶ CONFIRMING
+                 │                                            │  PullSettled(None): the user has it
+                 │                                            │             └─CONFIRMED, denied or given up─▶ forgotten
+                 └──────────┬─────────────────────────────────┘
+                            ├── DENIAL, WITHDRAWN ──▶ settled: the error says which
+                            ├── no way for lost_timeout_s ──▶ settled: OriginLost
+                            ├── no byte for stall_timeout_s ──▶ settled: Stalled
+                            ├── bad_chunks_max wrong digests of one chunk ──▶ settled: IntegrityError
+                            └── cancel() ──▶ settled: Cancelled
+
+and each chunk in it::
+
+    to do ──ASK──▶ asked ──CHUNK, intact──▶ landed ──stored()──▶ done
+      ▲              │
+      └── wrong digest, bounced, the way changed, silence ──┘
+
+Asking twice is harmless, so every doubt is settled by asking again. Links keep order and lose nothing
+while they stand, so silence alone asks again for one chunk only, and rarely: on a slow line one chunk may
+take long, and a second copy of it would take as long again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from zdl.errors import (
+    Busy,
+    Cancelled,
+    IntegrityError,
+    LeaseEnded,
+    LocalProtocolError,
+    OriginLost,
+    Stalled,
+    ZdlError,
+    from_wire,
+)
+from zdl.options import PullOptions
+from zdl.protocol.effects import (
+    Effect,
+    Post,
+    Progressed,
+    PullForgotten,
+    PullSettled,
+    Unreachable,
+)
+from zdl.protocol.frames import RANGES_MAX
+from zdl.protocol.messages import Ask, Bounce, Chunk, Confirm, Confirmed, Denial, Drop, Keep, Kind, Verify, Withdrawn
+from zdl.protocol.ranges import union
+from zdl.protocol.switch import concerns
+from zdl.protocol.window import Window
+from zdl.refs import Source
+
+# Pauses between repeated CONFIRMs; an origin that never answers is given up after the last.
+CONFIRM_AGAIN_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+# Pause before a chunk that bounced is asked for again: time for a relay to come back.
+BOUNCED_S = 0.25
+
+
+class State(Enum):
+    """Where a pull stands."""
+
+    WAITING = "waiting"
+    PULLING = "pulling"
+    CONFIRMING = "confirming"
+
+
+@dataclass(slots=True)
+class Asked:
+    """A chunk that is on its way, or was."""
+
+    length: int
+    asked_at: float
+    mark: int
+
+
+@dataclass(slots=True)
+class Pull:
+    """One pull."""
+
+    id: int
+    source: Source
+    ranges: tuple[tuple[int, int], ...]
+    verify: Verify
+    window: Window
+    bytes_total: int
+    to_do: deque[tuple[int, int]]
+    state: State = State.WAITING
+    asked: dict[int, Asked] = field(default_factory=dict)
+    landed: dict[int, int] = field(default_factory=dict)
+    bad: dict[int, int] = field(default_factory=dict)
+    asked_again: set[int] = field(default_factory=set)
+    bytes_done: int = 0
+    progress_at: float = 0.0
+    said_at: float = 0.0
+    retry_at: float | None = None
+    retries: int = 0
+    no_way_since: float | None = None
+    no_way_why: str = ""
+    confirms: int = 0
+
+
+class Pulls:
+    """The pulls of one cell.
+
+    Args:
+        me: our FQCN.
+        first_id: where ids begin: a random number of 62 bits.
+        options: sizes, times and limits.
+    """
+
+    def __init__(self, me: str, first_id: int, options: PullOptions) -> None:
+        self._me = me
+        self._next_id = first_id
+        self._options = options
+        self._pulls: dict[int, Pull] = {}
+
+    def __len__(self) -> int:
+        return len(self._pulls)
+
+    def confirming(self) -> int:
+        """How many have all their bytes, and wait for the origin to note it."""
+        return sum(pull.state is State.CONFIRMING for pull in self._pulls.values())
+
+    def window_of(self, number: int) -> Window | None:
+        """The window of a pull, for reports."""
+        pull = self._pulls.get(number)
+        return None if pull is None else pull.window
+
+    # --- commands -------------------------------------------------------------------------------
+
+    def start(self, source: Source, ranges: Sequence[tuple[int, int]], now: float) -> tuple[int, list[Effect]]:
+        """Begin a pull of these ranges; no chunk crosses the end of a range. It waits for `go`.
+
+        Raises:
+            Busy: ``pulls_max`` are under way.
+            LocalProtocolError: the ranges overlap so that two chunks would begin at the same byte.
+        """
+        options = self._options
+        if len(self._pulls) >= options.pulls_max:
+            raise Busy(limit="pulls_max", value=options.pulls_max, at=self._me)
+        to_do: deque[tuple[int, int]] = deque()
+        for offset, length in ranges:
+            for at in range(offset, offset + length, options.chunk_bytes):
+                to_do.append((at, min(options.chunk_bytes, offset + length - at)))
+        if len({at for at, _ in to_do}) != len(to_do):
+            raise LocalProtocolError(what="the ranges of a pull overlap: two chunks begin at the same byte")
+        number = self._next_id
+        self._next_id += 1
+        window = Window(bytes_min=options.window_bytes_min, bytes_max=options.window_bytes_max)
+        verify = Verify.BLAKE3 if options.verify == "blake3" else Verify.NONE
+        pull = Pull(number, source, tuple(ranges), verify, window, sum(length for _, length in ranges), to_do)
+        pull.progress_at = pull.said_at = now
+        self._pulls[number] = pull
+        return number, []
+
+    def go(self, number: int, now: float) -> list[Effect]:
+        """The way is chosen: ask."""
+        pull = self._pulls.get(number)
+        if pull is None or pull.state is not State.WAITING:
+            return []
+        pull.state, pull.progress_at = State.PULLING, now
+        if not pull.to_do:
+            return self._complete(pull, now)
+        return self._fill(pull, now)
+
+    def stored(self, number: int, offset: int, now: float) -> list[Effect]:
+        """A chunk that `landed` said is intact has been put where it belongs."""
+        pull = self._pulls.get(number)
+        length = None if pull is None else pull.landed.pop(offset, None)
+        if pull is None or length is None:
+            return []
+        pull.bytes_done += length
+        pull.progress_at = now
+        effects: list[Effect] = [Progressed(number, pull.bytes_done, pull.bytes_total)]
+        if pull.bytes_done == pull.bytes_total:
+            return effects + self._complete(pull, now)
+        return effects + self._fill(pull, now)
+
+    def cancel(self, number: int, error: ZdlError, now: float) -> list[Effect]:
+        """End a pull with `error`; the origin is told."""
+        pull = self._pulls.get(number)
+        if pull is None or pull.state is State.CONFIRMING:
+            return []
+        return self._fail(pull, error, tell=True)
+
+    def cancelled(self, number: int, why: str, now: float) -> list[Effect]:
+        """The user does not want it any more."""
+        pull = self._pulls.get(number)
+        if pull is None:
+            return []
+        return self.cancel(number, Cancelled(what=f"the pull of {pull.source.label} from {pull.source.origin}", why=why), now)
+
+    def way_changed(self, origin: str, now: float) -> list[Effect]:
+        """The link that led to `origin` is gone: what was asked over it is asked again, over what there is."""
+        effects: list[Effect] = []
+        for pull in list(self._pulls.values()):
+            if pull.source.origin == origin and pull.state is State.PULLING:
+                self._take_back(pull)
+                effects += self._fill(pull, now)
+        return effects
+
+    # --- the world ------------------------------------------------------------------------------
+
+    def expects(self, chunk: Chunk) -> bool:
+        """Whether these bytes are wanted now; only then may they be put into place."""
+        pull = self._pulls.get(chunk.id)
+        if pull is None or pull.source.origin != chunk.origin or chunk.verify != pull.verify:
+            return False
+        asked = pull.asked.get(chunk.offset)
+        return asked is not None and asked.length == chunk.length
+
+    def landed(self, chunk: Chunk, is_intact: bool, now: float) -> list[Effect]:
+        """The bytes of a chunk that was expected are here; the shell has compared the digest."""
+        pull = self._pulls.get(chunk.id)
+        if pull is None or not self.expects(chunk):
+            return []
+        asked = pull.asked.pop(chunk.offset)
+        # Nobody knows which question this chunk answers if it was asked for twice: that is no round trip.
+        is_sample = chunk.offset not in pull.asked_again
+        pull.window.landed(asked.length, mark=asked.mark, took_s=now - asked.asked_at if is_sample else 0.0)
+        pull.no_way_since = None
+        if not is_intact:
+            count = pull.bad[chunk.offset] = pull.bad.get(chunk.offset, 0) + 1
+            if count >= self._options.bad_chunks_max:
+                return self._fail(pull, IntegrityError(ref=pull.source.label, origin=pull.source.origin,
+                                                       offset=chunk.offset, attempts=count), tell=True)
+            pull.to_do.appendleft((chunk.offset, asked.length))
+            return self._fill(pull, now)
+        pull.landed[chunk.offset] = asked.length
+        pull.progress_at, pull.retries = now, 0
+        self._plan_retry(pull, now)
+        return []
+
+    def receive(self, message: Denial | Withdrawn | Confirmed | Bounce | Unreachable, now: float) -> list[Effect]:
+        """What an origin, or a cell on the way to it, has to say."""
+        match message:
+            case Unreachable():
+                for pull in self._pulls.values():
+                    if pull.source.origin != self._me and concerns(message, pull.source.origin):
+                        self._no_way(pull, message.why, now)
+                return []
+            case Withdrawn():
+                ended = [pull for pull in self._pulls.values() if pull.source.offer_id == message.offer_id
+                         and pull.source.origin == message.origin and pull.id == message.id]
+                return [effect for pull in ended for effect in self._refused(pull, LeaseEnded(
+                    ref=pull.source.label, origin=pull.source.origin, how=message.how))]
+        known = self._pulls.get(message.id)
+        if known is None:
+            return []
+        match message:
+            case Bounce():
+                if message.of_kind in (Kind.ASK, Kind.KEEP, Kind.CONFIRM):
+                    self._no_way(known, str(from_wire(message.code, dict(message.facts), at=message.origin)), now)
+                return []
+            case Confirmed():
+                return self._forget(known) if known.state is State.CONFIRMING and message.origin == known.source.origin else []
+            case Denial():
+                if message.origin != known.source.origin:
+                    return []
+                return self._refused(known, from_wire(message.code, dict(message.facts), at=message.origin))
+
+    def tick(self, now: float) -> list[Effect]:
+        """Asks again, keeps alive, gives up: whatever is due."""
+        effects: list[Effect] = []
+        for pull in list(self._pulls.values()):
+            if pull.state is State.CONFIRMING:
+                effects += self._confirm_again(pull, now)
+            elif pull.state is State.PULLING:
+                effects += self._watch(pull, now)
+        return effects
+
+    def deadline(self) -> float | None:
+        """When `tick` is wanted next."""
+        return min((self._wants_tick(pull) for pull in self._pulls.values() if pull.state is not State.WAITING), default=None)
+
+    def check(self) -> None:
+        """All invariants; for simulation."""
+        for pull in self._pulls.values():
+            pull.window.check()
+            parts = [*pull.to_do, *((at, each.length) for at, each in pull.asked.items()), *pull.landed.items()]
+            assert len({at for at, _ in parts}) == len(parts), "a chunk in two places"
+            assert sum(length for _, length in parts) + pull.bytes_done == pull.bytes_total, "a chunk is missing"
+            assert sum(each.length for each in pull.asked.values()) == pull.window.in_flight
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _fill(self, pull: Pull, now: float) -> list[Effect]:
+        """Asks for as much as the window has room for."""
+        effects: list[Effect] = []
+        source = pull.source
+        held = sum(pull.landed.values()) if pull.landed else 0
+        while pull.to_do and pull.window.has_room(pull.to_do[0][1] + held):
+            offset, length = pull.to_do.popleft()
+            pull.asked[offset] = Asked(length, now, pull.window.asked(length))
+            effects.append(Post(Ask(self._me, source.origin, pull.id, source.offer_id, source.secret, offset, length, pull.verify)))
+        if effects:
+            pull.said_at = now
+            self._plan_retry(pull, now)
+        return effects
+
+    def _take_back(self, pull: Pull) -> None:
+        """What was asked for is no longer expected, and is to do again, first things first."""
+        for offset in sorted(pull.asked, reverse=True):
+            self._doubt(pull, offset)
+
+    def _doubt(self, pull: Pull, offset: int) -> None:
+        """One chunk that was asked for is to do again."""
+        asked = pull.asked.pop(offset)
+        pull.window.given_up(asked.length)
+        pull.asked_again.add(offset)
+        pull.to_do.appendleft((offset, asked.length))
+
+    def _plan_retry(self, pull: Pull, now: float) -> None:
+        pause = self._options.retry_s * 2.0 ** min(pull.retries, 10)
+        pull.retry_at = now + pause if pull.asked or pull.to_do else None
+
+    def _no_way(self, pull: Pull, why: str, now: float) -> None:
+        if pull.state is State.CONFIRMING:  # it is said again in time; hurry would only use up the repetitions
+            return
+        self._take_back(pull)
+        if pull.no_way_since is None:
+            pull.no_way_since = now
+        pull.no_way_why = why
+        soon = now + BOUNCED_S
+        pull.retry_at = soon if pull.retry_at is None else min(pull.retry_at, soon)
+
+    def _watch(self, pull: Pull, now: float) -> list[Effect]:
+        options = self._options
+        source = pull.source
+        is_wanting = bool(pull.asked or pull.to_do)  # else all is here and is being stored: no way is needed
+        if is_wanting and pull.no_way_since is not None and now >= pull.no_way_since + options.lost_timeout_s:
+            return self._fail(pull, OriginLost(ref=source.label, origin=source.origin, bytes_done=pull.bytes_done,
+                                               bytes_total=pull.bytes_total, why=pull.no_way_why), tell=False)
+        if now >= pull.progress_at + options.stall_timeout_s and not pull.landed:
+            return self._fail(pull, Stalled(ref=source.label, origin=source.origin, bytes_done=pull.bytes_done,
+                                            bytes_total=pull.bytes_total, waited_s=now - pull.progress_at), tell=True)
+        effects: list[Effect] = []
+        if pull.retry_at is not None and now >= pull.retry_at:
+            if pull.asked:  # silence, and not a pause after a bounce
+                pull.retries += 1
+                self._doubt(pull, min(pull.asked, key=lambda at: pull.asked[at].asked_at))
+            self._plan_retry(pull, now)
+            effects += self._fill(pull, now)
+        if now >= pull.said_at + options.keep_alive_s:
+            pull.said_at = now
+            effects.append(Post(Keep(self._me, source.origin, pull.id, source.offer_id, source.secret)))
+        return effects
+
+    def _wants_tick(self, pull: Pull) -> float:
+        if pull.state is State.CONFIRMING:
+            assert pull.retry_at is not None
+            return pull.retry_at
+        times = [pull.progress_at + self._options.stall_timeout_s if not pull.landed else float("inf"),
+                 pull.said_at + self._options.keep_alive_s]
+        if pull.retry_at is not None:
+            times.append(pull.retry_at)
+        if pull.no_way_since is not None and (pull.asked or pull.to_do):
+            times.append(pull.no_way_since + self._options.lost_timeout_s)
+        return min(times)
+
+    def _complete(self, pull: Pull, now: float) -> list[Effect]:
+        pull.state = State.CONFIRMING
+        return [*self._confirm(pull, now), PullSettled(pull.id, None)]
+
+    def _confirm(self, pull: Pull, now: float) -> list[Effect]:
+        source = pull.source
+        pause = CONFIRM_AGAIN_S[min(pull.confirms, len(CONFIRM_AGAIN_S) - 1)]
+        pull.confirms += 1
+        pull.retry_at = now + pause
+        joined = union(pull.ranges)
+        whole = [joined[at:at + RANGES_MAX] for at in range(0, len(joined), RANGES_MAX)] or [()]
+        return [Post(Confirm(self._me, source.origin, pull.id, source.offer_id, source.secret, ranges)) for ranges in whole]
+
+    def _confirm_again(self, pull: Pull, now: float) -> list[Effect]:
+        if pull.retry_at is None or now < pull.retry_at:
+            return []
+        if pull.confirms > len(CONFIRM_AGAIN_S):
+            return self._forget(pull)
+        return self._confirm(pull, now)
+
+    def _refused(self, pull: Pull, error: ZdlError) -> list[Effect]:
+        if pull.state is State.CONFIRMING:  # we have all bytes; the origin only does not care any more
+            return self._forget(pull)
+        return self._fail(pull, error, tell=False)
+
+    def _fail(self, pull: Pull, error: ZdlError, *, tell: bool) -> list[Effect]:
+        source = pull.source
+        effects: list[Effect] = []
+        if tell:
+            effects.append(Post(Drop(self._me, source.origin, pull.id, source.offer_id, source.secret, error.code)))
+        return [*effects, *self._forget(pull), PullSettled(pull.id, error)]
+
+    def _forget(self, pull: Pull) -> list[Effect]:
+        del self._pulls[pull.id]
+        return [PullForgotten(pull.id)]
