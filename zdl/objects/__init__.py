@@ -1,0 +1,58 @@
+"""Python objects as bytes, and back: the specification of the body of a message.
+
+Participants. The **packer** (`zdl.objects.pack.pack`) turns one object into parts, the **unpacker**
+(`zdl.objects.unpack.unpack`) turns parts into an equal object. Nothing here does I/O, knows the time or
+dispatches on a string from the wire.
+
+Goals. Arrays are never copied by the packer (unless they are not contiguous) and copied once by the
+unpacker. A large leaf can stay where it is: what travels is a `Ref`, a value. Whatever the bytes are,
+the unpacker gives an object or raises `CannotUnpack`, in memory bounded by the bytes that came.
+
+Parts
+=====
+::
+
+    part 0        the skeleton: msgpack
+    part 1 … n    the frames beside it: the raw bytes of one leaf each
+
+The skeleton is an array of two::
+
+    skeleton = [table, root]
+    table    = [[origin, offer id, secret, bytes_total], …]     the sources of the refs within
+    root     = the object
+
+Root
+====
+What msgpack knows travels as it is: map (dict; keys of any kind, no key twice), array (list), str (UTF-8),
+bin (bytes, bytearray, memoryview), int of 64 bits, float of 64 bits, bool, nil. The rest are extension
+types, all of them flat, so that nesting is counted in maps and arrays alone:
+
+====  ======  ===============================================================================================
+code  name    payload
+====  ======  ===============================================================================================
+1     TUPLE   empty; stands first in an array, and nowhere else: what follows are the elements of a tuple
+2     BIGINT  an int beyond 64 bits: two's complement, little endian
+3     SCALAR  msgpack ``[dtype, bytes]``: a numpy scalar
+4     INLINE  msgpack ``[dtype, shape, bytes]``: an array
+5     SAME    msgpack ``[n]``: the very array that is the n-th INLINE (from 0) of this skeleton
+6     BESIDE  msgpack ``[part, kind, dtype, shape]``: an array, or bytes, in a frame of its own
+7     REF     msgpack ``[source, item, offset, length, kind, dtype, shape, name]``: an item lent by its origin;
+              ``source`` is a row of the table
+====  ======  ===============================================================================================
+
+* ``dtype`` is a name of the whitelist in `zdl.objects.arrays`, numpy's own with its byte order: ``<f4``. It is
+  empty, and ``shape`` with it, where ``kind`` is no array.
+* ``kind`` is 0 for an array, 1 for bytes, 2 for a file (only in REF).
+* The bytes of an array are in C order, and exactly as many as dtype and shape say.
+* Equal BESIDE, or equal REF, leaves are one object; one frame has one description. Every frame is named.
+* Of the keys of one map that are ints, tuples, scalars or refs, at most 64 share one hash of Python's.
+* Containers nest up to ``depth_max`` deep; the skeleton has up to ``skeleton_bytes_max`` bytes.
+
+Any other extension type, trailing byte, missing byte, or claim that does not hold, makes the whole a
+`CannotUnpack`.
+
+Offers
+======
+The items that one message lends are one virtual byte stream (`zdl.objects.manifest.Manifest`): in the order
+of the leaves, each at a multiple of 64 bytes, zeros between them.
+"""

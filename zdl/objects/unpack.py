@@ -1,0 +1,213 @@
+"""Unpacking: parts become an equal object, or `CannotUnpack`; nothing is fetched.
+
+The bytes may come from anybody. What bounds the work: the skeleton's length is limited, every length that
+msgpack reads is limited by it, payloads are flat, sizes are compared with the bytes that are there before
+anything is allocated, and keys that all have one hash are refused. What bounds the result: only the types
+of the format come out, nested no deeper than allowed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from zdl.errors import CannotUnpack, TooLarge
+from zdl.objects import arrays
+from zdl.objects.typetable import LEAF_KINDS, Code, kinds_within
+from zdl.options import PackOptions
+from zdl.refs import DIMENSIONS_MAX, Ref, Source
+
+# Takes the place of the mark of a tuple until its array is complete.
+_TUPLE: Final = object()
+# Keys whose hashes nobody can choose (str, bytes), or can choose alike a few dozen times at most (a float has 64
+# bits, and Python's hash of numbers is the remainder by 2**61 - 1).
+_SAFE_KEYS: Final = frozenset((str, bytes, float, bool, type(None)))
+# Other keys can be made to share one hash by the million, and a dict of n such keys takes n**2 steps. Honest
+# ones share it a few times: hash(-1) == hash(-2), so coordinates in six dimensions do so 64 times.
+_SAME_HASH_MAX: Final = 64
+# The types of what comes out, besides numpy's scalars.
+_RESULTS: Final = frozenset((*_SAFE_KEYS, int, dict, list, tuple, np.ndarray, Ref))
+_FILE_NAME_BYTES_MAX: Final = 255
+_REASON_CHARS_MAX: Final = 200
+
+
+def unpack(parts: Sequence[bytes | memoryview], *, options: PackOptions) -> object:
+    """The object that was packed.
+
+    Args:
+        parts: the skeleton, then the frames beside it.
+        options: the limits.
+
+    Returns:
+        The object. Its arrays are fresh and writable; bytes are bytes; what was lent is a `Ref`. Leaves that
+        were one object are one object again.
+
+    Raises:
+        CannotUnpack: the parts are not a packed object, or pass a limit.
+    """
+    if not parts or len(parts) > options.frames_max:
+        raise CannotUnpack(path="", reason=f"{len(parts)} parts are not within 1…{options.frames_max}")
+    size = memoryview(parts[0]).nbytes
+    if size > options.skeleton_bytes_max:
+        raise CannotUnpack(path="", reason=f"a skeleton of {size} bytes, "
+                                           f"skeleton_bytes_max={options.skeleton_bytes_max}")
+    try:
+        return _Reader(parts).read(options)
+    except (ValueError, TypeError, OverflowError, BufferError, RecursionError, TooLarge,
+            msgpack.UnpackException) as error:
+        text = str(error) or type(error).__name__
+        raise CannotUnpack(path="", reason=f"not a packed object: {text[:_REASON_CHARS_MAX]}") from error
+
+
+class _Reader:
+    """What is known while one object is unpacked."""
+
+    __slots__ = ("_parts", "_sources", "_inlined", "_beside", "_frames", "_refs")
+
+    def __init__(self, parts: Sequence[bytes | memoryview]) -> None:
+        self._parts = parts
+        self._sources: list[Source] = []
+        self._inlined: list[NDArray[Any]] = []
+        # Leaves by their payload: equal payloads are one object.
+        self._beside: dict[bytes, object] = {}
+        self._refs: dict[bytes, Ref] = {}
+        self._frames: set[int] = set()
+
+    def read(self, options: PackOptions) -> object:
+        """The object of the skeleton."""
+        skeleton = memoryview(self._parts[0])
+        unpacker = msgpack.Unpacker(max_buffer_size=skeleton.nbytes, strict_map_key=False, ext_hook=self._extension,
+                                    list_hook=_sequence, object_pairs_hook=_map)
+        # The first time over the bytes builds nothing. msgpack makes room for an array by what its head says
+        # (measured: 80 KiB at most, but at each of 1,023 levels); now the elements are known to be there.
+        unpacker.feed(skeleton)
+        unpacker.skip()
+        if unpacker.tell() != skeleton.nbytes:
+            raise CannotUnpack(path="", reason=f"{skeleton.nbytes - unpacker.tell()} bytes follow the skeleton")
+        unpacker.feed(skeleton)
+        if unpacker.read_array_header() != 2:
+            raise CannotUnpack(path="", reason="the skeleton is not an array of two")
+        self._table(unpacker.unpack())
+        root = unpacker.unpack()
+        if len(self._frames) != len(self._parts) - 1:
+            raise CannotUnpack(path="", reason=f"{len(self._frames)} frames are named, {len(self._parts) - 1} came")
+        for kind in kinds_within(root, depth_max=options.depth_max, elements_max=options.skeleton_bytes_max):
+            if kind not in _RESULTS and not issubclass(kind, np.generic):
+                raise CannotUnpack(path="", reason="a mark, or an extension of msgpack, stands where no object can")
+        return root
+
+    def _table(self, rows: object) -> None:
+        """Takes in the sources of the refs."""
+        if type(rows) is not list:
+            raise CannotUnpack(path="", reason="the table of sources is not an array")
+        for row in rows:
+            source = Source(*_checked(row, (str, bytes, bytes, int)))
+            source.check()
+            self._sources.append(source)
+
+    def _extension(self, code: int, data: bytes) -> object:
+        """The value of an extension type."""
+        match code:
+            case Code.TUPLE if not data:
+                return _TUPLE
+            case Code.INLINE:
+                dtype, shape, raw = _fields(data, (str, list, bytes))
+                self._inlined.append(arrays.restore(dtype, shape, raw, copy=True))
+                return self._inlined[-1]
+            case Code.SAME:
+                (index,) = _fields(data, (int,))
+                if not 0 <= index < len(self._inlined):
+                    raise CannotUnpack(path="", reason=f"there is no array {index} before it")
+                return self._inlined[index]
+            case Code.BESIDE:
+                return self._beside[data] if data in self._beside else self._frame(data)
+            case Code.REF:
+                return self._refs[data] if data in self._refs else self._ref(data)
+            case Code.SCALAR:
+                dtype, raw = _fields(data, (str, bytes))
+                return arrays.restore(dtype, (), raw, copy=True)[()]
+            case Code.BIGINT if data:
+                return int.from_bytes(data, "little", signed=True)
+            case _:
+                raise CannotUnpack(path="", reason=f"extension {code} with {len(data)} bytes is unknown")
+
+    def _frame(self, data: bytes) -> object:
+        """A leaf whose bytes are a frame."""
+        index, kind, dtype, shape = _fields(data, (int, int, str, list))
+        if not 1 <= index < len(self._parts) or index in self._frames:
+            raise CannotUnpack(path="", reason=f"frame {index} is not there, or was described otherwise before")
+        name = _kind_name(kind, dtype, shape)
+        value: object
+        if name == "array":
+            value = arrays.restore(dtype, shape, memoryview(self._parts[index]), copy=True)
+        elif name == "bytes":
+            value = bytes(self._parts[index])
+        else:
+            raise CannotUnpack(path="", reason=f"a {name} cannot be beside")
+        self._frames.add(index)
+        self._beside[data] = value
+        return value
+
+    def _ref(self, data: bytes) -> Ref:
+        """A leaf that its origin lends."""
+        row, item, offset, length, kind, dtype, shape, name = _fields(data, (int, int, int, int, int, str, list, str))
+        if not 0 <= row < len(self._sources):
+            raise CannotUnpack(path="ref", reason=f"row {row} is not in a table of {len(self._sources)}")
+        ref = Ref(source=self._sources[row], item=item, offset=offset, length=length,
+                  kind=_kind_name(kind, dtype, shape), dtype=dtype, shape=tuple(shape), name=name)
+        ref.check()
+        if ref.kind == "array" and arrays.nbytes_of(dtype, shape) != length:
+            raise CannotUnpack(path="ref", reason=f"{dtype}{shape} has not {length} bytes")
+        if name and (ref.kind != "file" or not _is_component(name)):
+            raise CannotUnpack(path="ref", reason=f"its name {name!r:.40} is not the name of a file")
+        self._refs[data] = ref
+        return ref
+
+
+def _fields(data: bytes, types: tuple[type, ...]) -> list[Any]:
+    """The fields of a payload, which must be of exactly these types."""
+    return _checked(msgpack.unpackb(data, max_array_len=DIMENSIONS_MAX, max_map_len=0), types)
+
+
+def _checked(fields: object, types: tuple[type, ...]) -> list[Any]:
+    """The fields, if they are a list of exactly these types."""
+    if type(fields) is not list or tuple(map(type, fields)) != types:
+        raise CannotUnpack(path="", reason=f"fields are not ({', '.join(each.__name__ for each in types)})")
+    return fields
+
+
+def _kind_name(kind: int, dtype: str, shape: list[int]) -> str:
+    """The kind of a leaf by its number; what is no array has neither dtype nor shape."""
+    if not 0 <= kind < len(LEAF_KINDS):
+        raise CannotUnpack(path="", reason=f"kind {kind} is unknown")
+    name = LEAF_KINDS[kind]
+    if name != "array" and (dtype or shape):
+        raise CannotUnpack(path="", reason=f"{name} with a dtype or a shape")
+    return name
+
+
+def _is_component(name: str) -> bool:
+    """Whether a name is one component of a path, on any system."""
+    return (name not in (".", "..") and not any(char in "/\\" or not char.isprintable() for char in name)
+            and len(name.encode()) <= _FILE_NAME_BYTES_MAX)
+
+
+def _sequence(items: list[Any]) -> object:
+    """An array of msgpack: a tuple if it begins with the mark."""
+    return tuple(items[1:]) if items and items[0] is _TUPLE else items
+
+
+def _map(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    """A map of msgpack."""
+    chosen = [key for key, _ in pairs if type(key) not in _SAFE_KEYS]
+    if len(chosen) > _SAME_HASH_MAX and max(Counter(map(hash, chosen)).values()) > _SAME_HASH_MAX:
+        raise CannotUnpack(path="", reason=f"more than {_SAME_HASH_MAX} keys of a map have one hash")
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise CannotUnpack(path="", reason="a key stands twice in a map")
+    return found
