@@ -1,0 +1,185 @@
+"""Control: the desk of the control lane: calls out, requests in, and who is there.
+
+Threads: methods without a leading ``_`` and above "the desk" are called from any thread and hand over;
+the events of `ControlEvents` are called on the loop, and must only hand over in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from zdl.errors import Closed, ZdlError
+from zdl.options import CallOptions
+from zdl.protocol.calls import Calls, Question, Serving
+from zdl.protocol.effects import (
+    Abort,
+    Arrived,
+    CallSettled,
+    DialFailed,
+    Effect,
+    Handle,
+    PeerDown,
+    PeerUp,
+    Post,
+    Unreachable,
+)
+from zdl.protocol.messages import Body, Bounce, Cancel, Kind, Notice, Reply, Request
+from zdl.transport.links import Incoming
+from zdl.transport.loop import Loop
+
+Settled = Callable[[Reply | None, ZdlError | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ControlEvents:
+    """Whom to tell.
+
+    Attributes:
+        handle: a request or notice wants its handler to run.
+        abort: the caller of the request (origin, id) waits no more.
+        undelivered: a reply or notice of ours, by id, did not reach its target.
+        peer_up: a link is up.
+        peer_down: a link is down.
+        unreachable: some cells cannot be reached any more.
+        parent_failed: the parent could not be dialled; tried again for ever.
+        tick: time passed; for the pool of handlers.
+        deadline: when `tick` is wanted next.
+    """
+
+    handle: Callable[[Request | Notice], None]
+    abort: Callable[[str, int], None]
+    undelivered: Callable[[int], None]
+    peer_up: Callable[[PeerUp], None]
+    peer_down: Callable[[PeerDown], None]
+    unreachable: Callable[[Unreachable], None]
+    parent_failed: Callable[[ZdlError], None]
+    tick: Callable[[float], None]
+    deadline: Callable[[], float | None]
+
+
+class Control:
+    """The desk of the control lane.
+
+    Args:
+        fqcn: the cell.
+        first_id: where call ids begin: a random number of 62 bits.
+        options: limits.
+        loop: the thread that runs this desk.
+        events: whom to tell.
+    """
+
+    def __init__(self, fqcn: str, first_id: int, options: CallOptions, loop: Loop, events: ControlEvents) -> None:
+        self._fqcn = fqcn
+        self._loop = loop
+        self._events = events
+        self._calls = Calls(fqcn, first_id, options)
+        self._serving = Serving(fqcn, options)
+        self._waiting: dict[int, Settled] = {}
+
+    def __repr__(self) -> str:
+        return f"<Control of {self._fqcn}: {len(self._calls)} calls, {len(self._serving)} served>"
+
+    # --- from any thread ------------------------------------------------------------------------
+
+    def call(self, question: Question, settled: Settled) -> Callable[[str], None]:
+        """Send a request; `settled` is called on the loop, once. Returns what cancels it, with a reason."""
+        call_id: list[int] = []
+        self._loop.mailbox.put(self._call, question, settled, call_id)
+
+        def cancel(why: str) -> None:
+            self._loop.mailbox.put(self._loop.do, lambda now: self._calls.cancel(call_id[0], why, now) if call_id else [])
+
+        return cancel
+
+    def notice(self, target: str, channel: str, topic: str, headers: Mapping[str, object], body: Body,
+               told: Callable[[int], None]) -> None:
+        """Send a notice; `told` is called on the loop with its id, before it is sent."""
+        def send(now: float) -> list[Effect]:
+            number = self._calls.next_id()
+            told(number)
+            return [Post(Notice(self._fqcn, target, number, channel, topic, headers, body))]
+
+        self._loop.mailbox.put(self._loop.do, send)
+
+    def reply(self, reply: Reply) -> None:
+        """Answer a request; a second answer is dropped."""
+        self._loop.mailbox.put(self._reply, reply)
+
+    def dial_parent(self, address: str) -> None:
+        """Connect to the parent, for ever."""
+        self._loop.mailbox.put(self._loop.do, lambda now: self._loop.switch.dial_parent(address, now))
+
+    def calls_count(self) -> int:
+        """Calls that wait. Read from any thread."""
+        return len(self._calls)
+
+    def close(self) -> None:
+        """Settle all calls."""
+        self._loop.mailbox.put(self._loop.do, lambda now: self._calls.close(Closed(fqcn=self._fqcn)))
+
+    # --- the desk -------------------------------------------------------------------------------
+
+    def takes(self, header: bytes) -> bool:
+        """Bodies of control messages are received as they are."""
+        return False
+
+    def incoming(self, message: Incoming | None) -> None:
+        """Not used: see `takes`."""
+
+    def tick(self, now: float) -> Iterable[Effect]:
+        """Time passed."""
+        self._events.tick(now)
+        return self._calls.tick(now)
+
+    def deadline(self) -> float | None:
+        """When `tick` is wanted next."""
+        one, other = self._calls.deadline(), self._events.deadline()
+        return other if one is None else one if other is None else min(one, other)
+
+    def perform(self, effect: Effect, now: float) -> Iterable[Effect]:
+        """The effects that are not about links."""
+        match effect:
+            case Arrived(message=Reply() as reply):
+                return self._calls.receive(reply, now)
+            case Arrived(message=Request() | Notice() | Cancel() as message):
+                return self._serving.receive(message, now)
+            case Arrived(message=Bounce() as bounce):
+                if bounce.of_kind in (Kind.REPLY, Kind.NOTICE):
+                    self._events.undelivered(bounce.id)
+                    return []
+                return self._calls.receive(bounce, now)
+            case CallSettled(id=number, reply=reply_or_none, error=error):
+                self._waiting.pop(number)(reply_or_none, error)
+            case Handle(message=message):
+                self._events.handle(message)
+            case Abort(origin=origin, id=number):
+                self._events.abort(origin, number)
+            case Unreachable():
+                self._events.unreachable(effect)
+                return [*self._calls.receive(effect, now), *self._serving.receive_loss(effect)]
+            case PeerUp():
+                self._events.peer_up(effect)
+            case PeerDown():
+                self._events.peer_down(effect)
+            case DialFailed(error=error):
+                self._events.parent_failed(error)
+        return []
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _call(self, question: Question, settled: Settled, call_id: list[int]) -> None:
+        def start(now: float) -> list[Effect]:
+            number, effects = self._calls.start(question, now)
+            call_id.append(number)
+            self._waiting[number] = settled
+            return effects
+
+        try:
+            self._loop.do(start)
+        except ZdlError as error:
+            settled(None, error)
+
+    def _reply(self, reply: Reply) -> None:
+        if self._serving.answered(reply.target, reply.id):
+            self._loop.do(lambda now: [Post(reply)])

@@ -1,0 +1,149 @@
+"""Lanes: both threads of one cell, from binding to the last goodbye.
+
+Threads: `open` and `close` from the thread that opens and closes the cell.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psutil
+
+from zdl.errors import OptionError
+from zdl.options import Options
+from zdl.protocol.peers import Self
+from zdl.protocol.switch import Switch
+from zdl.transport.control import Control, ControlEvents
+from zdl.transport.lane import Lane
+from zdl.transport.links import Links
+from zdl.transport.loop import Loop
+from zdl.transport.mailbox import Mailbox
+from zdl.transport.sockets import advertised, check_versions, is_loopback, make_context
+
+# Ids of calls and pulls begin at a random number of so many bits, so that they never meet those of a
+# former self; the rest of 64 bits is room to count.
+FIRST_ID_BITS = 62
+CLOSE_STEP_S = 0.005
+CLOSE_LEAST_S = 1.0
+
+
+class Lanes:
+    """The sockets, threads and machines of one cell.
+
+    Args:
+        fqcn: its name.
+        parent: address of the parent's control lane, or None for the root.
+        listen: addresses of the control lane.
+        data_listen: addresses of the data lane; derived from `listen` or `parent` when empty.
+        is_insecure: whether other machines may be let in without keys.
+        options: of the cell.
+    """
+
+    def __init__(self, fqcn: str, *, parent: str | None, listen: Sequence[str], data_listen: Sequence[str],
+                 is_insecure: bool, options: Options) -> None:
+        check_versions()
+        self._parent = parent
+        self._options = options
+        addresses = (*listen, *data_listen, *([parent] if parent else []))
+        self._context, self._is_own = make_context(addresses)
+        control_links = Links(self._context, fqcn, is_data=False)
+        data_links = Links(self._context, fqcn, is_data=True)
+        self.incarnation = os.urandom(16)
+        try:
+            self.addresses = tuple(advertised(control_links.bind(each, is_insecure=is_insecure)) for each in listen)
+            wanted = data_listen or derive_data_addresses(self.addresses, parent, self.incarnation)
+            self.data_addresses = tuple(advertised(data_links.bind(each, is_insecure=is_insecure)) for each in wanted)
+        except OptionError:
+            control_links.close()
+            data_links.close()
+            self._end_context()
+            raise
+        me = Self(fqcn, self.incarnation, self.data_addresses)
+        calls = options.calls
+        self.control_loop = Loop(f"zdl-control-{fqcn}", Switch(me, options.links, watches=True), control_links,
+                                 Mailbox(fqcn, calls.mailbox_max))
+        self.data_loop = Loop(f"zdl-data-{fqcn}", Switch(me, options.links, watches=False), data_links,
+                              Mailbox(fqcn, calls.mailbox_max))
+        self.lane = Lane(fqcn, first_id(), options, self.data_loop)
+        self.control: Control | None = None
+
+    def prepare(self, fqcn: str, events: ControlEvents) -> Control:
+        """The desk of the control lane, before anything runs."""
+        self.control = Control(fqcn, first_id(), self._options.calls, self.control_loop, events)
+        return self.control
+
+    def start(self, control: Control) -> None:
+        """Start both threads and dial the parent."""
+        self.data_loop.start(self.lane)
+        self.control_loop.start(control)
+        if self._parent is not None:
+            control.dial_parent(self._parent)
+
+    def close(self, timeout_s: float) -> list[str]:
+        """Say goodbye, end the threads, close the sockets. Returns what did not end."""
+        left = []
+        for loop in (self.data_loop, self.control_loop):
+            if not loop.stop(max(timeout_s, CLOSE_LEAST_S)):
+                left.append(repr(loop))
+        if not left:
+            self._end_context()
+        return left
+
+    def _end_context(self) -> None:
+        if self._is_own:
+            self._context.term()
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
+    """Whether a condition that another thread brings about holds within the time."""
+    until = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() >= until:
+            return False
+        time.sleep(CLOSE_STEP_S)
+    return True
+
+
+def first_id() -> int:
+    """A random place to begin counting."""
+    return int.from_bytes(os.urandom(8), "big") >> (64 - FIRST_ID_BITS)
+
+
+def derive_data_addresses(listen: Sequence[str], parent: str | None, incarnation: bytes) -> tuple[str, ...]:
+    """Where the data lane listens when nobody said: beside the control lane, else where the parent can reach it.
+
+    A cell whose parent is on another machine gets none: without keys it must not listen there, and its
+    objects are pulled along the tree, over the links that it dialled itself.
+    """
+    found: list[str] = []
+    for address in listen or ([parent] if parent else []):
+        scheme, _, rest = address.partition("://")
+        if scheme == "inproc":
+            found.append(f"inproc://zdl-data-{incarnation.hex()}")
+        elif scheme == "ipc":
+            found.append(f"ipc://{rest}.data" if listen else f"ipc://{runtime_folder()}/{os.getpid()}-{incarnation.hex()[:12]}")
+        elif listen:
+            host = rest.rpartition(":")[0]
+            found.append(f"tcp://{host}:0")
+        elif is_loopback(address):
+            found.append("tcp://127.0.0.1:0")
+    return tuple(dict.fromkeys(found))
+
+
+def runtime_folder() -> Path:
+    """This user's folder for ipc sockets, mode 0700; files of processes that are gone are removed from it."""
+    root = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    folder = Path(root) / f"zdl-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    facts = folder.lstat()
+    if facts.st_uid != os.getuid() or facts.st_mode & 0o077:
+        raise OptionError(name="listen", value=str(folder), allowed="the folder must be yours alone: chmod 700, or remove it")
+    for entry in folder.iterdir():
+        owner = entry.name.partition("-")[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            entry.unlink(missing_ok=True)
+    return folder

@@ -1,0 +1,283 @@
+"""Links: the connections of one lane as numbers, so that the brain need not know sockets.
+
+One ROUTER takes all that dial us; each cell that we dial has a DEALER of its own. A link that we dialled
+is odd (the brain numbers it), one that we accepted is even (numbered here, when its first frame comes).
+libzmq tells of connections that end through monitors; for an accepted one the descriptor that its
+frames came from says which link it was. Within a process (``inproc``) there is nothing to monitor: cells
+say goodbye.
+
+Threads: all from the loop's thread, but for `bind`, which is called before the loop starts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from zdl.errors import Busy, NoRoute, ZdlError
+from zdl.transport.sockets import (
+    CONTROL_MESSAGES_MAX,
+    DATA_MESSAGES_MAX,
+    LINGER_MS,
+    bind,
+    check_listen,
+    forget_ipc,
+    make_dealer,
+    make_router,
+)
+
+Part = bytes | memoryview
+# `send(copy=False)` costs 2.5 us for a hook into the garbage collector: below this a copy is cheaper.
+COPY_BELOW_BYTES = 64 * 1024
+# Messages taken from one socket before the others are looked at.
+AT_ONCE = 64
+_ENDED = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL \
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+_WHY = ((zmq.EVENT_DISCONNECTED, "the connection was closed"), (zmq.EVENT_CLOSED, "nobody answers at {address}"))
+
+
+class Incoming:
+    """A message whose first frame has been read; the rest is taken by whoever it is for."""
+
+    __slots__ = ("link", "header", "_socket", "_has_more")
+
+    def __init__(self, link: int, header: bytes, socket: zmq.Socket[bytes], has_more: bool) -> None:
+        self.link = link
+        self.header = header
+        self._socket = socket
+        self._has_more = has_more
+
+    def rest(self) -> tuple[Part, ...]:
+        """The frames that are left, as buffers that libzmq received into."""
+        parts: list[Part] = []
+        while self._has_more:
+            frame = self._socket.recv(copy=False)
+            parts.append(frame.buffer if len(frame) >= COPY_BELOW_BYTES else frame.bytes)
+            self._has_more = frame.more
+        return tuple(parts)
+
+    def into(self, view: memoryview) -> bool:
+        """The frames that are left, received into place. False when they are not exactly as long."""
+        at = 0
+        while self._has_more:
+            room = view[at:]
+            at += self._socket.recv_into(room) if room.nbytes else len(self._socket.recv())
+            self._has_more = bool(self._socket.getsockopt(zmq.RCVMORE))
+            if at > view.nbytes:
+                self.discard()
+                return False
+        return at == view.nbytes
+
+    def discard(self) -> None:
+        """Drops the frames that are left."""
+        while self._has_more:
+            self._socket.recv_into(bytearray())
+            self._has_more = bool(self._socket.getsockopt(zmq.RCVMORE))
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A connection has ended."""
+
+    link: int
+    why: str
+
+
+@dataclass(slots=True)
+class _Dealer:
+    """A link that we dialled."""
+
+    link: int
+    address: str
+    socket: zmq.Socket[bytes]
+    monitor: zmq.Socket[bytes] | None
+
+
+class Links:
+    """The sockets of one lane.
+
+    Args:
+        context: where they are made.
+        fqcn: the cell, for errors.
+        is_data: which lane.
+    """
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], fqcn: str, *, is_data: bool) -> None:
+        self._context = context
+        self._fqcn = fqcn
+        self._is_data = is_data
+        self._router: zmq.Socket[bytes] | None = None
+        self._router_monitor: zmq.Socket[bytes] | None = None
+        self._bound: list[str] = []
+        self._dealers: dict[int, _Dealer] = {}
+        self._by_socket: dict[int, int] = {}
+        self._routing: dict[int, bytes] = {}
+        self._by_routing: dict[bytes, int] = {}
+        self._by_descriptor: dict[int, int] = {}
+        self._next_accepted = 2
+        self._poll_set: list[tuple[zmq.Socket[bytes] | int, int]] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Links of {self._fqcn}: {len(self._dealers)} dialled, {len(self._routing)} accepted, bound {self._bound}>"
+
+    # --- opening and closing --------------------------------------------------------------------
+
+    def bind(self, address: str, *, is_insecure: bool) -> str:
+        """Listen there as well. Returns the address with its real port."""
+        check_listen(address, is_insecure=is_insecure)
+        if self._router is None:
+            self._router = make_router(self._context, is_data=self._is_data)
+            self._router_monitor = self._router.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        actual = bind(self._router, address)
+        self._bound.append(actual)
+        self._poll_set = None
+        return actual
+
+    def dial(self, link: int, address: str) -> Broken | None:
+        """Begin a connection. Returns what is wrong with an address that cannot be dialled at all."""
+        socket = make_dealer(self._context, is_data=self._is_data)
+        monitor = None
+        if not address.startswith("inproc://"):
+            monitor = socket.get_monitor_socket(_ENDED)
+        self._dealers[link] = _Dealer(link, address, socket, monitor)
+        self._by_socket[id(socket)] = link
+        self._poll_set = None
+        try:
+            socket.connect(address)
+        except zmq.ZMQError as error:
+            return Broken(link, f"{address} cannot be dialled: {error.strerror.lower()}")
+        return None
+
+    def hang(self, link: int) -> None:
+        """End a connection after what was sent on it; one that we accepted is only forgotten."""
+        dealer = self._dealers.pop(link, None)
+        if dealer is not None:
+            self._poll_set = None
+            del self._by_socket[id(dealer.socket)]
+            if dealer.monitor is not None:
+                dealer.socket.disable_monitor()
+                dealer.monitor.close(0)
+            dealer.socket.close(LINGER_MS)
+            return
+        routing = self._routing.pop(link, None)
+        if routing is not None:
+            del self._by_routing[routing]
+            for descriptor in [each for each, owner in self._by_descriptor.items() if owner == link]:
+                del self._by_descriptor[descriptor]
+
+    def close(self) -> None:
+        """Close all sockets, and remove the files of ipc addresses."""
+        for link in list(self._dealers):
+            self.hang(link)
+        if self._router is not None:
+            self._router.disable_monitor()
+            if self._router_monitor is not None:
+                self._router_monitor.close(0)
+            self._router.close(LINGER_MS)
+            self._router = None
+        for address in self._bound:
+            forget_ipc(address)
+        self._bound.clear()
+
+    # --- waiting, sending, receiving ------------------------------------------------------------
+
+    def wait(self, descriptor: int, timeout_s: float | None) -> tuple[bool, list[Broken], list[zmq.Socket[bytes]]]:
+        """Sleep until something happens: was the descriptor readable, what broke, which sockets have messages."""
+        if self._poll_set is None:
+            self._poll_set = self._make_poll_set(descriptor)
+        timeout_ms = -1 if timeout_s is None else min(math.ceil(timeout_s * 1000), 3_600_000)
+        is_woken = False
+        broken: list[Broken] = []
+        readable: list[zmq.Socket[bytes]] = []
+        monitors: list[zmq.Socket[bytes]] = []
+        for who, _ in zmq.zmq_poll(self._poll_set, timeout_ms):
+            if not isinstance(who, zmq.Socket):
+                is_woken = True
+            elif who.type == zmq.PAIR:
+                monitors.append(who)
+            else:
+                readable.append(who)
+        for monitor in monitors:  # before the messages: a descriptor may be used again by a new connection
+            broken += self._read_monitor(monitor)
+        return is_woken, broken, readable
+
+    def receive(self, socket: zmq.Socket[bytes]) -> Incoming:
+        """The next message of a socket that has one, its first frame read."""
+        if socket is not self._router:
+            header = socket.recv()
+            return Incoming(self._by_socket[id(socket)], header, socket, bool(socket.getsockopt(zmq.RCVMORE)))
+        routing = socket.recv()
+        link = self._by_routing.get(routing)
+        if link is not None:
+            return Incoming(link, socket.recv(), socket, bool(socket.getsockopt(zmq.RCVMORE)))
+        frame = socket.recv(copy=False)
+        link = self._next_accepted
+        self._next_accepted += 2
+        self._routing[link] = routing
+        self._by_routing[routing] = link
+        descriptor = frame.get(zmq.SRCFD)
+        if isinstance(descriptor, int) and descriptor >= 0:
+            self._by_descriptor[descriptor] = link
+        return Incoming(link, frame.bytes, socket, frame.more)
+
+    def has_more(self, socket: zmq.Socket[bytes]) -> bool:
+        """Whether another message is here."""
+        return not socket.closed and bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+    def send(self, link: int, parts: Sequence[Part]) -> ZdlError | None:
+        """Hand a message over, or say why it cannot be. A message is handed over whole or not at all."""
+        dealer = self._dealers.get(link)
+        try:
+            if dealer is not None:
+                _send(dealer.socket, parts)
+            elif (routing := self._routing.get(link)) is not None and self._router is not None:
+                self._router.send(routing, zmq.SNDMORE | zmq.NOBLOCK)
+                _send(self._router, parts)
+            else:
+                return NoRoute(target="", at=self._fqcn, why="the link is closed")
+        except zmq.Again:
+            limit = DATA_MESSAGES_MAX if self._is_data else CONTROL_MESSAGES_MAX
+            name = "DATA_MESSAGES_MAX" if self._is_data else "CONTROL_MESSAGES_MAX"
+            return Busy(limit=name, value=limit, at=self._fqcn)
+        except zmq.ZMQError as error:
+            return NoRoute(target="", at=self._fqcn, why=f"the link is gone: {error.strerror.lower()}")
+        return None
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _make_poll_set(self, descriptor: int) -> list[tuple[zmq.Socket[bytes] | int, int]]:
+        sockets: list[zmq.Socket[bytes] | int] = [descriptor]
+        if self._router is not None and self._router_monitor is not None:
+            sockets += [self._router_monitor, self._router]
+        for dealer in self._dealers.values():
+            if dealer.monitor is not None:
+                sockets.append(dealer.monitor)
+            sockets.append(dealer.socket)
+        return [(each, zmq.POLLIN) for each in sockets]
+
+    def _read_monitor(self, monitor: zmq.Socket[bytes]) -> list[Broken]:
+        broken = []
+        while int(monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            event = parse_monitor_message(monitor.recv_multipart(zmq.NOBLOCK))
+            if monitor is self._router_monitor:
+                link = self._by_descriptor.pop(int(event["value"]), None)
+                if link is not None:
+                    broken.append(Broken(link, "the connection was closed"))
+                continue
+            dealer = next((each for each in self._dealers.values() if each.monitor is monitor), None)
+            if dealer is not None:
+                why = next((text for kind, text in _WHY if event["event"] == kind), "the greeting failed")
+                broken.append(Broken(dealer.link, why.format(address=dealer.address)))
+        return broken
+
+
+def _send(socket: zmq.Socket[bytes], parts: Sequence[Part]) -> None:
+    last = len(parts) - 1
+    for index, part in enumerate(parts):
+        size = part.nbytes if isinstance(part, memoryview) else len(part)
+        flags = zmq.NOBLOCK if index == last else zmq.NOBLOCK | zmq.SNDMORE
+        socket.send(part, flags, copy=size < COPY_BELOW_BYTES)
