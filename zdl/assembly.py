@@ -1,0 +1,71 @@
+"""Assembly: the cell that users get: a `BareCell` with the services that everybody needs mounted on it.
+
+The one place that knows both the cell and what stands above it; nothing below imports it.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Sequence
+
+from zdl.cell.cell import BareCell
+from zdl.cell.messages import Request
+from zdl.download.broker import DownloadBroker
+from zdl.observe.snapshot import LinkFacts, ProcessFacts, Snapshot, TrafficFacts, TransferFacts
+from zdl.options import Options
+
+# What every cell answers about itself, to any cell of its fabric.
+CHANNEL = "zdl"
+SNAPSHOT_TOPIC = "snapshot"
+PING_TOPIC = "ping"
+
+
+class Cell(BareCell):
+    """A participant of a fabric, with its download service; see `BareCell` for arguments and calls.
+
+    Attributes:
+        downloads: lends objects, and pulls what others lend.
+    """
+
+    def __init__(self, fqcn: str, *, parent: str | None = None, listen: str | Sequence[str] = (),
+                 data_listen: str | Sequence[str] = (), insecure: bool = False, options: Options | None = None) -> None:
+        super().__init__(fqcn, parent=parent, listen=listen, data_listen=data_listen, insecure=insecure, options=options)
+        self.downloads = DownloadBroker(self)
+        self.handler(CHANNEL, SNAPSHOT_TOPIC)(self._tell_snapshot)
+        self.handler(CHANNEL, PING_TOPIC, inline=True)(_pong)
+
+    def snapshot(self) -> Snapshot:
+        """What this cell knows about itself now."""
+        control, data = self.traffic
+        traffic = [TrafficFacts(each.fqcn, lane, each.bytes_in, each.bytes_out, each.messages_in, each.messages_out)
+                   for lane, many in (("control", control), ("data", data)) for each in many]
+        links = [LinkFacts(each.fqcn, each.lane, each.role, each.state, each.address) for each in self.peers]
+        transfers = [TransferFacts(each.origin, each.label, each.bytes_total, each.bytes_done, each.way, each.why,
+                                   each.seconds, str(each.error or "")) for each in self.downloads.transfers]
+        return Snapshot(self.fqcn, self.incarnation, self.addresses, self.data_addresses, tuple(links), tuple(traffic),
+                        tuple(transfers), len(self.downloads.transactions), self.parent_error, process_facts())
+
+    def _mount_services(self) -> None:
+        self.downloads.attach()
+        self.mount(self.downloads, lender=self.downloads)
+
+    def _tell_snapshot(self, request: Request) -> object:
+        return self.snapshot().plain()
+
+
+def process_facts() -> ProcessFacts:
+    """This process, as the system accounts for it."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    facts = {}
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        for line in status:
+            name, _, value = line.partition(":")
+            if name in ("VmRSS", "VmHWM"):
+                facts[name] = int(value.split()[0]) * 1024
+    peak = facts.get("VmHWM", usage.ru_maxrss * 1024)
+    return ProcessFacts(os.getpid(), usage.ru_utime + usage.ru_stime, facts.get("VmRSS", peak), peak)
+
+
+def _pong(request: Request) -> object:
+    return None

@@ -1,0 +1,40 @@
+"""Service: what may be mounted on a cell, and the two things that a cell asks of its services.
+
+Services stand above the cell and use it by the same door as users: handlers, requests and the data lane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from zdl.objects.manifest import Manifest
+from zdl.objects.pack import Lent
+from zdl.refs import Source
+
+
+class Service(Protocol):
+    """Something that lives as long as its cell."""
+
+    def close(self, timeout_s: float) -> list[str]:
+        """End. Returns, in words, what did not finish in time."""
+
+
+class Scope(Protocol):
+    """What one message lends: opened after packing has succeeded, tied to the message's fate."""
+
+    def lend(self, manifest: Manifest, lent: Sequence[Lent]) -> Source:
+        """Open the transaction."""
+
+    def undeliverable(self) -> None:
+        """The message did not reach its target: end what it lent, at once."""
+
+
+class Lender(Protocol):
+    """The service that lends what is too large to travel in a message."""
+
+    def scope(self, receivers: Sequence[str] | int) -> Scope:
+        """A scope for one message, for receivers by name, or so many."""
+
+    def resolve(self, body: object, timeout_s: float | None = None) -> object:
+        """The same object with its refs replaced by what they stand for."""

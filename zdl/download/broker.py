@@ -1,0 +1,268 @@
+"""DownloadBroker: lends objects, and pulls what others lend: ``cell.downloads``.
+
+::
+
+    lend(obj) ─▶ pack: large leaves become refs ─▶ Transaction ─▶ data lane: offers
+    resolve(body), pull(ref) ─▶ Puller ─▶ data lane: pulls ─▶ sinks ─▶ the objects
+
+What may block (files, users' code) is read and written by the broker's threads, never on the lane.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from zdl.cell.cell import BareCell
+from zdl.cell.messages import Request
+from zdl.cell.signal import Signal
+from zdl.download.arrays import Buffers
+from zdl.download.files import FileSource
+from zdl.download.puller import ADDRESSES_TOPIC, CHANNEL, Progress, Puller, Transfer
+from zdl.download.resolve import pull_refs, resolve
+from zdl.download.sinks import FileSink, MemorySink
+from zdl.download.transaction import Transaction
+from zdl.errors import Closed, OptionError, UnknownRef, ZdlError
+from zdl.objects.manifest import Manifest
+from zdl.objects.pack import Lent, pack
+from zdl.objects.unpack import unpack
+from zdl.options import PackOptions
+from zdl.protocol.effects import Outcome, TransactionSettled
+from zdl.protocol.offers import Audience, Offer
+from zdl.refs import OFFER_ID_BYTES, SECRET_BYTES, Ref, Source
+
+_LOG = logging.getLogger("zdl.download")
+# Threads that read and write what may block; the disk and the hashing are shared by all pulls.
+THREADS_MAX = 4
+NAMED_TOPIC = "named"
+# Everything goes by reference when an object is lent on purpose.
+_LEND_ALL = 1
+
+
+class DownloadBroker:
+    """The download service of one cell.
+
+    Threads: all methods from any thread but the loops'; those that wait must not be called from an inline handler.
+    Lifetime: ends with its cell; what is still lent then ends too, and receivers are told.
+
+    Args:
+        cell: it is mounted there.
+    """
+
+    def __init__(self, cell: BareCell) -> None:
+        self._cell = cell
+        self._puller = Puller(cell)
+        self._lock = threading.Lock()  # guards the two below
+        self._transactions: dict[bytes, Transaction] = {}
+        self._named: dict[str, object] = {}
+        self._drain: Callable[[float], list[str]] | None = None
+        self._pool = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix=f"zdl-broker-{cell.fqcn}")
+        cell.handler(CHANNEL, ADDRESSES_TOPIC, inline=True)(self._tell_addresses)
+        cell.handler(CHANNEL, NAMED_TOPIC, resolve=False)(self._tell_named)
+
+    def __repr__(self) -> str:
+        return f"<DownloadBroker of {self._cell.fqcn}: {len(self._transactions)} transactions>"
+
+    # --- lending --------------------------------------------------------------------------------
+
+    def lend(self, obj: object, *, receivers: Sequence[str] | int = 1, lease_s: float | None = None) -> Transaction:
+        """Lend an object: its arrays and bytes stay here until the receivers have them.
+
+        Args:
+            obj: anything that may travel in a message. It must not change while it is lent.
+            receivers: names, or how many different cells; when they all have confirmed all of it, it is released.
+                0: only the lease or `Transaction.delete` ends it.
+            lease_s: ends it when nobody pulled, kept or confirmed for so long; by default ``options.offers.lease_s``.
+
+        Returns:
+            The transaction; its `body` is the object with refs in place of arrays and bytes.
+
+        Raises:
+            CannotPack: a leaf may not travel; nothing was lent.
+        """
+        scope = _Scope(self, _audience(receivers), lease_s)
+        packing = replace(self._cell.options.packing, inline_bytes_max=_LEND_ALL, beside_bytes_max=_LEND_ALL)
+        packed = pack(obj, options=packing, lend=scope.lend)
+        if scope.transaction is None:
+            raise OptionError(name="obj", value=type(obj).__name__, allowed="an object with arrays or bytes to lend")
+        scope.transaction.body = unpack(packed.parts, options=self._cell.options.packing)
+        return scope.transaction
+
+    def lend_file(self, path: str | os.PathLike[str], *, receivers: Sequence[str] | int = 1,
+                  lease_s: float | None = None) -> Transaction:
+        """Lend a file; the `body` of the transaction is one `Ref` of kind ``file``.
+
+        Raises:
+            OptionError: the file is missing, unreadable, or no regular file.
+        """
+        name = Path(path).name
+        readable = FileSource(Path(path), self._cell.fqcn)
+        transaction, source = self.open(readable, readable.bytes_total, _audience(receivers), lease_s)
+        transaction.body = Ref(source, 0, 0, readable.bytes_total, "file", name=name)
+        return transaction
+
+    def publish(self, name: str, body: object) -> None:
+        """Answer whoever asks for this name with `body`, which holds refs of what was lent."""
+        with self._lock:
+            self._named[name] = body
+
+    def find(self, origin: str, name: str, *, timeout_s: float | None = None) -> object:
+        """What another cell has published under a name; refs stay refs.
+
+        Raises:
+            UnknownRef: nothing has that name there.
+        """
+        seconds = self._cell.options.calls.timeout_s if timeout_s is None else timeout_s
+        return self._cell.request(origin, CHANNEL, NAMED_TOPIC, {"name": name}, timeout_s=seconds, resolve=False).body
+
+    # --- pulling --------------------------------------------------------------------------------
+
+    def pull(self, ref: Ref, *, timeout_s: float | None = None, abort: Signal | None = None,
+             progress: Progress | None = None) -> object:
+        """What a ref stands for: a writable array, or bytes, in fresh memory.
+
+        Args:
+            ref: of any cell of the fabric.
+            timeout_s: how long it may take; None: as long as bytes come (``options.pulls.stall_timeout_s``).
+            abort: ends it with `Cancelled`.
+            progress: called with bytes done and in all, from the data lane: it must be quick.
+
+        Raises:
+            DownloadError: which of them says what happened.
+        """
+        return pull_refs([ref], lambda wanted: self._fetch(wanted, timeout_s, abort, progress))[ref]
+
+    def pull_file(self, ref: Ref, path: str | os.PathLike[str], *, overwrite: bool = False, timeout_s: float | None = None,
+                  abort: Signal | None = None, progress: Progress | None = None) -> Path:
+        """Fetch a ref to a file, which appears under its name when all of it is there and verified.
+
+        Raises:
+            OptionError: the name is taken, or cannot be written.
+            DiskFull: there is no room.
+            DownloadError: which of them says what happened; nothing is left on the disk.
+        """
+        sink = FileSink(Path(path), ref, is_overwriting=overwrite)
+        try:
+            self._puller.pull([(ref.source, sink)], timeout_s=timeout_s, abort=abort, progress=progress)
+        except ZdlError:
+            sink.abandon()
+            raise
+        return sink.finish()
+
+    def resolve(self, body: object, timeout_s: float | None = None, *, abort: Signal | None = None,
+                progress: Progress | None = None) -> object:
+        """The same object with arrays and bytes in place of its refs, whichever cells lend them.
+
+        Raises:
+            DownloadError: the first pull that failed; the others are cancelled.
+        """
+        return resolve(body, lambda wanted: self._fetch(wanted, timeout_s, abort, progress))
+
+    @property
+    def transfers(self) -> list[Transfer]:
+        """The last pulls: how much, how fast, which way and why."""
+        return self._puller.transfers
+
+    @property
+    def transactions(self) -> list[Transaction]:
+        """What is lent and has not ended."""
+        with self._lock:
+            return list(self._transactions.values())
+
+    # --- for the cell ---------------------------------------------------------------------------
+
+    def scope(self, receivers: Sequence[str] | int) -> _Scope:
+        """What one message lends."""
+        return _Scope(self, _audience(receivers), None)
+
+    def close(self, timeout_s: float) -> list[str]:
+        """End what is lent, let pulls tell their origins, stop the threads."""
+        left = [] if self._drain is None else self._drain(timeout_s)
+        self._puller.close()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        with self._lock:
+            self._transactions.clear()
+        return left
+
+    def attach(self) -> None:
+        """For the cell: its lanes are made."""
+        lane = self._cell.lane
+        lane.use_background(self._run)
+        self._drain = lane.drain
+
+    def open(self, readable: Buffers | FileSource, bytes_total: int, audience: Audience,
+             lease_s: float | None) -> tuple[Transaction, Source]:
+        """Open a transaction with one offer."""
+        offer = Offer(os.urandom(OFFER_ID_BYTES), os.urandom(SECRET_BYTES), bytes_total)
+        transaction = Transaction(os.urandom(OFFER_ID_BYTES), self._end)
+        with self._lock:
+            self._transactions[transaction.id] = transaction
+
+        def settled(effect: TransactionSettled) -> None:
+            with self._lock:
+                self._transactions.pop(transaction.id, None)
+            transaction.settled(effect)
+
+        seconds = self._cell.options.offers.lease_s if lease_s is None else lease_s
+        self._cell.lane.lend(transaction.id, [(offer, readable)], audience, seconds,
+                             on_settled=settled, on_receiver=transaction.receiver_settled)
+        return transaction, Source(self._cell.fqcn, offer.offer_id, offer.secret, bytes_total)
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _fetch(self, wanted: Sequence[tuple[Source, MemorySink]], timeout_s: float | None, abort: Signal | None,
+               progress: Progress | None) -> None:
+        self._puller.pull(list(wanted), timeout_s=timeout_s, abort=abort, progress=progress)
+
+    def _end(self, transaction_id: bytes, outcome: Outcome) -> None:
+        self._cell.lane.end(transaction_id, outcome)
+
+    def _run(self, job: Callable[[], None]) -> None:
+        try:
+            self._pool.submit(job)
+        except RuntimeError as error:
+            raise Closed(fqcn=self._cell.fqcn) from error
+
+    def _tell_addresses(self, request: Request) -> object:
+        return list(self._cell.data_addresses)
+
+    def _tell_named(self, request: Request) -> object:
+        name = request.body.get("name") if isinstance(request.body, dict) else None
+        with self._lock:
+            if name in self._named:
+                return self._named[name]
+        raise UnknownRef(ref=f"ref:{self._cell.fqcn}/{name}", origin=self._cell.fqcn)
+
+
+class _Scope:
+    """What one message lends: at most one transaction, opened when packing has succeeded."""
+
+    def __init__(self, broker: DownloadBroker, audience: Audience, lease_s: float | None) -> None:
+        self._broker = broker
+        self._audience = audience
+        self._lease_s = lease_s
+        self.transaction: Transaction | None = None
+
+    def lend(self, manifest: Manifest, lent: Sequence[Lent]) -> Source:
+        """Open the transaction."""
+        readable = Buffers(manifest, [each.buffer for each in lent])
+        self.transaction, source = self._broker.open(readable, manifest.bytes_total, self._audience, self._lease_s)
+        return source
+
+    def undeliverable(self) -> None:
+        """The message did not arrive."""
+        if self.transaction is not None:
+            self._broker._end(self.transaction.id, Outcome.UNDELIVERABLE)
+
+
+def _audience(receivers: Sequence[str] | int) -> Audience:
+    if isinstance(receivers, int):
+        if receivers < 0:
+            raise OptionError(name="receivers", value=str(receivers), allowed="names, or a number from 0 on")
+        return Audience(count=receivers)
+    return Audience(names=frozenset(receivers))

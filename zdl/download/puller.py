@@ -1,0 +1,218 @@
+"""Puller: fetches refs: finds the way to each origin, starts the pulls, waits for all of them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from zdl.cell.cell import BareCell
+from zdl.cell.signal import Signal
+from zdl.errors import Closed, NoRoute, OriginLost, PeerLost, TimedOut, ZdlError
+from zdl.refs import Ref, Source
+
+# Asked of an origin before it is dialled: where its data lane listens.
+CHANNEL = "zdl"
+ADDRESSES_TOPIC = "data-addresses"
+# An answer is believed for so long; a cell that restarts within it is found again along the tree.
+ADDRESSES_KEPT_S = 30.0
+ADDRESSES_MAX = 4096
+TRANSFERS_KEPT = 256
+
+Progress = Callable[[int, int], None]
+
+
+class Sink(Protocol):
+    """Where a pull lands; see `zdl.download.sinks`."""
+
+    ranges: list[tuple[int, int]]
+
+    @property
+    def may_block(self) -> bool:
+        """Whether `keep` may wait for a disk."""
+
+    def view(self, offset: int, length: int) -> memoryview:
+        """Writable memory for a chunk."""
+
+    def keep(self, offset: int, view: memoryview) -> None:
+        """The bytes in the view are verified."""
+
+
+@dataclass(slots=True)
+class Transfer:
+    """One pull, for reports.
+
+    Attributes:
+        origin: who lent it.
+        label: which offer.
+        bytes_total: how much was wanted.
+        bytes_done: how much is verified and stored.
+        way: ``direct`` or ``routed``; empty before it is chosen.
+        why: why it was not, or did not stay, direct.
+        started_at: on the monotonic clock.
+        seconds: how long it took; None while it runs.
+        error: how it ended, if not well.
+    """
+
+    origin: str
+    label: str
+    bytes_total: int
+    bytes_done: int = 0
+    way: str = ""
+    why: str = ""
+    started_at: float = 0.0
+    seconds: float | None = None
+    error: ZdlError | None = None
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Pulls that somebody waits for together."""
+
+    left: int
+    progress: Progress | None
+    transfers: list[Transfer] = field(default_factory=list)
+    cancels: list[Callable[[str], None]] = field(default_factory=list)
+    error: ZdlError | None = None
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+class Puller:
+    """The pulling side of a cell.
+
+    Threads: `pull` from any thread but the loops'.
+
+    Args:
+        cell: whose lanes are used.
+    """
+
+    def __init__(self, cell: BareCell) -> None:
+        self._cell = cell
+        self._lock = threading.Lock()  # guards the two below
+        self._addresses: dict[str, tuple[float, tuple[str, ...]]] = {}
+        self._transfers: deque[Transfer] = deque(maxlen=TRANSFERS_KEPT)
+
+    @property
+    def transfers(self) -> list[Transfer]:
+        """The last pulls, the newest last."""
+        with self._lock:
+            return list(self._transfers)
+
+    def pull(self, wanted: Sequence[tuple[Source, Sink]], *, timeout_s: float | None, abort: Signal | None,
+             progress: Progress | None) -> None:
+        """Fetch, and return when all is verified and stored.
+
+        Args:
+            wanted: offers, and where their bytes shall go.
+            timeout_s: how long it may take; None as long as bytes come.
+            abort: ends it with `Cancelled`.
+            progress: called with bytes done and bytes in all; from the data lane, so it must be quick.
+
+        Raises:
+            DownloadError: the first pull that failed; the others are cancelled.
+            TimedOut, Cancelled, Closed: nobody waits any more.
+        """
+        if not wanted:
+            return
+        batch = _Batch(len(wanted), progress)
+        for source, sink in wanted:
+            self._begin(batch, source, sink)
+        unlink = None if abort is None else abort.on_trigger(lambda: self._cancel(batch, f"its signal was triggered with "
+                                                                                         f"{abort.value!r}"))
+        if not batch.done.wait(timeout_s):
+            self._cancel(batch, f"it took longer than {timeout_s} s")
+            batch.done.wait()
+            if batch.error is not None:
+                batch.error = TimedOut(what="all bytes", address=wanted[0][0].origin, waited_s=timeout_s or 0.0)
+        if unlink is not None:
+            unlink()
+        if batch.error is not None:
+            raise batch.error
+
+    def close(self) -> None:
+        """Forget what is known about others."""
+        with self._lock:
+            self._addresses.clear()
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _begin(self, batch: _Batch, source: Source, sink: Sink) -> None:
+        total = sum(length for _, length in sink.ranges)
+        transfer = Transfer(source.origin, source.label, total, started_at=time.monotonic())
+        with self._lock:
+            self._transfers.append(transfer)
+            batch.transfers.append(transfer)
+        try:
+            addresses = self._find(source)
+            lane = self._cell.lane
+        except ZdlError as error:
+            self._settled(batch, transfer, error)
+            return
+        batch.cancels.append(lane.pull(
+            source, sink.ranges, sink, addresses,
+            progressed=lambda done, _: self._progressed(batch, transfer, done),
+            settled=lambda error: self._settled(batch, transfer, error),
+            chosen=lambda is_direct, why: _chosen(transfer, is_direct, why)))
+
+    def _find(self, source: Source) -> tuple[str, ...]:
+        """Where the origin's data lane listens; empty when it shall not be dialled."""
+        origin = source.origin
+        if origin == self._cell.fqcn or not self._cell.options.pulls.direct:
+            return ()
+        with self._lock:
+            until, known = self._addresses.get(origin, (0.0, ()))
+        if time.monotonic() < until:
+            return known
+        try:
+            told = self._cell.request(origin, CHANNEL, ADDRESSES_TOPIC, timeout_s=self._cell.options.pulls.lost_timeout_s).body
+        except Closed:
+            raise
+        except (NoRoute, PeerLost) as error:
+            raise OriginLost(ref=source.label, origin=origin, bytes_total=source.bytes_total, why=str(error)) from error
+        except ZdlError:
+            return ()  # it does not say: the pull goes along the tree, and its report says why
+        addresses = tuple(each for each in told if isinstance(each, str)) if isinstance(told, list) else ()
+        addresses = self._reachable(addresses)
+        with self._lock:
+            self._addresses[origin] = (time.monotonic() + ADDRESSES_KEPT_S, addresses)
+            while len(self._addresses) > ADDRESSES_MAX:
+                del self._addresses[next(iter(self._addresses))]
+        return addresses
+
+    def _reachable(self, addresses: Sequence[str]) -> tuple[str, ...]:
+        """Those worth dialling from here: inproc only where this cell itself lives in such a context."""
+        is_inproc = any(each.startswith("inproc://") for each in self._cell.data_addresses)
+        return tuple(each for each in addresses if is_inproc or not each.startswith("inproc://"))
+
+    def _progressed(self, batch: _Batch, transfer: Transfer, done: int) -> None:
+        transfer.bytes_done = done
+        if batch.progress is not None:
+            batch.progress(sum(each.bytes_done for each in batch.transfers), sum(each.bytes_total for each in batch.transfers))
+
+    def _settled(self, batch: _Batch, transfer: Transfer, error: ZdlError | None) -> None:
+        transfer.seconds = time.monotonic() - transfer.started_at
+        transfer.error = error
+        is_first = False
+        with self._lock:
+            batch.left -= 1
+            is_last = batch.left == 0
+            if error is not None:
+                is_first = batch.error is None
+                batch.error = batch.error or error
+                self._addresses.pop(transfer.origin, None)
+        if is_first:
+            self._cancel(batch, "another pull of the same batch failed")
+        if is_last:
+            batch.done.set()
+
+    def _cancel(self, batch: _Batch, why: str) -> None:
+        for cancel in list(batch.cancels):
+            cancel(why)
+
+
+def _chosen(transfer: Transfer, is_direct: bool, why: str) -> None:
+    transfer.way = "direct" if is_direct else "routed"
+    transfer.why = why or transfer.why

@@ -1,0 +1,32 @@
+"""Resolve: the refs inside an unpacked object are replaced by the objects they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from zdl.download.sinks import MemorySink, taken
+from zdl.objects.externalize import find_refs, replace_refs
+from zdl.refs import Ref, Source
+
+Fetch = Callable[[list[tuple[Source, MemorySink]]], None]
+
+
+def pull_refs(refs: Iterable[Ref], fetch: Fetch) -> Mapping[Ref, object]:
+    """The objects of these refs, each offer fetched once."""
+    by_source: dict[Source, list[Ref]] = {}
+    for ref in refs:
+        by_source.setdefault(ref.source, []).append(ref)
+    sinks = {source: MemorySink(batch) for source, batch in by_source.items()}
+    fetch(list(sinks.items()))
+    return {ref: value for source, batch in by_source.items() for ref, value in taken(sinks[source], batch).items()}
+
+
+def resolve(body: object, fetch: Fetch) -> object:
+    """The same object with arrays and bytes in place of refs; the object itself when it has none.
+
+    Files stay refs: they are fetched to a path, by `DownloadBroker.pull_file`.
+    """
+    refs = [ref for ref in find_refs(body) if ref.kind != "file"]
+    if not refs:
+        return body
+    return replace_refs(body, {**pull_refs(refs, fetch)})

@@ -1,0 +1,87 @@
+"""Snapshot: what a cell says about itself when asked, as plain values that travel and print."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class LinkFacts:
+    """One link.
+
+    Attributes:
+        fqcn: the cell at the other end.
+        lane: ``control`` or ``data``.
+        role: ``parent``, ``child`` or ``direct``.
+        state: ``up``, ``suspect`` or ``greeting``.
+        address: what was dialled; empty where the other side dialled.
+    """
+
+    fqcn: str
+    lane: str
+    role: str
+    state: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficFacts:
+    """What has moved between this cell and another one, on one lane; bytes are those of bodies."""
+
+    fqcn: str
+    lane: str
+    bytes_in: int
+    bytes_out: int
+    messages_in: int
+    messages_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransferFacts:
+    """One pull; see `zdl.download.puller.Transfer`."""
+
+    origin: str
+    label: str
+    bytes_total: int
+    bytes_done: int
+    way: str
+    why: str
+    seconds: float | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessFacts:
+    """The process that a cell lives in.
+
+    Attributes:
+        pid: its number.
+        cpu_s: user and system time so far.
+        rss_bytes: resident memory now.
+        rss_peak_bytes: the most it was.
+    """
+
+    pid: int
+    cpu_s: float
+    rss_bytes: int
+    rss_peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One cell at one moment."""
+
+    fqcn: str
+    incarnation: str
+    addresses: tuple[str, ...]
+    data_addresses: tuple[str, ...]
+    links: tuple[LinkFacts, ...]
+    traffic: tuple[TrafficFacts, ...]
+    transfers: tuple[TransferFacts, ...]
+    lent_count: int
+    parent_error: str
+    process: ProcessFacts
+
+    def plain(self) -> dict[str, object]:
+        """Dicts, lists and scalars only."""
+        return asdict(self)
