@@ -1,0 +1,88 @@
+"""Echo over bare pyzmq: DEALER to ROUTER, one thread at each end (and libzmq's own)."""
+
+from __future__ import annotations
+
+import threading
+
+import zmq
+
+from zdl_bench.bare_zmq import Socket, opened
+from zdl_bench.endpoints import listening
+from zdl_bench.exchange import PAYLOAD, counted, timed
+
+
+class Origin:
+    """Sends back whatever comes.
+
+    Threads: one owns the socket as soon as it is bound, and closes it.
+    """
+
+    def __init__(self) -> None:
+        self._context: zmq.Context[Socket] | None = None
+
+    def start(self, *, scheme: str, folder: str) -> dict[str, str]:
+        """Listens; returns where."""
+        self._context = zmq.Context()
+        router = opened(self._context, zmq.ROUTER)
+        router.bind(listening(scheme, folder=folder))
+        address = router.getsockopt_string(zmq.LAST_ENDPOINT)
+        threading.Thread(target=_echo, args=(router,), name="origin", daemon=True).start()
+        return {"address": address}
+
+    def stop(self) -> None:
+        """Ends the echoing thread by ending its context."""
+        if self._context is not None:
+            self._context.term()
+
+
+class Leaf:
+    """Sends 64 bytes and waits for them, one after the other or many in flight."""
+
+    def __init__(self) -> None:
+        self._context: zmq.Context[Socket] = zmq.Context()
+        self._dealer: Socket | None = None
+
+    def start(self, *, address: str) -> None:
+        """Connects."""
+        self._dealer = opened(self._context, zmq.DEALER)
+        self._dealer.connect(address)
+
+    def latency(self, *, count: int) -> dict[str, float]:
+        """``p50_us`` and ``p99_us`` of single exchanges."""
+        dealer = self._dealer
+        assert dealer is not None
+
+        def exchange() -> None:
+            dealer.send(PAYLOAD)
+            dealer.recv()
+
+        return timed(exchange, count=count)
+
+    def throughput(self, *, count: int, in_flight: int) -> dict[str, float]:
+        """``requests_per_s``."""
+        dealer = self._dealer
+        assert dealer is not None
+
+        def receive() -> int:
+            dealer.recv()
+            return 1
+
+        return counted(lambda: dealer.send(PAYLOAD), receive, count=count, in_flight=in_flight)
+
+    def stop(self) -> None:
+        """Closes the connection."""
+        if self._dealer is not None:
+            self._dealer.close()
+        self._context.term()
+
+
+def _echo(router: Socket) -> None:
+    """Until the context ends."""
+    try:
+        while True:
+            asker = router.recv()
+            payload = router.recv()
+            router.send(asker, zmq.SNDMORE)
+            router.send(payload)
+    except zmq.ContextTerminated:
+        router.close()

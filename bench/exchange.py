@@ -1,0 +1,46 @@
+"""Small requests: one at a time, each timed, and many in flight, counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+PAYLOAD = bytes(range(64))
+
+
+def timed(exchange: Callable[[], object], *, count: int) -> dict[str, float]:
+    """Does one exchange after the other.
+
+    Returns:
+        ``p50_us`` and ``p99_us`` of the time each took.
+    """
+    clock = time.perf_counter_ns
+    took: list[int] = []
+    for _ in range(count):
+        began = clock()
+        exchange()
+        took.append(clock() - began)
+    took.sort()
+    return {"p50_us": took[count // 2] / 1000, "p99_us": took[count * 99 // 100] / 1000}
+
+
+def counted(send: Callable[[], object], receive: Callable[[], int], *, count: int, in_flight: int) -> dict[str, float]:
+    """Keeps so many requests on their way, until all are answered.
+
+    Args:
+        send: sends one request.
+        receive: waits for replies; returns how many came.
+        count: requests in all.
+        in_flight: requests sent and not yet answered, at most.
+
+    Returns:
+        ``requests_per_s``.
+    """
+    began = time.perf_counter()
+    sent = answered = 0
+    while answered < count:
+        while sent < count and sent - answered < in_flight:
+            send()
+            sent += 1
+        answered += receive()
+    return {"requests_per_s": count / (time.perf_counter() - began)}
