@@ -97,6 +97,9 @@ def pack(obj: object, *, options: PackOptions, types: TypeTable = TypeTable(), l
         CannotPack: a leaf may not travel, or the nesting is too deep; it names the path.
         TooLarge: the skeleton is larger than ``skeleton_bytes_max``.
     """
+    plain = _plain(obj, inline_bytes_max=options.inline_bytes_max)
+    if plain is not None:
+        return Packed(parts=(plain,), source=None, lent_count=0, has_refs=False)
     writer = _Writer(options, types, lends=lend is not None)
     try:
         root = writer.root(obj)
@@ -116,6 +119,18 @@ def pack(obj: object, *, options: PackOptions, types: TypeTable = TypeTable(), l
     skeleton = b"".join((_SKELETON_HEAD, writer.table(source), root))
     return Packed(parts=(skeleton, *writer.beside), source=source, lent_count=len(writer.lent),
                   has_refs=skeleton[1:2] != _EMPTY_TABLE)
+
+
+def _plain(obj: object, *, inline_bytes_max: int) -> bytes | None:
+    """The whole skeleton of a small plain value, which is most small messages: 1 us instead of 6."""
+    kind = type(obj)
+    is_small = kind in (bytes, str) and len(obj) <= inline_bytes_max  # type: ignore[arg-type]
+    if not is_small and obj is not None and kind not in (bool, float):
+        return None
+    try:
+        return _SKELETON_HEAD + _EMPTY_TABLE + msgpack.packb(obj)
+    except ValueError:  # text that is not Unicode: the slow way finds the words for it
+        return None
 
 
 class _Writer:

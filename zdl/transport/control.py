@@ -85,14 +85,14 @@ class Control:
     def call(self, question: Question, settled: Settled) -> Callable[[str], None]:
         """Send a request; `settled` is called on the loop, once. Returns what cancels it, with a reason."""
         call_id: list[int] = []
-        self._loop.mailbox.put(self._call, question, settled, call_id)
+        self._loop.submit(self._call, question, settled, call_id)
 
         def cancel(why: str) -> None:
-            self._loop.mailbox.put(self._loop.do, lambda now: self._calls.cancel(call_id[0], why, now) if call_id else [])
+            self._loop.submit(self._loop.do, lambda now: self._calls.cancel(call_id[0], why, now) if call_id else [])
 
         return cancel
 
-    def notice(self, target: str, channel: str, topic: str, headers: Mapping[str, object], body: Body,
+    def notice(self, target: str, channel: str, topic: str, headers: Mapping[str, object], body: Body, *,
                told: Callable[[int], None]) -> None:
         """Send a notice; `told` is called on the loop with its id, before it is sent."""
         def send(now: float) -> list[Effect]:
@@ -100,15 +100,15 @@ class Control:
             told(number)
             return [Post(Notice(self._fqcn, target, number, channel, topic, headers, body))]
 
-        self._loop.mailbox.put(self._loop.do, send)
+        self._loop.submit(self._loop.do, send)
 
     def reply(self, reply: Reply) -> None:
         """Answer a request; a second answer is dropped."""
-        self._loop.mailbox.put(self._reply, reply)
+        self._loop.submit(self._reply, reply)
 
     def dial_parent(self, address: str) -> None:
         """Connect to the parent, for ever."""
-        self._loop.mailbox.put(self._loop.do, lambda now: self._loop.switch.dial_parent(address, now))
+        self._loop.submit(self._loop.do, lambda now: self._loop.switch.dial_parent(address, now))
 
     def calls_count(self) -> int:
         """Calls that wait. Read from any thread."""
@@ -116,7 +116,7 @@ class Control:
 
     def close(self) -> None:
         """Settle all calls."""
-        self._loop.mailbox.put(self._loop.do, lambda now: self._calls.close(Closed(fqcn=self._fqcn)))
+        self._loop.submit(self._loop.do, lambda now: self._calls.close(Closed(fqcn=self._fqcn)))
 
     # --- the desk -------------------------------------------------------------------------------
 
@@ -150,9 +150,9 @@ class Control:
                     return []
                 return self._calls.receive(bounce, now)
             case CallSettled(id=number, reply=reply_or_none, error=error):
-                self._waiting.pop(number)(reply_or_none, error)
+                self._loop.afterwards(self._waiting.pop(number), reply_or_none, error)
             case Handle(message=message):
-                self._events.handle(message)
+                self._loop.afterwards(self._events.handle, message)
             case Abort(origin=origin, id=number):
                 self._events.abort(origin, number)
             case Unreachable():

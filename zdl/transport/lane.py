@@ -10,19 +10,20 @@ GiB and end); the origin remembers digests, so that further receivers of an offe
 A source that may block (a file, a user's producer) is read on the broker's threads; a landing that may
 block (a file) is written there.
 
-Threads: `Lane` methods are called from any thread and hand over; what begins with ``_`` runs on the loop.
+Threads: `Lane` methods are called from any thread and go through the loop; what begins with ``_`` runs on it.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from blake3 import blake3
 
-from zdl.errors import OriginFailed, ZdlError
+from zdl.errors import Closed, OriginFailed, ZdlError
 from zdl.options import Options
 from zdl.protocol.effects import (
     Arrived,
@@ -156,12 +157,23 @@ class Lane:
 
     def lend(self, transaction_id: bytes, lent: Sequence[tuple[Offer, Readable]], audience: Audience, lease_s: float, *,
              on_settled: Callable[[TransactionSettled], None], on_receiver: Callable[[ReceiverSettled], None]) -> None:
-        """Open a transaction. The callbacks run on the lane, so they must only hand over."""
-        self._loop.mailbox.put(self._lend, transaction_id, lent, audience, lease_s, on_settled, on_receiver)
+        """Open a transaction. The callbacks run on the lane, so they must only hand over.
+
+        Raises:
+            Busy: a limit is reached; nothing was opened.
+        """
+        def begin() -> None:
+            self._offers.lend(transaction_id, [each for each, _ in lent], audience, lease_s, time.monotonic())
+            self._settled[transaction_id] = on_settled
+            self._receiver_settled[transaction_id] = on_receiver
+            for each, readable in lent:
+                self._lendings[each.offer_id] = _Lending(readable)
+
+        self._loop.ask(begin)
 
     def end(self, transaction_id: bytes, outcome: Outcome) -> None:
         """End a transaction; nothing if it has ended."""
-        self._loop.mailbox.put(self._loop.do, lambda now: self._offers.end(transaction_id, outcome, now))
+        self._loop.submit(self._loop.do, lambda now: self._offers.end(transaction_id, outcome, now))
 
     def pull(self, source: Source, ranges: Sequence[tuple[int, int]], landing: Landing, addresses: Sequence[str], *,
              progressed: Callable[[int, int], None], settled: Callable[[ZdlError | None], None],
@@ -181,28 +193,42 @@ class Lane:
             What cancels it, with a reason.
         """
         pull_id: list[int] = []
-        self._loop.mailbox.put(self._pull, source, ranges, landing, addresses, _Events(progressed, settled, chosen), pull_id)
+        fetching = _Fetching(source.origin, landing, _Events(progressed, settled, chosen))
+
+        def begin() -> None:
+            now = time.monotonic()
+            try:
+                number, _ = self._pulls.start(source, ranges, now)
+            except ZdlError as error:
+                settled(error)
+                return
+            pull_id.append(number)
+            self._fetchings[number] = fetching
+            self._choose_way(number, addresses, now)
 
         def cancel(why: str) -> None:
-            self._loop.mailbox.put(self._loop.do, lambda now: self._pulls.cancelled(pull_id[0], why, now) if pull_id else [])
+            self._loop.submit(self._loop.do, lambda now: self._pulls.cancelled(pull_id[0], why, now) if pull_id else [])
 
+        self._loop.submit(begin)
         return cancel
 
     def unreachable(self, effect: Unreachable) -> None:
         """The control lane has learnt that some cells cannot be reached."""
-        self._loop.mailbox.put(self._loop.act, [effect], time.monotonic())
+        with suppress(Closed):  # a cell that ends stops this lane first: nobody is left to whom it matters
+            self._loop.submit(self._loop.act, [effect], time.monotonic())
 
     def parent_is_at(self, address: str) -> None:
         """The control lane has learnt where the parent's data lane listens."""
-        self._loop.mailbox.put(self._set_parent, address)
+        with suppress(Closed):
+            self._loop.submit(self._set_parent, address)
 
     def drain(self, timeout_s: float) -> list[str]:
         """End: cancel what is pulled, let receivers finish, end what is lent. Returns what did not finish in time."""
-        self._loop.mailbox.put(self._loop.do, self._cancel_pulls)
+        self._loop.submit(self._loop.do, self._cancel_pulls)
         until = time.monotonic() + timeout_s
         while not (is_quiet := self._loop.ask(self._is_quiet)) and time.monotonic() < until:
             time.sleep(DRAIN_STEP_S)
-        self._loop.mailbox.put(self._loop.do, self._offers.close)
+        self._loop.submit(self._loop.do, self._offers.close)
         return [] if is_quiet else [f"{self._fqcn}: receivers were still pulling, or origins had not noted the end of a pull"]
 
     # --- the desk -------------------------------------------------------------------------------
@@ -284,18 +310,6 @@ class Lane:
 
     # --- lending --------------------------------------------------------------------------------
 
-    def _lend(self, transaction_id: bytes, lent: Sequence[tuple[Offer, Readable]], audience: Audience, lease_s: float,
-              on_settled: Callable[[TransactionSettled], None], on_receiver: Callable[[ReceiverSettled], None]) -> None:
-        try:
-            self._offers.lend(transaction_id, [each for each, _ in lent], audience, lease_s, time.monotonic())
-        except ZdlError:
-            on_settled(TransactionSettled(transaction_id, Outcome.FAILED, ()))
-            raise
-        self._settled[transaction_id] = on_settled
-        self._receiver_settled[transaction_id] = on_receiver
-        for each, readable in lent:
-            self._lendings[each.offer_id] = _Lending(readable)
-
     def _serve(self, ask: Ask) -> list[Effect]:
         lending = self._lendings[ask.offer_id]
         if not lending.readable.may_block:
@@ -311,9 +325,9 @@ class Lane:
         except (ZdlError, OSError, ValueError) as error:
             failed = error if isinstance(error, ZdlError) else OriginFailed(
                 ref=f"ref:{ask.offer_id[:4].hex()}…", origin=self._fqcn, why=f"{type(error).__name__}: {error}")
-            self._loop.mailbox.put(self._loop.do, lambda now: self._offers.fail(ask, failed))
+            self._loop.submit(self._loop.do, lambda now: self._offers.fail(ask, failed))
             return
-        self._loop.mailbox.put(self._loop.act, [post], time.monotonic())
+        self._loop.submit(self._loop.act, [post], time.monotonic())
 
     def _chunk_of(self, ask: Ask, lending: _Lending, parts: Sequence[Part]) -> Post:
         digest = b""
@@ -330,18 +344,10 @@ class Lane:
 
     # --- pulling --------------------------------------------------------------------------------
 
-    def _pull(self, source: Source, ranges: Sequence[tuple[int, int]], landing: Landing, addresses: Sequence[str],
-              events: _Events, pull_id: list[int]) -> None:
-        now = time.monotonic()
-        try:
-            number, _ = self._pulls.start(source, ranges, now)
-        except ZdlError as error:
-            events.settled(error)
-            return
-        pull_id.append(number)
-        self._fetchings[number] = _Fetching(source.origin, landing, events)
-        is_linked = source.origin == self._fqcn or self._loop.switch.routes.is_direct(source.origin)
-        for step in self._ways.choose(number, source.origin, addresses, is_linked=is_linked, now=now):
+    def _choose_way(self, pull_id: int, addresses: Sequence[str], now: float) -> None:
+        origin = self._fetchings[pull_id].origin
+        is_linked = origin == self._fqcn or self._loop.switch.routes.is_direct(origin)
+        for step in self._ways.choose(pull_id, origin, addresses, is_linked=is_linked, now=now):
             self._loop.act(self._take_way(step, now), now)
 
     def _take_way(self, step: Try | Chosen, now: float) -> list[Effect]:
@@ -380,9 +386,9 @@ class Lane:
             landing.keep(chunk.offset, view)
         except ZdlError as error:
             failed = error
-            self._loop.mailbox.put(self._loop.do, lambda now: self._pulls.cancel(chunk.id, failed, now))
+            self._loop.submit(self._loop.do, lambda now: self._pulls.cancel(chunk.id, failed, now))
             return
-        self._loop.mailbox.put(self._loop.do, lambda now: self._pulls.stored(chunk.id, chunk.offset, now))
+        self._loop.submit(self._loop.do, lambda now: self._pulls.stored(chunk.id, chunk.offset, now))
 
     def _tell_puller(self, effect: PullSettled | PullForgotten | Progressed) -> None:
         fetching = self._fetchings.get(effect.pull_id)
@@ -401,10 +407,8 @@ class Lane:
         now = time.monotonic()
         if address == self._parent_address and self._loop.switch.routes.parent is not None:
             return
-        move = self._parent_address != ""
         self._parent_address = address
-        switch = self._loop.switch
-        self._loop.act(switch.move_parent(address, now) if move else switch.dial_parent(address, now), now)
+        self._loop.act(self._loop.switch.dial_parent(address, now), now)
 
     def _cancel_pulls(self, now: float) -> list[Effect]:
         return [effect for number in list(self._fetchings) for effect in self._pulls.cancelled(

@@ -6,12 +6,18 @@ libzmq tells of connections that end through monitors; for an accepted one the d
 frames came from says which link it was. Within a process (``inproc``) there is nothing to monitor: cells
 say goodbye.
 
-Threads: all from the loop's thread, but for `bind`, which is called before the loop starts.
+How it sleeps. libzmq's own poll uses the sockets while it sleeps, so that nobody else may; instead the
+loop sleeps on their descriptors, and holds no socket meanwhile. A socket's descriptor tells only that
+something may have changed since its state was last read, so every socket that was used is asked
+(`pending`) before the loop sleeps again.
+
+Threads: one at a time, whoever holds the loop's lock; `sleep` is the loop's own, without the lock.
 """
 
 from __future__ import annotations
 
 import math
+import select
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,6 +41,11 @@ Part = bytes | memoryview
 COPY_BELOW_BYTES = 64 * 1024
 # Messages taken from one socket before the others are looked at.
 AT_ONCE = 64
+# zmq's names are enums, and an `|` of enums costs 1 us: more than what it is used for.
+_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+_LAST = int(zmq.NOBLOCK)
+_NOW = int(zmq.NOBLOCK)
+_POLLIN = int(zmq.POLLIN)
 _ENDED = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL \
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 _WHY = ((zmq.EVENT_DISCONNECTED, "the connection was closed"), (zmq.EVENT_CLOSED, "nobody answers at {address}"))
@@ -119,7 +130,11 @@ class Links:
         self._by_routing: dict[bytes, int] = {}
         self._by_descriptor: dict[int, int] = {}
         self._next_accepted = 2
-        self._poll_set: list[tuple[zmq.Socket[bytes] | int, int]] | None = None
+        self._poller = select.poll()
+        self._by_fd: dict[int, zmq.Socket[bytes]] = {}
+        self._unsure: dict[int, zmq.Socket[bytes]] = {}
+        self._fd_of: dict[int, int] = {}
+        self._monitors: set[zmq.Socket[bytes]] = set()
 
     def __repr__(self) -> str:
         return f"<Links of {self._fqcn}: {len(self._dealers)} dialled, {len(self._routing)} accepted, bound {self._bound}>"
@@ -132,9 +147,10 @@ class Links:
         if self._router is None:
             self._router = make_router(self._context, is_data=self._is_data)
             self._router_monitor = self._router.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            self._watch(self._router_monitor, is_monitor=True)
+            self._watch(self._router)
         actual = bind(self._router, address)
         self._bound.append(actual)
-        self._poll_set = None
         return actual
 
     def dial(self, link: int, address: str) -> Broken | None:
@@ -143,9 +159,10 @@ class Links:
         monitor = None
         if not address.startswith("inproc://"):
             monitor = socket.get_monitor_socket(_ENDED)
+            self._watch(monitor, is_monitor=True)
         self._dealers[link] = _Dealer(link, address, socket, monitor)
         self._by_socket[id(socket)] = link
-        self._poll_set = None
+        self._watch(socket)
         try:
             socket.connect(address)
         except zmq.ZMQError as error:
@@ -156,9 +173,10 @@ class Links:
         """End a connection after what was sent on it; one that we accepted is only forgotten."""
         dealer = self._dealers.pop(link, None)
         if dealer is not None:
-            self._poll_set = None
             del self._by_socket[id(dealer.socket)]
+            self._unwatch(dealer.socket)
             if dealer.monitor is not None:
+                self._unwatch(dealer.monitor)
                 dealer.socket.disable_monitor()
                 dealer.monitor.close(0)
             dealer.socket.close(LINGER_MS)
@@ -174,8 +192,10 @@ class Links:
         for link in list(self._dealers):
             self.hang(link)
         if self._router is not None:
+            self._unwatch(self._router)
             self._router.disable_monitor()
             if self._router_monitor is not None:
+                self._unwatch(self._router_monitor)
                 self._router_monitor.close(0)
             self._router.close(LINGER_MS)
             self._router = None
@@ -185,57 +205,90 @@ class Links:
 
     # --- waiting, sending, receiving ------------------------------------------------------------
 
-    def wait(self, descriptor: int, timeout_s: float | None) -> tuple[bool, list[Broken], list[zmq.Socket[bytes]]]:
-        """Sleep until something happens: was the descriptor readable, what broke, which sockets have messages."""
-        if self._poll_set is None:
-            self._poll_set = self._make_poll_set(descriptor)
-        timeout_ms = -1 if timeout_s is None else min(math.ceil(timeout_s * 1000), 3_600_000)
-        is_woken = False
+    def wake_by(self, descriptor: int) -> None:
+        """Sleep on this descriptor too."""
+        self._poller.register(descriptor, select.POLLIN)
+
+    def sleep(self, timeout_s: float | None) -> list[int]:
+        """Until a descriptor is readable, or the time is over. Without the lock: it touches no socket."""
+        timeout_ms = None if timeout_s is None else min(math.ceil(timeout_s * 1000), 3_600_000)
+        return [descriptor for descriptor, _ in self._poller.poll(timeout_ms)]
+
+    def drained(self, socket: zmq.Socket[bytes]) -> bool:
+        """Whether the socket has no further message; until it is used or woken again it need not be asked."""
+        if self.has_more(socket):
+            return False
+        if not socket.closed:
+            self._unsure.pop(self._fd_of[id(socket)], None)
+        return True
+
+    def pending(self, descriptors: Sequence[int] = ()) -> tuple[list[Broken], list[zmq.Socket[bytes]]]:
+        """What broke, and which sockets have messages, of those used or woken since they were last asked.
+
+        Args:
+            descriptors: that were readable; their sockets are not asked, for mostly they have a message.
+        """
         broken: list[Broken] = []
         readable: list[zmq.Socket[bytes]] = []
-        monitors: list[zmq.Socket[bytes]] = []
-        for who, _ in zmq.zmq_poll(self._poll_set, timeout_ms):
-            if not isinstance(who, zmq.Socket):
-                is_woken = True
-            elif who.type == zmq.PAIR:
-                monitors.append(who)
+        for descriptor, socket in list(self._unsure.items()):
+            if descriptor not in descriptors and not self.has_more(socket):
+                del self._unsure[descriptor]
+            elif socket in self._monitors:
+                # Before the messages: the descriptor of a connection may be used again by a new one.
+                broken += self._read_monitor(socket)
             else:
-                readable.append(who)
-        for monitor in monitors:  # before the messages: a descriptor may be used again by a new connection
-            broken += self._read_monitor(monitor)
-        return is_woken, broken, readable
+                readable.append(socket)
+        for descriptor in descriptors:
+            woken = self._by_fd.get(descriptor)
+            if woken is None or descriptor in self._unsure:
+                continue
+            self._unsure[descriptor] = woken
+            if woken in self._monitors:
+                broken += self._read_monitor(woken)
+            else:
+                readable.append(woken)
+        return broken, readable
 
-    def receive(self, socket: zmq.Socket[bytes]) -> Incoming:
-        """The next message of a socket that has one, its first frame read."""
-        if socket is not self._router:
-            header = socket.recv()
-            return Incoming(self._by_socket[id(socket)], header, socket, bool(socket.getsockopt(zmq.RCVMORE)))
-        routing = socket.recv()
+    def is_pending(self) -> bool:
+        """Whether `pending` would find something, among the sockets used since it was asked."""
+        return any(self.has_more(socket) for socket in self._unsure.values())
+
+    def receive(self, socket: zmq.Socket[bytes]) -> Incoming | None:
+        """The next message of a socket, its first frame read; None when it has none after all."""
+        try:
+            if socket is not self._router:
+                frame = socket.recv(_NOW, copy=False)
+                return Incoming(self._by_socket[id(socket)], frame.bytes, socket, frame.more)
+            routing = socket.recv(_NOW)
+        except zmq.Again:
+            return None
+        frame = socket.recv(copy=False)
         link = self._by_routing.get(routing)
         if link is not None:
-            return Incoming(link, socket.recv(), socket, bool(socket.getsockopt(zmq.RCVMORE)))
-        frame = socket.recv(copy=False)
+            return Incoming(link, frame.bytes, socket, frame.more)
         link = self._next_accepted
         self._next_accepted += 2
         self._routing[link] = routing
         self._by_routing[routing] = link
-        descriptor = frame.get(zmq.SRCFD)
-        if isinstance(descriptor, int) and descriptor >= 0:
+        descriptor = _descriptor_of(frame)
+        if descriptor >= 0:
             self._by_descriptor[descriptor] = link
         return Incoming(link, frame.bytes, socket, frame.more)
 
     def has_more(self, socket: zmq.Socket[bytes]) -> bool:
         """Whether another message is here."""
-        return not socket.closed and bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+        return not socket.closed and bool(int(socket.getsockopt(zmq.EVENTS)) & _POLLIN)
 
     def send(self, link: int, parts: Sequence[Part]) -> ZdlError | None:
         """Hand a message over, or say why it cannot be. A message is handed over whole or not at all."""
         dealer = self._dealers.get(link)
         try:
             if dealer is not None:
+                self._used(dealer.socket)
                 _send(dealer.socket, parts)
             elif (routing := self._routing.get(link)) is not None and self._router is not None:
-                self._router.send(routing, zmq.SNDMORE | zmq.NOBLOCK)
+                self._used(self._router)
+                self._router.send(routing, _MORE)
                 _send(self._router, parts)
             else:
                 return NoRoute(target="", at=self._fqcn, why="the link is closed")
@@ -249,19 +302,27 @@ class Links:
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _make_poll_set(self, descriptor: int) -> list[tuple[zmq.Socket[bytes] | int, int]]:
-        sockets: list[zmq.Socket[bytes] | int] = [descriptor]
-        if self._router is not None and self._router_monitor is not None:
-            sockets += [self._router_monitor, self._router]
-        for dealer in self._dealers.values():
-            if dealer.monitor is not None:
-                sockets.append(dealer.monitor)
-            sockets.append(dealer.socket)
-        return [(each, zmq.POLLIN) for each in sockets]
+    def _watch(self, socket: zmq.Socket[bytes], *, is_monitor: bool = False) -> None:
+        if is_monitor:
+            self._monitors.add(socket)
+        descriptor = int(socket.getsockopt(zmq.FD))
+        self._by_fd[descriptor] = self._unsure[descriptor] = socket
+        self._fd_of[id(socket)] = descriptor
+        self._poller.register(descriptor, select.POLLIN)
+
+    def _unwatch(self, socket: zmq.Socket[bytes]) -> None:
+        descriptor = self._fd_of.pop(id(socket))
+        self._monitors.discard(socket)
+        self._by_fd.pop(descriptor, None)
+        self._unsure.pop(descriptor, None)
+        self._poller.unregister(descriptor)
+
+    def _used(self, socket: zmq.Socket[bytes]) -> None:
+        self._unsure[self._fd_of[id(socket)]] = socket
 
     def _read_monitor(self, monitor: zmq.Socket[bytes]) -> list[Broken]:
         broken = []
-        while int(monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        while self.has_more(monitor):
             event = parse_monitor_message(monitor.recv_multipart(zmq.NOBLOCK))
             if monitor is self._router_monitor:
                 link = self._by_descriptor.pop(int(event["value"]), None)
@@ -275,9 +336,16 @@ class Links:
         return broken
 
 
+def _descriptor_of(frame: zmq.Frame) -> int:
+    """The descriptor of the connection that a frame came over; -1 within a process, where there is none."""
+    try:
+        return int(frame.get(zmq.SRCFD))
+    except zmq.ZMQError:
+        return -1
+
+
 def _send(socket: zmq.Socket[bytes], parts: Sequence[Part]) -> None:
     last = len(parts) - 1
     for index, part in enumerate(parts):
         size = part.nbytes if isinstance(part, memoryview) else len(part)
-        flags = zmq.NOBLOCK if index == last else zmq.NOBLOCK | zmq.SNDMORE
-        socket.send(part, flags, copy=size < COPY_BELOW_BYTES)
+        socket.send(part, _LAST if index == last else _MORE, copy=size < COPY_BELOW_BYTES)

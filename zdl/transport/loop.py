@@ -1,15 +1,19 @@
 """Loop: the shell around the brain: poll, decode, feed, act, sleep until the next deadline.
 
-One thread owns the sockets of one lane and the machines that speak on it. What happens there:
+One lane's sockets and machines belong to one loop, and are touched by one thread at a time: whoever holds
+the loop's lock. Mostly that is the loop's own thread. A thread that has something to say and finds the
+lock free says it there and then, which saves a hand-over between threads (18–24 us); if it finds the lock
+taken it leaves its work in the mailbox, and whoever holds the lock does it before letting go.
 
 ::
 
-    other threads ──Mailbox──▶ ┐
-    sockets ──decode─────────▶ ├─▶ a machine ──▶ effects ──▶ sockets, or the desk
-    deadline() ──────────────▶ ┘
+    other threads ──submit()──▶ ┐  (the lock is free: here and now; else: Mailbox)
+    sockets ──decode──────────▶ ├─▶ a machine ──▶ effects ──▶ sockets, or the desk
+    deadline() ───────────────▶ ┘
 
 The **desk** is what differs between lanes: it feeds the machines that stand behind the switch, and
-performs the effects that are not about links. No user code runs here.
+performs the effects that are not about links. No user code runs here, and nothing blocks but the poll,
+which is done without the lock.
 """
 
 from __future__ import annotations
@@ -29,12 +33,11 @@ from zdl.protocol.frames import FRAMES_MAX
 from zdl.protocol.messages import Transit
 from zdl.protocol.switch import Switch
 from zdl.transport.links import AT_ONCE, Broken, Incoming, Links
-from zdl.transport.mailbox import Mailbox
+from zdl.transport.mailbox import Mailbox, Work
 
 _LOG = logging.getLogger("zdl.transport")
 # Peers that are gone and whose traffic is still told.
 ENDED_MAX = 4096
-ASK_LOOK_S = 1.0
 Value = TypeVar("Value")
 
 
@@ -86,7 +89,12 @@ class Loop:
         self._traffic_ended: dict[str, Traffic] = {}
         self.undecoded = 0
         self._desk: Desk | None = None
+        self._is_running = False
         self._is_stopping = False
+        self._lock = threading.Lock()  # guards the sockets and the machines
+        self._owner = 0
+        self._wakes_at = 0.0
+        self._afterwards: list[Work] = []
         self._me = switch.fqcn
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -98,6 +106,8 @@ class Loop:
     def start(self, desk: Desk) -> None:
         """Start the thread."""
         self._desk = desk
+        self.links.wake_by(self.mailbox.descriptor)
+        self._is_running = True
         self._thread.start()
 
     def stop(self, timeout_s: float) -> bool:
@@ -107,24 +117,44 @@ class Loop:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def submit(self, function: Callable[..., None], *arguments: object) -> None:
+        """Call the function while nobody else touches this loop: now, or soon.
+
+        Raises:
+            Busy: the mailbox is full.
+            Closed: the loop has ended.
+        """
+        if not self._is_running or not self._lock.acquire(blocking=False):
+            self.mailbox.put(function, *arguments)
+            return
+        try:
+            self._owner = threading.get_ident()
+            if not self._is_running:
+                raise Closed(fqcn=self._me)
+            self._guard(function, *arguments)
+            self._work()
+            deadline = self._deadline()
+            is_wanted = self.links.is_pending() or (deadline is not None and deadline < self._wakes_at)
+            afterwards, self._afterwards = self._afterwards, []
+        finally:
+            self._owner = 0
+            self._lock.release()
+        if is_wanted or self.mailbox.has_work():
+            self.mailbox.wake()
+        self._tell(afterwards)
+
     def ask(self, question: Callable[[], Value]) -> Value:
-        """Have the loop answer a question about its machines; waits for it.
+        """The answer to a question about the machines, while nobody else touches them.
 
         Raises:
             Closed: the loop has ended.
         """
-        answers: list[Value] = []
-        done = threading.Event()
-
-        def answer() -> None:
-            answers.append(question())
-            done.set()
-
-        self.mailbox.put(answer)
-        while not done.wait(ASK_LOOK_S):
-            if not self._thread.is_alive():
+        if self._owner == threading.get_ident():
+            return question()
+        with self._lock:
+            if not self._is_running:
                 raise Closed(fqcn=self._me)
-        return answers[0]
+            return question()
 
     def traffic(self) -> list[Traffic]:
         """What has moved so far, per peer."""
@@ -134,6 +164,14 @@ class Loop:
         return [found[name] for name in sorted(found)]
 
     # --- on the loop ----------------------------------------------------------------------------
+
+    def afterwards(self, function: Callable[..., None], *arguments: object) -> None:
+        """Call the function when the lock is free again: for what wakes another thread.
+
+        A thread that is woken while this one holds the interpreter goes back to sleep at once, and is woken a
+        second time; so others are woken last, right before this thread sleeps itself.
+        """
+        self._afterwards.append((function, arguments))
 
     def act(self, effects: Iterable[Effect], now: float) -> None:
         """Perform effects in order."""
@@ -161,34 +199,56 @@ class Loop:
 
     def _run(self) -> None:
         _LOG.debug("= %s started", self._thread.name)
+        descriptors: list[int] = []
         try:
             while not self._is_stopping:
-                self._turn()
+                with self._lock:
+                    self._owner = self._thread.ident or 0
+                    timeout_s = self._turn(descriptors)
+                    afterwards, self._afterwards = self._afterwards, []
+                    self._owner = 0
+                self._tell(afterwards)
+                descriptors = self.links.sleep(timeout_s)
+                self.mailbox.awake(was_woken=self.mailbox.descriptor in descriptors)
         finally:
-            self.links.close()
-            for function, _ in self.mailbox.close():
+            with self._lock:
+                self._is_running = False
+                self.links.close()
+                left = self.mailbox.close()
+            for function, _ in left:
                 _LOG.debug("! %s left undone: %s", self._thread.name, getattr(function, "__name__", function))
             _LOG.debug("= %s stopped", self._thread.name)
 
-    def _turn(self) -> None:
-        timeout_s: float | None = 0.0
-        if self.mailbox.may_sleep():
-            deadline = self._deadline()
-            timeout_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-        is_woken, broken, readable = self.links.wait(self.mailbox.descriptor, timeout_s)
-        self.mailbox.awake(was_woken=is_woken)
+    def _turn(self, descriptors: list[int]) -> float | None:
+        """All that there is to do now. Returns how long to sleep: 0 when there is more already."""
+        broken, readable = self.links.pending(descriptors)
         for each in broken:
             self._guard(self._broken, each)
         for socket in readable:
             for _ in range(AT_ONCE):
-                if not self.links.has_more(socket):
+                incoming = self.links.receive(socket)
+                if incoming is not None:
+                    self._guard(self._receive, incoming)
+                if self.links.drained(socket):
                     break
-                self._guard(self._receive, self.links.receive(socket))
+        self._work()
+        deadline, now = self._deadline(), time.monotonic()
+        if deadline is not None and deadline <= now:
+            self._guard(self._tick)
+            deadline = self._deadline()
+        if self._is_stopping or self.links.is_pending() or not self.mailbox.may_sleep():
+            return 0.0
+        self._wakes_at = float("inf") if deadline is None else deadline
+        return None if deadline is None else max(0.0, deadline - now)
+
+    def _work(self) -> None:
+        """What other threads have left."""
         for function, arguments in self.mailbox.work():
             self._guard(function, *arguments)
-        deadline = self._deadline()
-        if deadline is not None and deadline <= time.monotonic():
-            self._guard(self._tick)
+
+    def _tell(self, afterwards: list[Work]) -> None:
+        for function, arguments in afterwards:
+            self._guard(function, *arguments)
 
     def _guard(self, function: Callable[..., None], *arguments: object) -> None:
         """One piece of work; an error in it is a bug of ours, is logged whole, and ends nothing else."""

@@ -65,6 +65,16 @@ class Mailbox:
             self._is_asleep = False
             self._wake()
 
+    def wake(self) -> None:
+        """Wake the loop although there is no work: its plans have changed."""
+        if self._is_asleep:
+            self._is_asleep = False
+            self._wake()
+
+    def has_work(self) -> bool:
+        """Whether something waits."""
+        return bool(self._work)
+
     def may_sleep(self) -> bool:
         """The loop is about to sleep. False when there is work after all."""
         self._is_asleep = True

@@ -29,6 +29,10 @@ DATA_MESSAGES_MAX = 4096
 HANDSHAKE_MS = 3000
 # What a socket that is closed may still take to hand over a goodbye.
 LINGER_MS = 300
+LISTEN_BACKLOG = 1024
+# What loopback sends by when the system's own choice paces (BBR): there is nothing to pace on loopback. Measured
+# for bare pyzmq in one run: 3.06 GiB/s as the system chose, 5.30 with this.
+LOOPBACK_CONGESTION = b"reno"
 
 
 def check_versions() -> None:
@@ -120,13 +124,36 @@ def bind(socket: zmq.Socket[bytes], address: str) -> str:
     scheme, _, rest = address.partition("://")
     if scheme == "ipc":
         return _bind_ipc(socket, address, rest)
-    if scheme == "tcp" and rest.endswith(":0"):
-        address = address[:-1] + "*"
     try:
+        if scheme == "tcp" and is_loopback(address) and hasattr(system_socket, "TCP_CONGESTION"):
+            address = _listen_unpaced(socket, rest)
+        elif scheme == "tcp" and rest.endswith(":0"):
+            address = address[:-1] + "*"
         socket.bind(address)
-    except zmq.ZMQError as error:
-        raise OptionError(name="listen", value=address, allowed=f"it cannot be bound: {error.strerror.lower()}") from error
+    except (zmq.ZMQError, OSError) as error:
+        why = (error.strerror or str(error)).lower()
+        raise OptionError(name="listen", value=address, allowed=f"it cannot be bound: {why}") from error
+    socket.setsockopt(zmq.USE_FD, -1)  # it is for one bind only
     return socket.getsockopt_string(zmq.LAST_ENDPOINT) if scheme == "tcp" else address
+
+
+def _listen_unpaced(socket: zmq.Socket[bytes], rest: str) -> str:
+    """Listens with a socket whose connections do not pace, for libzmq to take over; returns its address."""
+    host, _, port = rest.rpartition(":")
+    family = system_socket.AF_INET6 if ":" in host else system_socket.AF_INET
+    listener = system_socket.socket(family, system_socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(system_socket.SOL_SOCKET, system_socket.SO_REUSEADDR, 1)
+        with suppress(OSError):  # a system without it keeps its own choice
+            listener.setsockopt(system_socket.IPPROTO_TCP, system_socket.TCP_CONGESTION, LOOPBACK_CONGESTION)
+        listener.bind((host.strip("[]"), 0 if port in ("", "*") else int(port)))
+        listener.listen(LISTEN_BACKLOG)
+    except (OSError, ValueError):
+        listener.close()
+        raise
+    actual = listener.getsockname()[1]
+    socket.setsockopt(zmq.USE_FD, listener.detach())
+    return f"tcp://{host}:{actual}"
 
 
 def _bind_ipc(socket: zmq.Socket[bytes], address: str, path: str) -> str:
