@@ -36,7 +36,7 @@ MAY_IMPORT = MappingProxyType({
     "download": LEVEL_0 | {"protocol", "objects", "observe", "cell"},
     "streaming": LEVEL_0 | {"protocol", "objects", "observe", "cell"},
     # The composition root: services are mounted on the public Cell here, and nowhere else.
-    "assembly": LEVEL_0 | SERVICES | {"cell"},
+    "assembly": LEVEL_0 | SERVICES | {"cell", "observe"},
     "topology": LEVEL_0 | SERVICES | {"cell", "observe", "assembly"},
     "testing": LEVEL_0 | SERVICES | {"cell", "observe", "assembly"},
     "cli": (LEVELS_0_TO_5 - {"protocol"}) | {"zdl"},
@@ -48,7 +48,7 @@ THIRD_PARTY = MappingProxyType({
     "zmq": frozenset({"transport"}),
     "msgpack": frozenset({"protocol", "objects"}),
     "numpy": frozenset({"objects", "download", "streaming", "testing", "cli"}),
-    "blake3": frozenset({"transport", "download", "streaming"}),
+    "blake3": frozenset({"transport", "download", "streaming", "cli"}),
     "click": frozenset({"cli"}),
     "rich": frozenset({"cli"}),
     "psutil": frozenset({"cli", "topology", "transport"}),
@@ -82,7 +82,11 @@ PARAMETERS_MAX = 5
 KEYWORDS_MAX = 10
 UNDOCUMENTED_LINES_MAX = 6
 # (file, class, public methods, reason): classes that may have more public methods than the house allows, and why.
-MANY_METHODS: tuple[tuple[str, str, int, str], ...] = ()
+MANY_METHODS: tuple[tuple[str, str, int, str], ...] = (
+    ("zdl/protocol/peers.py", "Peers", 14, "four verbs that every machine has, and what the switch and the loop tell it"),
+    ("zdl/transport/lane.py", "Lane", 13, "five are asked of every desk by its loop"),
+    ("zdl/protocol/pulls.py", "Pulls", 14, "four verbs that every machine has; the steps of a chunk are told one by one"),
+)
 
 MUTABLE_CALLS = frozenset({
     "dict", "list", "set", "bytearray", "sorted", "fromkeys", "split", "rsplit", "splitlines", "defaultdict",

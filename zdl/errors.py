@@ -68,9 +68,6 @@ class ZdlError(Exception):
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
 
-# --- what the caller gave us --------------------------------------------------------------------
-
-
 @dataclass(eq=False)
 class FqcnError(ZdlError, ValueError):
     """A cell's name is not well formed."""
@@ -96,9 +93,6 @@ class OptionError(ZdlError, ValueError):
 
     def __str__(self) -> str:
         return f"option {self.name}={self.value} is not allowed: {self.allowed}"
-
-
-# --- what is on the wire ------------------------------------------------------------------------
 
 
 @dataclass(eq=False)
@@ -131,9 +125,6 @@ class DecodeError(ProtocolError):
     """Bytes that are not a message of this protocol; `what` names the part and the limit."""
 
     code: ClassVar[str] = "decode"
-
-
-# --- objects ------------------------------------------------------------------------------------
 
 
 @dataclass(eq=False)
@@ -171,9 +162,6 @@ class CannotUnpack(ObjectError):
 
     def __str__(self) -> str:
         return f"cannot unpack {self.path or 'the body'}: {self.reason}"
-
-
-# --- delivery -----------------------------------------------------------------------------------
 
 
 @dataclass(eq=False)
@@ -307,9 +295,6 @@ class RemoteError(ZdlError):
 
     def __str__(self) -> str:
         return f"{self.kind} in {self.fqcn}, handler {self.channel}/{self.topic}: {self.text}"
-
-
-# --- downloads ----------------------------------------------------------------------------------
 
 
 @dataclass(eq=False)
@@ -487,20 +472,20 @@ def from_wire(code: str, facts: dict[str, object], *, at: str) -> ZdlError:
 
     Args:
         code: its wire code.
-        facts: its attributes; missing, unknown and ill-typed ones make the result a `RemoteError`.
+        facts: its attributes; missing and ill-typed ones make the result a `RemoteError`, unknown ones are left out.
         at: the cell that reported it, for a code this version does not know.
     """
     for cls in WIRE_CLASSES:
         if cls.code == code:
             names = {field.name: field.type for field in dataclasses.fields(cls)}
-            known = {name: _clean(value) for name, value in facts.items() if name in names}
+            known = {name: value for name, value in facts.items() if name in names}
             if all(type(value).__name__ == names[name] for name, value in known.items()):
                 try:
-                    return cls(**known)
+                    return cls(**{name: _clean(value) for name, value in known.items()})
                 except TypeError:
                     break
-    text = ", ".join(f"{name}={_clean(value)}" for name, value in list(facts.items())[:8])
-    return RemoteError(fqcn=at, channel="", topic="", kind=str(code)[:80], text=text)
+    text = ", ".join(f"{_clean(name)}={_clean(value)}" for name, value in list(facts.items())[:8])
+    return RemoteError(fqcn=at, channel="", topic="", kind=str(_clean(code))[:80], text=text)
 
 
 def _clean(value: object) -> object:

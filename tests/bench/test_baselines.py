@@ -50,9 +50,9 @@ def test_wrong_bytes_give_no_figure() -> None:
 @pytest.mark.parametrize("wrong", [{"systems": ("zmq",)}, {"cases": ("all",)}, {"scheme": "udp"}])
 def test_a_question_that_cannot_be_asked_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="must be one of"):
-        PullQuestion(**wrong)  # type: ignore[arg-type]
+        PullQuestion(**wrong)
     with pytest.raises(ValueError, match="must be one of"):
-        RttQuestion(**wrong)  # type: ignore[arg-type]
+        RttQuestion(**wrong)
 
 
 def test_the_programs_print_json_lines_on_stdout_only(capsys: pytest.CaptureFixture[str]) -> None:

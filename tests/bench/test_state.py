@@ -58,4 +58,4 @@ def test_the_checksum_follows_the_bytes_and_not_the_order() -> None:
     {"kind": "equal", "size_bytes": 4096}, {"kind": "equal", "size_bytes": 4096, "items": 3}])
 def test_a_load_that_cannot_be_made_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="must be|cannot be"):
-        Load(**wrong)  # type: ignore[arg-type]
+        Load(**wrong)

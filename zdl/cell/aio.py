@@ -26,22 +26,27 @@ class Aio:
                       resolve: bool = True, receivers: Sequence[str] | int = 1) -> Reply:
         """The twin of ``cell.request``."""
         sending = Sending(timeout_s, headers, None, resolve, receivers)
-        return await asyncio.wrap_future(self._future(target, channel, topic, body, sending))
+        return await self._asked(target, channel, topic, body, sending)
 
     async def broadcast(self, targets: Sequence[str], channel: str, topic: str, body: object = None, *,
                         timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
                         resolve: bool = True) -> dict[str, Answer]:
-        """The twin of ``cell.broadcast`` with one body for all."""
-        sending = Sending(timeout_s, headers, None, resolve, len(targets))
-        futures = {each: asyncio.wrap_future(self._future(each, channel, topic, body, sending)) for each in targets}
+        """The twin of ``cell.broadcast`` with one body for all; what is large in it is lent to each target by itself."""
+        sending = Sending(timeout_s, headers, None, resolve, 1)
+        asked = {each: self._asked(each, channel, topic, body, sending) for each in targets}
         answers: dict[str, Answer] = {}
-        for target, future in futures.items():
-            try:
-                answers[target] = Answer(target, await future, None)
-            except ZdlError as error:
-                answers[target] = Answer(target, None, error)
+        # All are settled before any is looked at; cancelling the task cancels each of them.
+        for target, found in zip(asked, await asyncio.gather(*asked.values(), return_exceptions=True), strict=True):
+            if isinstance(found, ZdlError):
+                answers[target] = Answer(target, None, found)
+            elif isinstance(found, BaseException):
+                raise found
+            else:
+                answers[target] = Answer(target, found, None)
         return answers
 
-    def _future(self, target: str, channel: str, topic: str, body: object,
-                sending: Sending) -> concurrent.futures.Future[Reply]:
-        return self._caller().request_future(target, channel, topic, body, sending)
+    def _asked(self, target: str, channel: str, topic: str, body: object, sending: Sending) -> asyncio.Future[Reply]:
+        # A plain future: asyncio's callback only hands over, so it may run on a loop of ours.
+        future: concurrent.futures.Future[Reply] = concurrent.futures.Future()
+        self._caller().request_future(target, channel, topic, body, sending, future=future)
+        return asyncio.wrap_future(future)

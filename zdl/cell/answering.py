@@ -2,6 +2,8 @@
 
 The body is unpacked, and its refs resolved where the handler wants that, on the pool, before the
 handler runs. Whatever happens there ends in exactly one reply: the handler's, or an error that names it.
+A caller that waits no more is told to the handler by its abort signal; what the handler returns then is
+dropped, and what it would have lent ends.
 """
 
 from __future__ import annotations
@@ -9,13 +11,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import replace
 
 from zdl.cell.calling import NO_HEADERS, Caller
-from zdl.cell.handlers import Handlers, Pool, Registration
+from zdl.cell.handlers import Handlers, Pool, Raised, Registration, guarded
 from zdl.cell.messages import REFS_HEADER, Request
 from zdl.cell.service import Lender
 from zdl.cell.signal import Signal
-from zdl.errors import Closed, Refused, RemoteError, ZdlError, to_wire
+from zdl.errors import Cancelled, Closed, Refused, RemoteError, ZdlError, to_wire
 from zdl.objects.unpack import unpack
 from zdl.options import Options
 from zdl.protocol import messages as wire
@@ -36,11 +39,16 @@ class Answerer:
         control: sends them.
     """
 
-    def __init__(self, fqcn: str, options: Options, handlers: Handlers, pool: Pool, caller: Caller, control: Control) -> None:
+    def __init__(self, fqcn: str, options: Options, *, handlers: Handlers, pool: Pool, caller: Caller,
+                 control: Control) -> None:
         self._fqcn = fqcn
         self._options = options
         self._handlers = handlers
         self._pool = pool
+        # Callbacks of abort signals are users' code; on the pool they would wait behind the handlers they are to end.
+        calls = options.calls
+        self._aborter = Pool(f"zdl-abort-{fqcn}", fqcn, replace(
+            calls, handler_queue_max=calls.handler_queue_max + calls.handler_threads_max))  # as many as there are requests
         self._caller = caller
         self._control = control
         self._lender: Lender | None = None
@@ -75,33 +83,36 @@ class Answerer:
     def abort(self, origin: str, number: int) -> None:
         """On the loop: the caller waits no more."""
         with self._lock:
-            signal = self._aborts.get((origin, number))
+            signal = self._aborts.pop((origin, number), None)
         if signal is None:
+            self._caller.undelivered(number)  # it was answered, and the answer came too late
             return
         try:
-            self._pool.submit(lambda: signal.trigger("the caller waits no more"))  # its callbacks are the user's code
+            self._aborter.submit(lambda: signal.trigger("the caller waits no more"))
         except Closed:
             _LOG.debug("= closed before the abort of %s %d", origin, number)
+
+    def close(self, timeout_s: float) -> int:
+        """End. Returns how many callbacks of abort signals did not end in time."""
+        return self._aborter.close(timeout_s)
 
     # --- inside ---------------------------------------------------------------------------------
 
     def _run(self, message: wire.Request | wire.Notice, registration: Registration, abort: Signal, arrived_at: float) -> None:
-        try:
-            request = self._request(message, registration, abort, arrived_at)
-        except ZdlError as error:
+        request = guarded(lambda: self._request(message, registration, abort, arrived_at))
+        if isinstance(request, Raised):
             self._forget(message)
-            self._answer_error(message, error)
+            error = request.error
+            self._answer_error(message, error if isinstance(error, ZdlError) else self._remote(message, request))
             return
-        try:
-            body = registration.function(request)
-        except Exception as error:  # the user's code
-            _LOG.info("! handler %s/%s raised", message.channel, message.topic, exc_info=True)
-            self._answer_error(message, RemoteError(fqcn=self._fqcn, channel=message.channel, topic=message.topic,
-                                                    kind=type(error).__name__, text=str(error)))
-            return
-        finally:
+        body = guarded(lambda: registration.function(request))
+        if isinstance(body, Raised):
+            _LOG.info("! handler %s/%s raised", message.channel, message.topic, exc_info=body.error)
             self._forget(message)
-        self._answer(message, body)
+            self._answer_error(message, self._remote(message, body))
+            return
+        if isinstance(message, wire.Request):
+            self._answer(message, body)
 
     def _request(self, message: wire.Request | wire.Notice, registration: Registration, abort: Signal,
                  arrived_at: float) -> Request:
@@ -109,23 +120,30 @@ class Answerer:
         timeout_s = message.timeout_s if isinstance(message, wire.Request) else None
         deadline = None if timeout_s is None else arrived_at + timeout_s
         if registration.resolve and REFS_HEADER in message.headers and self._lender is not None:
-            body = self._lender.resolve(body, timeout_s)
+            left = None if deadline is None else max(0.001, deadline - time.monotonic())
+            body = self._lender.resolve(body, left, abort=abort)
         headers = {name: value for name, value in message.headers.items() if name != REFS_HEADER}
         return Request(message.origin, message.target, message.channel, message.topic, body, headers, message.hops,
                        deadline, abort)
 
-    def _answer(self, message: wire.Request | wire.Notice, body: object) -> None:
-        if not isinstance(message, wire.Request):
+    def _answer(self, message: wire.Request, body: object) -> None:
+        packed = guarded(lambda: self._caller.pack(body, 1))
+        if isinstance(packed, Raised):
+            self._forget(message)
+            failed = Raised(packed.error, packed.kind, f"its reply: {packed.text}")
+            self._answer_error(message, self._remote(message, failed))
             return
-        try:
-            parts, scope = self._caller.pack(body, 1)
-        except ZdlError as error:
-            self._answer_error(message, RemoteError(fqcn=self._fqcn, channel=message.channel, topic=message.topic,
-                                                    kind=type(error).__name__, text=f"its reply: {error}"))
-            return
+        parts, scope, has_refs = packed
         self._caller.remember(message.id, scope)
+        if not self._forget(message):  # in this order: a cancellation finds either the signal or the scope
+            self._caller.undelivered(message.id)
+            self._answer_error(message, Cancelled(what=f"{message.channel}/{message.topic}", why="the caller waits no more"))
+            return
         self._send(wire.Reply(self._fqcn, message.origin, message.id, "", NO_HEADERS,
-                              self._caller.headers(NO_HEADERS, scope), parts))
+                              self._caller.headers(NO_HEADERS, has_refs), parts))
+
+    def _remote(self, message: wire.Request | wire.Notice, raised: Raised) -> RemoteError:
+        return RemoteError(fqcn=self._fqcn, channel=message.channel, topic=message.topic, kind=raised.kind, text=raised.text)
 
     def _answer_error(self, message: wire.Request | wire.Notice, error: ZdlError) -> None:
         if isinstance(message, wire.Request):
@@ -140,6 +158,7 @@ class Answerer:
         except Closed:
             _LOG.debug("= closed before the reply to %s", reply.target)
 
-    def _forget(self, message: wire.Request | wire.Notice) -> None:
+    def _forget(self, message: wire.Request | wire.Notice) -> bool:
+        """Its handler has ended. Returns whether its caller still waits."""
         with self._lock:
-            self._aborts.pop((message.origin, message.id), None)
+            return self._aborts.pop((message.origin, message.id), None) is not None

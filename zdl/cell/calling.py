@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from zdl.cell.handlers import Pool
@@ -17,20 +18,30 @@ from zdl.cell.messages import REFS_HEADER, Answer, Reply
 from zdl.cell.service import Lender, Scope
 from zdl.cell.signal import Signal
 from zdl.cell.waiting import Waiter
-from zdl.errors import Busy, Closed, NoRoute, OptionError, Refused, TooLarge, ZdlError
+from zdl.errors import Cancelled, Closed, OptionError, PeerLost, RemoteError, TimedOut, ZdlError
 from zdl.fqcn import parse
-from zdl.objects.pack import pack
+from zdl.objects.manifest import Manifest
+from zdl.objects.pack import Lent, pack
 from zdl.options import Options
 from zdl.protocol import messages as wire
 from zdl.protocol.calls import Question
+from zdl.protocol.frames import CHANNEL_BYTES_MAX, HEADERS_MAX
 from zdl.protocol.messages import Body
-from zdl.transport.control import Control
+from zdl.refs import Source
+from zdl.transport.control import Control, Settled
 
 # "As the cell's options say": None means for ever, so it cannot mean that.
 DEFAULT_S = -1.0
+TARGETS_MAX = 4096
 NO_HEADERS: Mapping[str, object] = MappingProxyType({})
-# Errors that say that the request never reached its handler.
-_NOT_DELIVERED = (NoRoute, Busy, Refused, TooLarge, Closed)
+# What is left of a timeout is at least this: refs may be pulled already when nobody would wait any more.
+LEAST_S = 0.001
+# Ten years; the wire takes no more.
+TIMEOUT_S_MAX = 10.0 * 365 * 86400
+INT_MIN, INT_MAX = -(1 << 63), (1 << 64) - 1
+# Errors after which the handler may have run all the same. After any other error it did not: what the request lent ends.
+_MAYBE_DELIVERED = (RemoteError, TimedOut, Cancelled, PeerLost)
+_Settled = tuple[wire.Reply | None, ZdlError | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,7 @@ class Caller:
         self._is_alive = is_alive
         self._lender: Lender | None = None
         self._scopes: dict[int, Scope] = {}
+        self._targets: dict[str, str] = {}
 
     def use_lender(self, lender: Lender) -> None:
         """What is too large for a message is lent by this service."""
@@ -82,92 +94,111 @@ class Caller:
         """Send and wait; see `BareCell.request`."""
         timeout_s = self._timeout_s(sending)
         until = None if timeout_s is None else time.monotonic() + timeout_s
-        waiter: Waiter[tuple[wire.Reply | None, ZdlError | None]] = Waiter()
-        packed, scope = self.pack(body, sending.receivers)
-        question = Question(parse(target), channel, topic, packed, timeout_s, self.headers(sending.headers, scope))
-        cancel = self._control.call(question, lambda reply, error: waiter.settle((reply, error)))
-        unlink = None if sending.abort is None else _cancel_on(sending.abort, cancel)
-        settled = waiter.wait(self._is_alive)
-        if unlink is not None:
+        question, scope = self._question(target, channel, topic, body, sending)
+        waiter: Waiter[_Settled] = Waiter()
+        cancel = self._call(question, scope, lambda reply, error: waiter.settle((reply, error)))
+        unlink = _cancel_on(sending.abort, cancel)
+        settled: _Settled | None = None
+        try:
+            settled = waiter.wait(self._is_alive)
+        finally:
             unlink()
+            if settled is None:  # the thread that waits was interrupted, or the cell is closed
+                cancel("nobody waits for it")
         if settled is None:
             raise Closed(fqcn=self._fqcn)
-        reply = self._finish(*settled, scope)
-        if sending.resolve and reply.has_refs and self._lender is not None:
-            left = None if until is None else max(0.001, until - time.monotonic())
-            lender = self._lender
-            return reply.with_body(lambda packed_body: lender.resolve(packed_body, left))
-        return reply
+        return self._resolved(self._finish(*settled, scope), sending, until)
 
-    def request_future(self, target: str, channel: str, topic: str, body: object,
-                       sending: Sending) -> concurrent.futures.Future[Reply]:
-        """Send; the future has the reply. Cancelling it cancels the call."""
-        future: concurrent.futures.Future[Reply] = concurrent.futures.Future()
-        packed, scope = self.pack(body, sending.receivers)
-        question = Question(parse(target), channel, topic, packed, self._timeout_s(sending),
-                            self.headers(sending.headers, scope))
+    def request_future(self, target: str, channel: str, topic: str, body: object, sending: Sending, *,
+                       future: concurrent.futures.Future[Reply]) -> None:
+        """Send; `future` gets the reply or the error. Cancelling it cancels the call."""
+        timeout_s = self._timeout_s(sending)
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        question, scope = self._question(target, channel, topic, body, sending)
+        abort = Signal()
+        pulling = replace(sending, abort=abort)
 
         def settled(answer: wire.Reply | None, error: ZdlError | None) -> None:
+            """On the loop: finish the reply there if nothing has to be pulled for it."""
             try:
                 reply = self._finish(answer, error, scope)
                 if sending.resolve and reply.has_refs and self._lender is not None:
-                    self._pool.submit(lambda: self._resolve_for(future, reply))
+                    self._pool.submit(lambda: self._resolve_for(future, reply, pulling, until))
                     return
             except ZdlError as problem:
                 _settle(future, error=problem)
                 return
             _settle(future, reply=reply)
 
-        cancel = self._control.call(question, settled)
-        if sending.abort is not None:
-            future.add_done_callback(_forget(_cancel_on(sending.abort, cancel)))
-        future.add_done_callback(lambda done: cancel("its future was cancelled") if done.cancelled() else None)
-        return future
+        cancel = self._call(question, scope, settled)
+        abort.on_trigger(lambda: cancel(f"its signal was triggered with {abort.value!r}"))
+        unlink = _linked(abort, sending.abort)
+
+        def done(ended: concurrent.futures.Future[Reply]) -> None:
+            unlink()
+            if ended.cancelled():
+                abort.trigger("its future was cancelled")
+
+        concurrent.futures.Future.add_done_callback(future, done)
 
     def broadcast(self, bodies: Mapping[str, object], channel: str, topic: str, sending: Sending) -> dict[str, Answer]:
         """One request per target; every target has an answer when it returns. A body that is shared is packed once."""
-        waiters: dict[str, Waiter[tuple[wire.Reply | None, ZdlError | None]]] = {}
-        cancels: list[Callable[[str], None]] = []
-        scopes: dict[str, Scope | None] = {}
-        packed: dict[int, tuple[Body, Scope | None]] = {}
-        shared = {id(body): [name for name, other in bodies.items() if other is body] for body in bodies.values()}
+        timeout_s = self._timeout_s(sending)
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        names = {target: self._target(target) for target in bodies}
+        check_names(channel, topic)
+        check_headers(sending.headers)
+        sharing = Counter(map(id, bodies.values()))
+        packed: dict[int, tuple[Body, Scope | None, bool]] = {}
+        waiting: dict[str, tuple[Waiter[_Settled], Scope | None, Callable[[], None]]] = {}
         for target, body in bodies.items():
+            count = sharing[id(body)]
             if id(body) not in packed:
-                packed[id(body)] = self.pack(body, _audience(sending.receivers, len(shared[id(body)])))
-            parts, scope = packed[id(body)]
-            waiter = waiters[target] = Waiter()
-            scopes[target] = scope if len(shared[id(body)]) == 1 else None
-            question = Question(parse(target), channel, topic, parts, self._timeout_s(sending),
-                                self.headers(sending.headers, scope))
-            cancels.append(self._control.call(question, _settling(waiter)))
-        unlinks = [] if sending.abort is None else [_cancel_on(sending.abort, cancel) for cancel in cancels]
-        answers = {target: self._answer(target, waiter, scopes[target], sending) for target, waiter in waiters.items()}
-        for unlink in unlinks:
+                packed[id(body)] = self.pack(body, _audience(sending.receivers, count))
+            parts, scope, has_refs = packed[id(body)]
+            question = Question(names[target], channel, topic, parts, timeout_s, self.headers(sending.headers, has_refs))
+            waiter: Waiter[_Settled] = Waiter()
+            own = scope if count == 1 else None  # what others have too does not end with this one
+            waiting[target] = waiter, own, _cancel_on(sending.abort, self._call(question, own, _settling(waiter)))
+        answers = {target: self._answer(target, waiter, own, sending, until) for target, (waiter, own, _) in waiting.items()}
+        for _, _, unlink in waiting.values():
             unlink()
+        wanted = {id(bodies[target]) for target, each in answers.items()
+                  if each.error is None or isinstance(each.error, _MAYBE_DELIVERED)}
+        for key, (_, scope, _) in packed.items():
+            if key not in wanted:  # a shared body that reached nobody
+                _end(scope)
         return answers
 
     def notice(self, target: str, channel: str, topic: str, body: object, sending: Sending) -> None:
         """Send without waiting; what the body lends ends when it cannot be delivered."""
-        parts, scope = self.pack(body, sending.receivers)
-        self._control.notice(parse(target), channel, topic, self.headers(sending.headers, scope), parts,
-                             lambda number: self.remember(number, scope))
+        question, scope = self._question(target, channel, topic, body, sending)
+        try:
+            self._control.notice(question.target, channel, topic, question.headers, question.body,
+                                 told=lambda number: self.remember(number, scope))
+        except ZdlError:
+            _end(scope)
+            raise
 
     # --- what a message lends -------------------------------------------------------------------
 
-    def pack(self, body: object, receivers: Sequence[str] | int) -> tuple[Body, Scope | None]:
-        """The frames of a body, and what it lends."""
-        if self._lender is None:
-            return pack(body, options=self._options.packing).parts, None
-        scope = self._lender.scope(receivers)
-        packed = pack(body, options=self._options.packing, lend=scope.lend)
-        return packed.parts, scope if packed.has_refs else None  # a scope that lent nothing has nothing to end
+    def pack(self, body: object, receivers: Sequence[str] | int) -> tuple[Body, Scope | None, bool]:
+        """The frames of a body, and what it lends; a body that lends nothing has no scope to end."""
+        lender = self._lender
+        if lender is None:
+            return pack(body, options=self._options.packing).parts, None, False
+        scopes: list[Scope] = []
 
-    def headers(self, headers: Mapping[str, object], scope: Scope | None) -> Mapping[str, object]:
+        def lend(manifest: Manifest, lent: Sequence[Lent]) -> Source:
+            scopes.append(lender.scope(receivers))
+            return scopes[0].lend(manifest, lent)
+
+        packed = pack(body, options=self._options.packing, lend=lend)
+        return packed.parts, scopes[0] if scopes else None, packed.has_refs
+
+    def headers(self, headers: Mapping[str, object], has_refs: bool) -> Mapping[str, object]:
         """The user's headers, and the mark that says that there are refs in the body."""
-        for name, value in headers.items():
-            if type(name) is not str or type(value) not in (str, int, float, bool, bytes, type(None)):
-                raise OptionError(name="headers", value=f"{name!r}: {type(value).__name__}", allowed="plain values by name")
-        return headers if scope is None else {**headers, REFS_HEADER: True}
+        return {**headers, REFS_HEADER: True} if has_refs else headers
 
     def remember(self, number: int, scope: Scope | None) -> None:
         """A reply or notice with this id lends something, should it not arrive."""
@@ -184,40 +215,129 @@ class Caller:
 
     # --- inside ---------------------------------------------------------------------------------
 
+    def _question(self, target: str, channel: str, topic: str, body: object,
+                  sending: Sending) -> tuple[Question, Scope | None]:
+        """All that may be wrong with a call is found before anything is lent for it."""
+        name = self._target(target)
+        check_names(channel, topic)
+        check_headers(sending.headers)
+        timeout_s = self._timeout_s(sending)
+        parts, scope, has_refs = self.pack(body, sending.receivers)
+        return Question(name, channel, topic, parts, timeout_s, self.headers(sending.headers, has_refs)), scope
+
+    def _call(self, question: Question, scope: Scope | None, settled: Settled) -> Callable[[str], None]:
+        try:
+            return self._control.call(question, settled)
+        except ZdlError:
+            _end(scope)
+            raise
+
     def _timeout_s(self, sending: Sending) -> float | None:
         if sending.timeout_s == DEFAULT_S:
             return self._options.calls.timeout_s
-        if sending.timeout_s is not None and not sending.timeout_s > 0:
-            raise OptionError(name="timeout_s", value=str(sending.timeout_s), allowed="seconds above 0, or None for ever")
+        if sending.timeout_s is not None and not 0 < sending.timeout_s <= TIMEOUT_S_MAX:
+            raise OptionError(name="timeout_s", value=str(sending.timeout_s),
+                              allowed=f"seconds above 0 and up to {TIMEOUT_S_MAX:.0f}, or None for ever")
         return sending.timeout_s
 
     def _finish(self, reply: wire.Reply | None, error: ZdlError | None, scope: Scope | None) -> Reply:
         if error is not None:
-            if scope is not None and isinstance(error, _NOT_DELIVERED):
-                scope.undeliverable()
+            if not isinstance(error, _MAYBE_DELIVERED):
+                _end(scope)
             raise error
         assert reply is not None
         return Reply(reply.origin, reply.headers, reply.hops, reply.body, self._options.packing)
 
-    def _resolve_for(self, future: concurrent.futures.Future[Reply], reply: Reply) -> None:
-        assert self._lender is not None
+    def _resolved(self, reply: Reply, sending: Sending, until: float | None) -> Reply:
+        """The reply with objects in place of its refs, if that is wanted, within the time that is left."""
+        lender = self._lender
+        if lender is None or not sending.resolve or not reply.has_refs:
+            return reply
+        left = None if until is None else max(LEAST_S, until - time.monotonic())
+        return reply.with_body(lambda body: lender.resolve(body, left, abort=sending.abort))
+
+    def _resolve_for(self, future: concurrent.futures.Future[Reply], reply: Reply, sending: Sending,
+                     until: float | None) -> None:
         try:
-            finished = reply.with_body(self._lender.resolve)
+            finished = self._resolved(reply, sending, until)
         except ZdlError as error:
             _settle(future, error=error)
             return
         _settle(future, reply=finished)
 
-    def _answer(self, target: str, waiter: Waiter[tuple[wire.Reply | None, ZdlError | None]], scope: Scope | None,
-                sending: Sending) -> Answer:
+    def _answer(self, target: str, waiter: Waiter[_Settled], scope: Scope | None, sending: Sending,
+                until: float | None) -> Answer:
         settled = waiter.wait(self._is_alive) or (None, Closed(fqcn=self._fqcn))
         try:
-            reply = self._finish(*settled, scope)
-            if sending.resolve and reply.has_refs and self._lender is not None:
-                reply = reply.with_body(self._lender.resolve)
+            reply = self._resolved(self._finish(*settled, scope), sending, until)
         except ZdlError as error:
             return Answer(target, None, error)
         return Answer(target, reply, None)
+
+    def _target(self, target: str) -> str:
+        """The name in its normal form; names that were used before are known to be good."""
+        known = self._targets.get(target)
+        if known is None:
+            known = parse(target)
+            if len(self._targets) >= TARGETS_MAX:
+                self._targets.clear()
+            self._targets[target] = known
+        return known
+
+
+class CallFuture(concurrent.futures.Future[Reply]):
+    """The future of a call. Its callbacks are users' code, so they run on the handler pool, never on a loop.
+
+    Args:
+        pool: where they run; where they are called themselves when that is full or closed.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__()
+        self._pool = pool
+
+    def add_done_callback(self, fn: Callable[[concurrent.futures.Future[Reply]], object]) -> None:
+        """Have it called with this future soon after it is done."""
+        super().add_done_callback(lambda done: self._hand_over(lambda: fn(done)))
+
+    def _hand_over(self, job: Callable[[], object]) -> None:
+        try:
+            self._pool.submit(lambda: _do(job))
+        except ZdlError:
+            job()
+
+
+def check_names(channel: object, topic: object) -> None:
+    """Raises `OptionError` for names of a handler that cannot travel."""
+    for name, value in (("channel", channel), ("topic", topic)):
+        if not isinstance(value, str) or len(value) > CHANNEL_BYTES_MAX or not _is_text(value):
+            raise OptionError(name=name, value=f"{value!r:.80}", allowed=f"a text of at most {CHANNEL_BYTES_MAX} characters")
+
+
+def check_headers(headers: Mapping[str, object]) -> None:
+    """Raises `OptionError` for headers that cannot travel."""
+    if len(headers) >= HEADERS_MAX:  # one place is kept for `REFS_HEADER`
+        raise OptionError(name="headers", value=f"{len(headers)} of them", allowed=f"fewer than {HEADERS_MAX}")
+    for name, value in headers.items():
+        is_plain = type(value) in (float, bool, bytes, type(None)) or (
+            type(value) is str and _is_text(value)) or (type(value) is int and INT_MIN <= value <= INT_MAX)
+        if type(name) is not str or not _is_text(name) or not is_plain:
+            raise OptionError(name="headers", value=f"{name!r:.80}: {type(value).__name__}",
+                              allowed="plain values by name: str, bytes, int of 64 bits, float, bool, None")
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written as UTF-8: a lone surrogate cannot."""
+    return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
+
+
+def _do(job: Callable[[], object]) -> None:
+    job()
+
+
+def _end(scope: Scope | None) -> None:
+    if scope is not None:
+        scope.undeliverable()
 
 
 def _audience(receivers: Sequence[str] | int, targets_count: int) -> Sequence[str] | int:
@@ -225,16 +345,22 @@ def _audience(receivers: Sequence[str] | int, targets_count: int) -> Sequence[st
     return max(receivers, targets_count) if isinstance(receivers, int) else receivers
 
 
-def _settling(waiter: Waiter[tuple[wire.Reply | None, ZdlError | None]]) -> Callable[[wire.Reply | None, ZdlError | None], None]:
+def _settling(waiter: Waiter[_Settled]) -> Settled:
     return lambda reply, error: waiter.settle((reply, error))
 
 
-def _cancel_on(abort: Signal, cancel: Callable[[str], None]) -> Callable[[], None]:
+def _cancel_on(abort: Signal | None, cancel: Callable[[str], None]) -> Callable[[], None]:
+    """Cancels when the signal is triggered. Returns what takes that back."""
+    if abort is None:
+        return lambda: None
     return abort.on_trigger(lambda: cancel(f"its signal was triggered with {abort.value!r}"))
 
 
-def _forget(unlink: Callable[[], None]) -> Callable[[object], None]:
-    return lambda _: unlink()
+def _linked(own: Signal, users: Signal | None) -> Callable[[], None]:
+    """Triggers the first signal with the second. Returns what takes that back."""
+    if users is None:
+        return lambda: None
+    return users.on_trigger(lambda: own.trigger(users.value))
 
 
 def _settle(future: concurrent.futures.Future[Reply], *, reply: Reply | None = None, error: ZdlError | None = None) -> None:

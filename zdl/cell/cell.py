@@ -17,48 +17,29 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from zdl.cell.aio import Aio
 from zdl.cell.answering import Answerer
-from zdl.cell.calling import DEFAULT_S, NO_HEADERS, Caller, Sending
+from zdl.cell.calling import DEFAULT_S, NO_HEADERS, Caller, CallFuture, Sending
 from zdl.cell.handlers import Function, Handlers, Pool, Registration
 from zdl.cell.messages import Answer, Reply
 from zdl.cell.service import Lender, Service
 from zdl.cell.signal import Signal
-from zdl.errors import Closed, OptionError, PeerLost, Refused, TimedOut, ZdlError
+from zdl.cell.watching import PeerInfo, Watching
+from zdl.errors import Busy, Closed, OptionError
 from zdl.fqcn import ROOT, parse
 from zdl.options import Options
-from zdl.protocol.effects import PeerDown, PeerUp
 from zdl.transport.control import ControlEvents
 from zdl.transport.lane import Lane
-from zdl.transport.lanes import Lanes, wait_until
+from zdl.transport.lanes import Lanes
 from zdl.transport.loop import Traffic
 
 _LOG = logging.getLogger("zdl.cell")
 # What the sockets and threads get of the time that close() has.
 THREADS_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class PeerInfo:
-    """A link of a cell, for reports.
-
-    Attributes:
-        fqcn: the cell at the other end.
-        lane: ``control`` or ``data``.
-        state: ``up``, ``suspect`` or ``greeting``.
-        role: ``parent``, ``child`` or ``direct``.
-        address: what was dialled; empty where the other side dialled.
-    """
-
-    fqcn: str
-    lane: str
-    state: str
-    role: str
-    address: str
 
 
 class BareCell:
@@ -90,14 +71,14 @@ class BareCell:
         if parent is None and not self._listen and self._fqcn != ROOT:
             raise OptionError(name="parent", value="None", allowed=f"the address of the cell above; only {ROOT} has none")
         self._handlers = Handlers()
-        self._pool = Pool(f"zdl-handler-{self._fqcn}", self._fqcn, self._options.calls)
+        self._pool = Pool(f"zdl-handler-{self._fqcn}", self._fqcn, self._options.calls, wake=self._look_again)
         self._services: list[Service] = []
         self._lock = threading.Lock()  # guards opening and closing
         self._lanes: Lanes | None = None
         self._caller: Caller | None = None
         self._answerer: Answerer | None = None
         self._closed: list[str] | None = None
-        self._parent_error: ZdlError | None = None
+        self._watching: Watching | None = None
 
     def __repr__(self) -> str:
         state = "closed" if self._closed is not None else "new" if self._lanes is None else "open"
@@ -138,13 +119,9 @@ class BareCell:
     @property
     def peers(self) -> list[PeerInfo]:
         """Its links on both lanes, as they are now."""
-        lanes = self._open_lanes()
-        found = []
-        for lane, loop in (("control", lanes.control_loop), ("data", lanes.data_loop)):
-            for each in loop.ask(loop.switch.peers.links):
-                role = "parent" if each.is_parent else each.role.name.lower()
-                found.append(PeerInfo(each.fqcn or each.address, lane, each.state.value, role, each.address))
-        return found
+        self._open_lanes()
+        assert self._watching is not None
+        return self._watching.peers()
 
     @property
     def incarnation(self) -> str:
@@ -154,7 +131,7 @@ class BareCell:
     @property
     def parent_error(self) -> str:
         """Why the parent is not there, as last seen; empty while it is."""
-        return str(self._parent_error or "")
+        return "" if self._watching is None else str(self._watching.parent_error or "")
 
     @property
     def traffic(self) -> tuple[list[Traffic], list[Traffic]]:
@@ -185,15 +162,17 @@ class BareCell:
                 return
             lanes = Lanes(self._fqcn, parent=self._parent, listen=self._listen, data_listen=self._data_listen,
                           is_insecure=self._is_insecure, options=self._options)
+            watching = self._watching = Watching(self._fqcn, self._parent, lanes)
             events = ControlEvents(
                 handle=lambda message: self._answering().handle(message),
                 abort=lambda origin, number: self._answering().abort(origin, number),
-                undelivered=lambda number: self._calling().undelivered(number),
-                peer_up=self._peer_up, peer_down=self._peer_down, unreachable=lanes.lane.unreachable,
-                parent_failed=self._note_parent_error, tick=self._pool.tick, deadline=self._pool.deadline)
+                undelivered=self._undelivered,
+                peer_up=watching.peer_up, peer_down=watching.peer_down, unreachable=lanes.lane.unreachable,
+                parent_failed=watching.parent_failed, tick=self._pool.tick, deadline=self._pool.deadline)
             control = lanes.prepare(self._fqcn, events)
             self._caller = Caller(self._fqcn, self._options, control, self._pool, lambda: self._closed is None)
-            self._answerer = Answerer(self._fqcn, self._options, self._handlers, self._pool, self._caller, control)
+            self._answerer = Answerer(self._fqcn, self._options, handlers=self._handlers, pool=self._pool,
+                                      caller=self._caller, control=control)
             self._lanes = lanes
         self._mount_services()
         lanes.start(control)
@@ -205,21 +184,9 @@ class BareCell:
             Refused: the parent does not want us: version, name taken, name not below it.
             TimedOut: it is not there; says why the last try failed.
         """
-        lanes = self._open_lanes()
-        if self._parent is None:
-            return
-        routes = lanes.control_loop.switch.routes
-
-        def is_decided() -> bool:
-            return routes.parent is not None or isinstance(self._parent_error, Refused)
-
-        wait_until(is_decided, timeout_s)
-        if routes.parent is not None:
-            return
-        if isinstance(self._parent_error, Refused):
-            raise self._parent_error
-        raise TimedOut(what="the welcome", address=self._parent, waited_s=timeout_s,
-                       why=str(self._parent_error) if self._parent_error else "")
+        self._open_lanes()
+        assert self._watching is not None
+        self._watching.wait_parent(timeout_s)
 
     def close(self, timeout_s: float | None = None) -> list[str]:
         """End: finish what is running, say goodbye, stop the threads, close the sockets.
@@ -242,6 +209,7 @@ class BareCell:
         assert lanes.control is not None
         lanes.control.close()
         running = self._pool.close(max(0.0, until - time.monotonic()))
+        running += self._answering().close(max(0.0, until - time.monotonic()))
         if running:
             left.append(f"{running} handlers are still running")
         left += lanes.close(max(THREADS_S, until - time.monotonic()))
@@ -251,7 +219,8 @@ class BareCell:
 
     # --- handlers -------------------------------------------------------------------------------
 
-    def handler(self, channel: str, topic: str, *, resolve: bool = True, inline: bool = False) -> Callable[[Function], Function]:
+    def handler(self, channel: str, topic: str, *, resolve: bool = True,
+                inline: bool = False) -> Callable[[Function], Function]:
         """Decorator: the function answers requests on this channel and topic; ``*`` is any.
 
         Args:
@@ -259,10 +228,11 @@ class BareCell:
             topic: second half.
             resolve: pull the refs in the body before the function runs; False gives it `Ref` leaves, which it
                 may send on unopened.
-            inline: run on the loop itself: only for functions that take microseconds and never block.
+            inline: run on the loop itself: only for functions that take microseconds and never block. Refs are
+                not pulled for it.
         """
         def register(function: Function) -> Function:
-            self._handlers.add(channel, topic, Registration(function, resolve, inline))
+            self._handlers.add(channel, topic, Registration(function, resolve and not inline, inline))
             return function
 
         return register
@@ -308,9 +278,14 @@ class BareCell:
                        timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
                        abort: Signal | None = None, resolve: bool = True,
                        receivers: Sequence[str] | int = 1) -> concurrent.futures.Future[Reply]:
-        """Send a request; the future has the reply or the error. Cancelling the future cancels the call."""
-        return self._calling().request_future(target, channel, topic, body,
-                                              Sending(timeout_s, headers, abort, resolve, receivers))
+        """Send a request; the future has the reply or the error. Cancelling the future cancels the call.
+
+        Threads: callbacks that are added to the future run on the handler pool, so they may block.
+        """
+        future = CallFuture(self._pool)
+        sending = Sending(timeout_s, headers, abort, resolve, receivers)
+        self._calling().request_future(target, channel, topic, body, sending, future=future)
+        return future
 
     def notice(self, target: str, channel: str, topic: str, body: object = None, *,
                headers: Mapping[str, object] = NO_HEADERS, receivers: Sequence[str] | int = 1) -> None:
@@ -348,21 +323,15 @@ class BareCell:
         assert self._answerer is not None
         return self._answerer
 
-    def _peer_up(self, peer: PeerUp) -> None:
-        _LOG.info("= %s up fqcn=%s", self._fqcn, peer.fqcn)
-        if peer.is_parent:
-            self._parent_error = None
-            if peer.data_addresses and self._lanes is not None:
-                self._lanes.lane.parent_is_at(peer.data_addresses[0])
+    def _look_again(self) -> None:
+        """Has the loop look at its deadlines again; it may be about to sleep, so something must be in its mailbox."""
+        if self._lanes is not None:
+            with suppress(Closed, Busy):  # then it looks anyway, or never again
+                self._lanes.control_loop.mailbox.put(lambda: None)
 
-    def _peer_down(self, peer: PeerDown) -> None:
-        if peer.is_parent:
-            self._parent_error = PeerLost(target=peer.fqcn, lost=peer.fqcn, at=self._fqcn, why=peer.why)
-        _LOG.info("= %s down fqcn=%s why=%s", self._fqcn, peer.fqcn, peer.why)
-
-    def _note_parent_error(self, error: ZdlError) -> None:
-        _LOG.debug("! %s cannot reach its parent: %s", self._fqcn, error)
-        self._parent_error = error
+    def _undelivered(self, number: int) -> None:
+        assert self._caller is not None  # messages come back while the cell closes, too
+        self._caller.undelivered(number)
 
 
 def _several(addresses: str | Sequence[str]) -> tuple[str, ...]:

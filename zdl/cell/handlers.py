@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import TypeVar
 
 from zdl.cell.messages import Request
 from zdl.errors import Busy, Closed
@@ -26,6 +27,7 @@ ANY = "*"
 QUICK_THREADS = 4
 PAUSE_S = 0.002
 
+Value = TypeVar("Value")
 Function = Callable[[Request], object]
 Job = Callable[[], None]
 
@@ -43,6 +45,23 @@ class Registration:
     function: Function
     resolve: bool
     inline: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What came of running a handler: the body of the reply, or what it raised."""
+
+    body: object
+    error: Exception | None
+
+
+def run(function: Function, request: Request) -> Ran:
+    """Run the user's code; whatever it raises is a result."""
+    try:
+        return Ran(function(request), None)
+    except Exception as error:
+        _LOG.info("! handler %s/%s raised", request.channel, request.topic, exc_info=True)
+        return Ran(None, error)
 
 
 class Handlers:
@@ -68,6 +87,40 @@ class Handlers:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """What users' code raised instead of returning.
+
+    Attributes:
+        error: itself.
+        kind: the name of its class.
+        text: what it says; empty when not even that can be had.
+    """
+
+    error: BaseException
+    kind: str
+    text: str
+
+
+def guarded(function: Callable[[], Value]) -> Value | Raised:
+    """What the function returns, or what it raised: users' code may raise anything, `SystemExit` too.
+
+    An error in a handler must end neither a thread of the pool nor a loop, and its caller shall hear of it.
+    """
+    try:
+        return function()
+    except BaseException as error:
+        return Raised(error, type(error).__name__, _text_of(error))
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as worse:
+        _LOG.info("! %s has no text: %s", type(error).__name__, type(worse).__name__)
+        return ""
+
+
 class Pool:
     """Threads that run jobs.
 
@@ -77,21 +130,24 @@ class Pool:
         name: of the threads.
         fqcn: the cell, for errors.
         options: limits.
+        wake: makes the loop look at `deadline` again.
     """
 
-    def __init__(self, name: str, fqcn: str, options: CallOptions) -> None:
+    def __init__(self, name: str, fqcn: str, options: CallOptions, *, wake: Callable[[], None] = lambda: None) -> None:
         self._name = name
         self._fqcn = fqcn
         self._options = options
+        self._wake = wake
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._lock = threading.Lock()  # guards the threads and the count of idle ones
+        self._lock = threading.Lock()  # guards the threads, and the counts of idle ones and of waiting jobs
         self._threads: list[threading.Thread] = []
-        self._idle = 0
+        self._idle = 0  # from the start of a thread, or the end of its job, until it has taken the next one
+        self._waiting = 0  # not the length of the queue, which a thread leaves before it is known to have a job
         self._starved_since: float | None = None
         self._is_closed = False
 
     def __repr__(self) -> str:
-        return f"<Pool {self._name}: {len(self._threads)} threads, {self._idle} idle, {self._jobs.qsize()} waiting>"
+        return f"<Pool {self._name}: {len(self._threads)} threads, {self._idle} idle, {self._waiting} waiting>"
 
     def submit(self, job: Job) -> None:
         """Run a job soon.
@@ -103,23 +159,26 @@ class Pool:
         with self._lock:
             if self._is_closed:
                 raise Closed(fqcn=self._fqcn)
-            waiting = self._jobs.qsize()
-            if waiting >= self._options.handler_queue_max:
+            if self._waiting - self._idle >= self._options.handler_queue_max:
                 raise Busy(limit="handler_queue_max", value=self._options.handler_queue_max, at=self._fqcn)
+            self._waiting += 1
             self._jobs.put(job)
-            if self._idle > waiting:
+            if self._idle >= self._waiting:
                 return
-            if len(self._threads) < QUICK_THREADS:
+            if len(self._threads) < min(QUICK_THREADS, self._options.handler_threads_max):
                 self._start_thread()
-            elif self._starved_since is None:
-                self._starved_since = time.monotonic()
+                return
+            if self._starved_since is not None:
+                return
+            self._starved_since = time.monotonic()
+        self._wake()
 
     def tick(self, now: float) -> None:
         """One more thread, if jobs have waited for a while and no thread is idle."""
         with self._lock:
             if self._starved_since is None or now < self._starved_since + PAUSE_S:
                 return
-            if self._jobs.qsize() <= self._idle or len(self._threads) >= self._options.handler_threads_max:
+            if self._waiting <= self._idle or len(self._threads) >= self._options.handler_threads_max:
                 self._starved_since = None
                 return
             self._starved_since = now
@@ -146,18 +205,20 @@ class Pool:
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
         self._threads.append(thread)
+        self._idle += 1
         thread.start()
 
     def _work(self) -> None:
         while True:
-            with self._lock:
-                self._idle += 1
             job = self._jobs.get()
             with self._lock:
                 self._idle -= 1
+                self._waiting -= job is not None
             if job is None:
                 return
             try:
                 job()
             except Exception:
                 _LOG.exception("! %s: a job failed outside its handler", self._name)
+            with self._lock:
+                self._idle += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from zdl.cell.signal import Signal
 from zdl.objects.manifest import Manifest
 from zdl.objects.pack import Lent
 from zdl.refs import Source
@@ -36,5 +37,5 @@ class Lender(Protocol):
     def scope(self, receivers: Sequence[str] | int) -> Scope:
         """A scope for one message, for receivers by name, or so many."""
 
-    def resolve(self, body: object, timeout_s: float | None = None) -> object:
-        """The same object with its refs replaced by what they stand for."""
+    def resolve(self, body: object, timeout_s: float | None = None, *, abort: Signal | None = None) -> object:
+        """The same object with its refs replaced by what they stand for; `abort` ends it with `Cancelled`."""

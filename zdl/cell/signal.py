@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 
 
 class Signal:
@@ -37,14 +38,18 @@ class Signal:
         return self._value
 
     def trigger(self, value: object = True) -> None:
-        """Trigger it, once; later calls change nothing."""
+        """Trigger it, once; later calls change nothing.
+
+        All callbacks are called, whatever one of them raises; the last error is raised then.
+        """
         with self._lock:
             if self._is_triggered:
                 return
             self._is_triggered, self._value = True, value
             callbacks, self._callbacks = list(self._callbacks.values()), {}
-        for callback in callbacks:
-            callback()
+        with ExitStack() as stack:
+            for callback in reversed(callbacks):
+                stack.callback(callback)
 
     def on_trigger(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` when triggered, at once if it has been. Returns what takes the wish back."""

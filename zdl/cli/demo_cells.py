@@ -38,6 +38,7 @@ def relay(cell: Cell) -> None:
 
     @cell.handler(CHANNEL, "train", resolve=False)
     def forward(request: Request) -> object:
+        """Unopened, to those below; their answers go up the same way."""
         body = _plan(request)
         body["path"].append(cell.fqcn)
         targets, rest = body["below"][0], body["below"][1:]
@@ -55,6 +56,7 @@ def leaf(cell: Cell) -> None:
 
     @cell.handler(CHANNEL, "train", resolve=False)
     def train(request: Request) -> object:
+        """Straight from the origin; the answer by reference."""
         body = _plan(request)
         began = time.perf_counter()
         state = cell.downloads.resolve(body["state"], abort=request.abort, progress=_Teller(cell).tell)
@@ -66,10 +68,11 @@ def leaf(cell: Cell) -> None:
         facts = {"path": [*body["path"], cell.fqcn], "wrong": wrong, "seconds": seconds, "hops": request.hops,
                  "bytes": demo_state.bytes_of(state), "way": transfers[-1].way if transfers else "in the message",
                  "why": transfers[-1].why if transfers else ""}
-        return {cell.fqcn: {"facts": facts, "result": state}}
+        return {cell.fqcn: {"facts": facts, "result": _by_reference(cell, state, ["server"])}}
 
     @cell.handler(CHANNEL, "raw")
     def raw_copy(request: Request) -> object:
+        """The baseline, received."""
         return {"seconds": _receive_raw(request.body["port"], request.body["size"])}  # type: ignore[index]
 
 
@@ -80,19 +83,20 @@ def server(cell: Cell) -> None:
 
     @cell.handler(CHANNEL, "prepare")
     def prepare(request: Request) -> object:
+        """Make or load the state."""
         asked: Any = request.body
         state.update(demo_state.load(asked["paths"]) if asked["paths"] else demo_state.make(asked["size"]))
         return {"bytes": demo_state.bytes_of(state), "arrays": len(state)}
 
     @cell.handler(CHANNEL, "run")
     def run(request: Request) -> object:
+        """The main job; what came of it, leaf by leaf."""
         asked: Any = request.body
         name = demo_state.first_changeable(state)
         first, rest = asked["below"][0], asked["below"][1:]
-        body = {"state": state, "digests": demo_state.digests(state), "change": name, "path": [cell.fqcn], "below": rest,
-                "lr": 0.1, "note": "ordinary values travel in the message itself"}
-        answers = cell.broadcast(first, CHANNEL, "train", body, timeout_s=None, resolve=False, abort=request.abort,
-                                 receivers=asked["leaves"])
+        body = {"state": _by_reference(cell, state, asked["leaves"]), "digests": demo_state.digests(state),
+                "change": name, "path": [cell.fqcn], "below": rest, "lr": 0.1, "note": "ordinary values travel in the message"}
+        answers = cell.broadcast(first, CHANNEL, "train", body, timeout_s=None, resolve=False, abort=request.abort)
         expected = demo_state.digest(demo_state.changed(state[name]))
         reports = {}
         for answer in answers.values():
@@ -102,6 +106,7 @@ def server(cell: Cell) -> None:
 
     @cell.handler(CHANNEL, "raw")
     def raw_copy(request: Request) -> object:
+        """The baseline: the same bytes to all leaves at once over plain TCP."""
         asked: Any = request.body
         size = demo_state.bytes_of(state)
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -170,6 +175,13 @@ class _Teller:
             self._cell.notice(CONSOLE, CHANNEL, "progress", {"leaf": self._cell.fqcn, "done": done, "total": total})
         except Closed:
             return  # the demo is over
+
+
+def _by_reference(cell: Cell, state: demo_state.State, receivers: list[str]) -> object:
+    """The state with a ref in the place of every array, however small: in a message a relay would hold its bytes."""
+    if all(array.nbytes <= 1 for array in state.values()):
+        return state  # nothing to refer to
+    return cell.downloads.lend(state, receivers=receivers).body
 
 
 def _plan(request: Request) -> dict[str, Any]:

@@ -59,7 +59,8 @@ def report(roles: dict[str, str], reports: dict[str, Any], used: dict[str, Any],
         speed = told["bytes"] / GIB / told["seconds"]
         baseline = told["bytes"] / GIB / raw[fqcn]["seconds"]
         leaves.append({"fqcn": fqcn, "path": told["path"], "bytes": told["bytes"], "gib_per_s": round(speed, 3),
-                       "raw_tcp_gib_per_s": round(baseline, 3), "ratio_raw_tcp": round(speed / baseline, 3) if baseline else 0.0,
+                       "raw_tcp_gib_per_s": round(baseline, 3),
+                       "ratio_raw_tcp": round(speed / baseline, 3) if baseline else 0.0,
                        "way": told["way"], "why": told["why"], "verified": not told["wrong"] and told["returned"],
                        "return_gib_per_s": round(told["bytes"] / GIB / told["return_seconds"], 3)})
     result = {"ok": all(each["verified"] for each in leaves), "cells": cells, "leaves": leaves}
@@ -75,7 +76,8 @@ def _moved(used: dict[str, Any], what: str) -> int:
 
 
 def _show(result: dict[str, Any]) -> None:
-    links = Table("process", "link to", "messages in", "messages out", "payload in", "payload out", title="bytes moved per link")
+    links = Table("process", "link to", "message bytes in", "message bytes out", "payload in", "payload out",
+                  title="bytes moved per link")
     for cell in result["cells"]:
         for number, (fqcn, link) in enumerate(sorted((fqcn, link) for fqcn, link in cell["links"].items() if fqcn)):
             links.add_row("" if number else cell["fqcn"], fqcn, *(_size(link[each]) for each in (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zdl.objects.manifest import Manifest
+from zdl.objects.manifest import PADDING, Manifest
 
 # Pieces of at least this size go out as views of the object; smaller ones are gathered: a frame costs
 # 2.5 us, a copy of 64 KiB about 3 us.
@@ -35,7 +35,7 @@ class Buffers:
         parts: list[bytes | memoryview] = []
         run: list[bytes | memoryview] = []
         for item, start, stop in self._manifest.pieces(offset, length):
-            piece = bytes(stop - start) if item is None else self._buffers[item][start:stop]
+            piece = bytes(stop - start) if item == PADDING else self._buffers[item][start:stop]
             if stop - start >= GATHER_BELOW_BYTES:
                 if run:
                     parts.append(b"".join(run))

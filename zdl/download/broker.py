@@ -15,6 +15,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,11 +28,10 @@ from zdl.download.puller import ADDRESSES_TOPIC, CHANNEL, Progress, Puller, Tran
 from zdl.download.resolve import pull_refs, resolve
 from zdl.download.sinks import FileSink, MemorySink
 from zdl.download.transaction import Transaction
-from zdl.errors import Closed, OptionError, UnknownRef, ZdlError
+from zdl.errors import Closed, OptionError, UnknownRef
 from zdl.objects.manifest import Manifest
 from zdl.objects.pack import Lent, pack
 from zdl.objects.unpack import unpack
-from zdl.options import PackOptions
 from zdl.protocol.effects import Outcome, TransactionSettled
 from zdl.protocol.offers import Audience, Offer
 from zdl.refs import OFFER_ID_BYTES, SECRET_BYTES, Ref, Source
@@ -118,7 +118,10 @@ class DownloadBroker:
             UnknownRef: nothing has that name there.
         """
         seconds = self._cell.options.calls.timeout_s if timeout_s is None else timeout_s
-        return self._cell.request(origin, CHANNEL, NAMED_TOPIC, {"name": name}, timeout_s=seconds, resolve=False).body
+        found = self._cell.request(origin, CHANNEL, NAMED_TOPIC, {"name": name}, timeout_s=seconds, resolve=False).body
+        if not isinstance(found, list) or len(found) != 1:
+            raise UnknownRef(ref=f"ref:{origin}/{name}", origin=origin)
+        return found[0]
 
     # --- pulling --------------------------------------------------------------------------------
 
@@ -149,10 +152,9 @@ class DownloadBroker:
         sink = FileSink(Path(path), ref, is_overwriting=overwrite)
         try:
             self._puller.pull([(ref.source, sink)], timeout_s=timeout_s, abort=abort, progress=progress)
-        except ZdlError:
-            sink.abandon()
-            raise
-        return sink.finish()
+            return sink.finish()
+        finally:
+            sink.abandon()  # nothing, if it is finished
 
     def resolve(self, body: object, timeout_s: float | None = None, *, abort: Signal | None = None,
                 progress: Progress | None = None) -> object:
@@ -200,17 +202,18 @@ class DownloadBroker:
         """Open a transaction with one offer."""
         offer = Offer(os.urandom(OFFER_ID_BYTES), os.urandom(SECRET_BYTES), bytes_total)
         transaction = Transaction(os.urandom(OFFER_ID_BYTES), self._end)
-        with self._lock:
-            self._transactions[transaction.id] = transaction
 
         def settled(effect: TransactionSettled) -> None:
+            transaction.settled(effect)
             with self._lock:
                 self._transactions.pop(transaction.id, None)
-            transaction.settled(effect)
 
         seconds = self._cell.options.offers.lease_s if lease_s is None else lease_s
         self._cell.lane.lend(transaction.id, [(offer, readable)], audience, seconds,
                              on_settled=settled, on_receiver=transaction.receiver_settled)
+        with self._lock:
+            if transaction.outcome is None:
+                self._transactions[transaction.id] = transaction
         return transaction, Source(self._cell.fqcn, offer.offer_id, offer.secret, bytes_total)
 
     # --- inside ---------------------------------------------------------------------------------
@@ -220,7 +223,8 @@ class DownloadBroker:
         self._puller.pull(list(wanted), timeout_s=timeout_s, abort=abort, progress=progress)
 
     def _end(self, transaction_id: bytes, outcome: Outcome) -> None:
-        self._cell.lane.end(transaction_id, outcome)
+        with suppress(Closed):  # then everything that was lent has ended
+            self._cell.lane.end(transaction_id, outcome)
 
     def _run(self, job: Callable[[], None]) -> None:
         try:
@@ -232,11 +236,10 @@ class DownloadBroker:
         return list(self._cell.data_addresses)
 
     def _tell_named(self, request: Request) -> object:
+        """A list with what has the name, or an empty one: what a handler raises is no more than a `RemoteError` there."""
         name = request.body.get("name") if isinstance(request.body, dict) else None
         with self._lock:
-            if name in self._named:
-                return self._named[name]
-        raise UnknownRef(ref=f"ref:{self._cell.fqcn}/{name}", origin=self._cell.fqcn)
+            return [self._named[name]] if isinstance(name, str) and name in self._named else []
 
 
 class _Scope:

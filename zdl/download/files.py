@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from zdl.errors import OptionError, SourceChanged
@@ -28,13 +29,15 @@ class FileSource:
         self._path = path
         self._fqcn = fqcn
         try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            # Without waiting: the opening of a pipe would last until somebody writes to it.
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise OptionError(name="path", value=str(path), allowed=f"a file that can be read: {error.strerror}") from error
-        facts = os.fstat(self._descriptor)
-        if not path.is_file():
-            os.close(self._descriptor)
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            os.close(descriptor)
             raise OptionError(name="path", value=str(path), allowed="a regular file")
+        self._descriptor = descriptor
         self.bytes_total = facts.st_size
         self._changed_ns = facts.st_mtime_ns
 

@@ -6,13 +6,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from zdl.cell.cell import BareCell
+from zdl.cell.handlers import Raised, guarded
 from zdl.cell.signal import Signal
-from zdl.errors import Closed, NoRoute, OriginLost, PeerLost, TimedOut, ZdlError
-from zdl.refs import Ref, Source
+from zdl.errors import Cancelled, Closed, NoRoute, OriginLost, PeerLost, TimedOut, ZdlError
+from zdl.refs import Source
 
 # Asked of an origin before it is dialled: where its data lane listens.
 CHANNEL = "zdl"
@@ -21,6 +23,10 @@ ADDRESSES_TOPIC = "data-addresses"
 ADDRESSES_KEPT_S = 30.0
 ADDRESSES_MAX = 4096
 TRANSFERS_KEPT = 256
+# What is left of a timeout is at least this: the origin may be known, and linked, already.
+LEAST_S = 0.001
+# How often a waiting thread looks whether the cell is still open.
+LOOK_S = 1.0
 
 Progress = Callable[[int, int], None]
 
@@ -77,7 +83,12 @@ class _Batch:
     transfers: list[Transfer] = field(default_factory=list)
     cancels: list[Callable[[str], None]] = field(default_factory=list)
     error: ZdlError | None = None
+    why: str = ""
     done: threading.Event = field(default_factory=threading.Event)
+
+    def reason(self) -> str:
+        """Why it is to end; empty while it is not. Any thread may have set it."""
+        return self.why
 
 
 class Puller:
@@ -94,6 +105,7 @@ class Puller:
         self._lock = threading.Lock()  # guards the two below
         self._addresses: dict[str, tuple[float, tuple[str, ...]]] = {}
         self._transfers: deque[Transfer] = deque(maxlen=TRANSFERS_KEPT)
+        self._is_closed = False
 
     @property
     def transfers(self) -> list[Transfer]:
@@ -117,70 +129,99 @@ class Puller:
         """
         if not wanted:
             return
+        until = None if timeout_s is None else time.monotonic() + timeout_s
         batch = _Batch(len(wanted), progress)
-        for source, sink in wanted:
-            self._begin(batch, source, sink)
-        unlink = None if abort is None else abort.on_trigger(lambda: self._cancel(batch, f"its signal was triggered with "
-                                                                                         f"{abort.value!r}"))
-        if not batch.done.wait(timeout_s):
-            self._cancel(batch, f"it took longer than {timeout_s} s")
-            batch.done.wait()
-            if batch.error is not None:
-                batch.error = TimedOut(what="all bytes", address=wanted[0][0].origin, waited_s=timeout_s or 0.0)
-        if unlink is not None:
-            unlink()
+        unlink = None if abort is None else abort.on_trigger(
+            lambda: self._cancel(batch, f"its signal was triggered with {abort.value!r}"))
+        is_over = False
+        try:
+            for source, sink in wanted:
+                self._begin(batch, source, sink, abort, until)
+            is_over = self._wait(batch, until)
+        finally:
+            if unlink is not None:
+                unlink()
+            if not is_over:  # it is late, or who waits was interrupted
+                self._cancel(batch, f"it took longer than {timeout_s} s")
+        if not is_over:
+            self._wait(batch, None)
+        if isinstance(batch.error, Cancelled) and not is_over:
+            raise TimedOut(what="all bytes", address=wanted[0][0].origin, waited_s=timeout_s or 0.0)
         if batch.error is not None:
             raise batch.error
 
     def close(self) -> None:
-        """Forget what is known about others."""
+        """Nothing is pulled any more, and nobody waits for it."""
+        self._is_closed = True
         with self._lock:
             self._addresses.clear()
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _begin(self, batch: _Batch, source: Source, sink: Sink) -> None:
+    def _wait(self, batch: _Batch, until: float | None) -> bool:
+        """Wait for all pulls; False when it is late. A pull that came when the cell closed is settled by nobody."""
+        while True:
+            left = LOOK_S if until is None else min(LOOK_S, until - time.monotonic())
+            if batch.done.wait(max(left, 0.0)):
+                return True
+            if self._is_closed:
+                raise Closed(fqcn=self._cell.fqcn)
+            if until is not None and time.monotonic() >= until:
+                return False
+
+    def _begin(self, batch: _Batch, source: Source, sink: Sink, abort: Signal | None, until: float | None) -> None:
         total = sum(length for _, length in sink.ranges)
         transfer = Transfer(source.origin, source.label, total, started_at=time.monotonic())
         with self._lock:
             self._transfers.append(transfer)
             batch.transfers.append(transfer)
         try:
-            addresses = self._find(source)
+            if batch.reason():
+                raise Cancelled(what=f"the pull of {source.label} from {source.origin}", why=batch.reason())
+            addresses, why_not = self._find(source, abort, until)
             lane = self._cell.lane
         except ZdlError as error:
             self._settled(batch, transfer, error)
             return
-        batch.cancels.append(lane.pull(
+        cancel = lane.pull(
             source, sink.ranges, sink, addresses,
             progressed=lambda done, _: self._progressed(batch, transfer, done),
             settled=lambda error: self._settled(batch, transfer, error),
-            chosen=lambda is_direct, why: _chosen(transfer, is_direct, why)))
+            chosen=lambda is_direct, why: _chosen(transfer, is_direct, why if is_direct else why_not or why))
+        batch.cancels.append(cancel)
+        if batch.reason():  # the others were cancelled while this one began
+            cancel(batch.reason())
 
-    def _find(self, source: Source) -> tuple[str, ...]:
-        """Where the origin's data lane listens; empty when it shall not be dialled."""
+    def _find(self, source: Source, abort: Signal | None, until: float | None) -> tuple[tuple[str, ...], str]:
+        """Where the origin's data lane listens; or nothing, and why it is not dialled."""
         origin = source.origin
-        if origin == self._cell.fqcn or not self._cell.options.pulls.direct:
-            return ()
+        if origin == self._cell.fqcn:
+            return (), ""
+        if not self._cell.options.pulls.direct:
+            return (), "the option direct of this cell's pulls is off"
         with self._lock:
-            until, known = self._addresses.get(origin, (0.0, ()))
-        if time.monotonic() < until:
-            return known
+            kept_until, known = self._addresses.get(origin, (0.0, ()))
+        now = time.monotonic()
+        if now < kept_until:
+            return known, ""
+        timeout_s = self._cell.options.pulls.lost_timeout_s
+        if until is not None:
+            timeout_s = max(LEAST_S, min(timeout_s, until - now))
         try:
-            told = self._cell.request(origin, CHANNEL, ADDRESSES_TOPIC, timeout_s=self._cell.options.pulls.lost_timeout_s).body
-        except Closed:
+            told = self._cell.request(origin, CHANNEL, ADDRESSES_TOPIC, timeout_s=timeout_s, abort=abort).body
+        except (Cancelled, Closed):
             raise
         except (NoRoute, PeerLost) as error:
             raise OriginLost(ref=source.label, origin=origin, bytes_total=source.bytes_total, why=str(error)) from error
-        except ZdlError:
-            return ()  # it does not say: the pull goes along the tree, and its report says why
+        except ZdlError as error:
+            return (), f"{origin} did not say where it listens: {error}"
         addresses = tuple(each for each in told if isinstance(each, str)) if isinstance(told, list) else ()
         addresses = self._reachable(addresses)
         with self._lock:
             self._addresses[origin] = (time.monotonic() + ADDRESSES_KEPT_S, addresses)
             while len(self._addresses) > ADDRESSES_MAX:
                 del self._addresses[next(iter(self._addresses))]
-        return addresses
+        return addresses, ""
 
     def _reachable(self, addresses: Sequence[str]) -> tuple[str, ...]:
         """Those worth dialling from here: inproc only where this cell itself lives in such a context."""
@@ -189,8 +230,15 @@ class Puller:
 
     def _progressed(self, batch: _Batch, transfer: Transfer, done: int) -> None:
         transfer.bytes_done = done
-        if batch.progress is not None:
-            batch.progress(sum(each.bytes_done for each in batch.transfers), sum(each.bytes_total for each in batch.transfers))
+        progress = batch.progress
+        if progress is None:
+            return
+        bytes_done, bytes_total = (sum(each.bytes_done for each in batch.transfers),
+                                   sum(each.bytes_total for each in batch.transfers))
+        raised = guarded(lambda: progress(bytes_done, bytes_total))
+        if isinstance(raised, Raised):  # users' code must not end the lane's work
+            batch.progress = None
+            self._cancel(batch, f"its progress callback raised {raised.kind}: {raised.text}")
 
     def _settled(self, batch: _Batch, transfer: Transfer, error: ZdlError | None) -> None:
         transfer.seconds = time.monotonic() - transfer.started_at
@@ -209,8 +257,10 @@ class Puller:
             batch.done.set()
 
     def _cancel(self, batch: _Batch, why: str) -> None:
+        batch.why = batch.why or why
         for cancel in list(batch.cancels):
-            cancel(why)
+            with suppress(Closed):  # then it has been cancelled already
+                cancel(why)
 
 
 def _chosen(transfer: Transfer, is_direct: bool, why: str) -> None:

@@ -26,7 +26,8 @@ def resolve(body: object, fetch: Fetch) -> object:
 
     Files stay refs: they are fetched to a path, by `DownloadBroker.pull_file`.
     """
-    refs = [ref for ref in find_refs(body) if ref.kind != "file"]
+    found = find_refs(body)
+    refs = [ref for ref in found if ref.kind != "file"]
     if not refs:
         return body
-    return replace_refs(body, {**pull_refs(refs, fetch)})
+    return replace_refs(body, {**{ref: ref for ref in found}, **pull_refs(refs, fetch)})

@@ -10,9 +10,12 @@ items it holds. It lives as long as any array in it: who keeps one small array o
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import mmap
 import os
 import shutil
+import threading
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,9 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
-from zdl.errors import DiskFull, DownloadError, OptionError
+from zdl.errors import DiskFull, OptionError, TooLarge, ZdlError
 from zdl.objects.arrays import flatten, restore
-from zdl.objects.manifest import merge_ranges
+from zdl.objects.manifest import ALIGN_BYTES, aligned, merge_ranges
 from zdl.refs import Ref
 
 OWN_MEMORY_BYTES = 4 << 20
@@ -36,6 +39,9 @@ class MemorySink:
 
     Args:
         refs: the items; the same one may stand there twice.
+
+    Raises:
+        TooLarge: the system has not so much memory.
     """
 
     def __init__(self, refs: Sequence[Ref]) -> None:
@@ -47,11 +53,11 @@ class MemorySink:
             elif ref.length:
                 small.append(ref)
         joined = merge_ranges((ref.offset, ref.length) for ref in small)
-        arena = _arena(sum(_spaced(length) for _, length in joined))
+        arena = _arena(sum(aligned(length) for _, length in joined))
         at = 0
         for offset, length in joined:
             runs.append((offset, arena[at:at + length]))
-            at += _spaced(length)
+            at += aligned(length)  # so that arrays begin in the arena where items begin in the stream
         runs.sort(key=lambda run: run[0])
         self._starts = [offset for offset, _ in runs]
         self._views = [view for _, view in runs]
@@ -87,7 +93,7 @@ class FileSink:
 
     Args:
         path: where the file shall be.
-        size: its bytes.
+        ref: what it will hold.
         is_overwriting: whether a file of that name may be replaced.
 
     Raises:
@@ -98,18 +104,18 @@ class FileSink:
     def __init__(self, path: Path, ref: Ref, *, is_overwriting: bool) -> None:
         self._path = path
         self._ref = ref
+        self._is_overwriting = is_overwriting
         self._part = path.with_name(f".{path.name}.zdl-part")
-        if path.exists() and not is_overwriting:
-            raise OptionError(name="path", value=str(path), allowed="a name that is free; or allow overwriting")
+        self._lock = threading.Lock()  # guards the descriptor: nothing is written to it after it was closed
         self.ranges: list[tuple[int, int]] = [(ref.offset, ref.length)] if ref.length else []
+        self._check_name()
         try:
             free = shutil.disk_usage(path.parent).free
             if free < ref.length:
                 raise self._full(free)
-            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._descriptor = os.open(self._part, flags, 0o600)
+            self._descriptor: int | None = self._open()
         except OSError as error:
-            raise OptionError(name="path", value=str(path), allowed=f"it cannot be written: {error.strerror}") from error
+            raise self._failed(error) from error
 
     @property
     def may_block(self) -> bool:
@@ -121,28 +127,74 @@ class FileSink:
         return memoryview(bytearray(length))
 
     def keep(self, offset: int, view: memoryview) -> None:
-        """Write a verified chunk."""
+        """Write a verified chunk; nothing when the pull has been given up meanwhile."""
         at = offset - self._ref.offset
-        try:
-            while view:
-                written = os.pwrite(self._descriptor, view, at)
-                view, at = view[written:], at + written
-        except OSError as error:
-            with suppress(OSError):
-                raise self._full(shutil.disk_usage(self._path.parent).free) from error
-            raise DownloadError(ref=self._ref.source.label, origin=self._ref.origin) from error
+        with self._lock:
+            if self._descriptor is None:
+                return
+            try:
+                while view:
+                    written = os.pwrite(self._descriptor, view, at)
+                    view, at = view[written:], at + written
+            except OSError as error:
+                raise self._failed(error) from error
 
     def finish(self) -> Path:
-        """All is verified: give it its name."""
-        os.fsync(self._descriptor)
-        os.close(self._descriptor)
-        os.replace(self._part, self._path)
+        """All is verified: give it its name.
+
+        Raises:
+            OptionError, DiskFull: it cannot be had; nothing is left.
+        """
+        with self._lock:
+            descriptor, self._descriptor = self._descriptor, None
+        assert descriptor is not None
+        is_done = False
+        try:
+            os.fsync(descriptor)
+            self._check_name()
+            os.replace(self._part, self._path)
+            is_done = True
+        except OSError as error:
+            raise self._failed(error) from error
+        finally:
+            if not is_done:
+                self._part.unlink(missing_ok=True)
+            os.close(descriptor)  # last: until then nobody else begins to write under this name
         return self._path
 
     def abandon(self) -> None:
         """Remove what came."""
-        os.close(self._descriptor)
-        self._part.unlink(missing_ok=True)
+        with self._lock:
+            descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            self._part.unlink(missing_ok=True)
+            os.close(descriptor)
+
+    def _open(self) -> int:
+        """The part file, empty, and this pull's alone."""
+        descriptor = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(descriptor), os.stat(self._part)):
+                raise BlockingIOError(errno.EAGAIN, "its name was just given to another one")
+            os.ftruncate(descriptor, 0)  # what a process that was killed has left
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _check_name(self) -> None:
+        if self._path.exists() and not self._is_overwriting:
+            raise OptionError(name="path", value=str(self._path), allowed="a name that is free; or allow overwriting")
+
+    def _failed(self, error: OSError) -> ZdlError:
+        """What the disk says, as an error of ours."""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            with suppress(OSError):
+                return self._full(shutil.disk_usage(self._path.parent).free)
+        if isinstance(error, BlockingIOError):
+            return OptionError(name="path", value=str(self._path), allowed="a name that no other pull is writing")
+        return OptionError(name="path", value=str(self._path), allowed=f"it cannot be written: {error.strerror}")
 
     def _full(self, free: int) -> DiskFull:
         return DiskFull(ref=self._ref.source.label, origin=self._ref.origin, path=str(self._path), need=self._ref.length,
@@ -154,16 +206,17 @@ def taken(sink: MemorySink, refs: Sequence[Ref]) -> Mapping[Ref, object]:
     return {ref: sink.take(ref) for ref in dict.fromkeys(refs)}
 
 
-def _spaced(length: int) -> int:
-    """Runs begin at multiples of 64 in the arena too, so that arrays in it are aligned."""
-    return (length + 63) & ~63
-
-
 def _arena(size: int) -> memoryview:
     """Fresh memory of this size, on huge pages where it is worth it and the system grants them."""
     if size < HUGE_PAGE_BYTES:
-        return flatten(np.empty(size, np.uint8))
-    mapping = mmap.mmap(-1, size + HUGE_PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        small = np.empty(size + ALIGN_BYTES, np.uint8)
+        skip = -small.ctypes.data % ALIGN_BYTES
+        return flatten(small[skip:skip + size])
+    try:
+        mapping = mmap.mmap(-1, size + HUGE_PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, OverflowError) as error:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        raise TooLarge(what="the object", size=size, limit="free memory", value=free) from error
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with suppress(OSError):  # a kernel without huge pages: small ones do
             mapping.madvise(mmap.MADV_HUGEPAGE)

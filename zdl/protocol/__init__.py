@@ -59,7 +59,8 @@ Kinds on a link (never passed on)
     its connection. A link is one connection: a new connection says HELLO again.
 
     A link speaks for the subtree of the name in its HELLO: a message from a child or a direct peer
-    whose ``origin`` lies outside is refused. From the parent any origin is taken as routing information.
+    whose ``origin`` lies outside is refused. From the parent, and from any other cell above that has linked
+    us directly, any origin is taken as routing information: they pass on what comes down the tree.
 
 Routing
     A cell sends a message on, in this order: to the target itself if linked; if it stands above the

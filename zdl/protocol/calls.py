@@ -204,7 +204,7 @@ class Serving:
                 return [Abort(*key)]
             self._note(key)  # the request itself may come after its cancellation
             return []
-        if key in self._seen:
+        if key in self._seen or key in self._running:
             return []
         self._note(key)
         if isinstance(message, Request):

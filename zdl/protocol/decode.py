@@ -18,6 +18,7 @@ from zdl.protocol.frames import (
     COMMON_POSITIONS,
     DATA_ADDRESSES_MAX,
     DIGEST_BYTES,
+    FRAMES_MAX,
     HEADER_BYTES_MAX,
     HEADERS_MAX,
     HOPS_BYTE_MAX,
@@ -73,14 +74,18 @@ def decode(header: bytes, body: Body, *, me: str) -> Message | Transit:
     Raises:
         DecodeError: it is no message of this protocol; `what` names the part.
     """
+    if len(body) >= FRAMES_MAX:
+        raise DecodeError(what=f"{len(body) + 1} frames are over FRAMES_MAX={FRAMES_MAX}")
     positions = _unpack(header)
     version, kind, hops, origin, target, number = positions[:COMMON_POSITIONS]
     if type(kind) is not int or not 0 < kind < 128:
         raise DecodeError(what=f"kind {kind!r:.40} is not within 1…127")
-    if version != WIRE_VERSION and kind != Kind.HELLO:
+    if type(version) is not int or (version != WIRE_VERSION and kind not in (Kind.HELLO, Kind.REJECT)):
         raise DecodeError(what=f"version {version!r:.40} is not {WIRE_VERSION}")
-    if type(hops) is not int or not 0 <= hops <= HOPS_BYTE_MAX or header[3] != hops:
+    if type(hops) is not int or not 0 <= hops <= HOPS_BYTE_MAX:
         raise DecodeError(what=f"hops {hops!r:.40} is not within 0…{HOPS_BYTE_MAX}")
+    if header[2:4] != bytes((kind, hops)):  # a relay writes the hop count there
+        raise DecodeError(what="version, kind and hops are not one byte each")
     if type(number) is not int or not 0 <= number <= ID_MAX:
         raise DecodeError(what=f"id {number!r:.40} is not within 0…{ID_MAX}")
     sender = _fqcn(origin, "origin")
@@ -128,42 +133,49 @@ class _Reader:
         return value
 
     def text(self, what: str, most: int = REASON_CHARS_MAX) -> str:
+        """The next position, a text."""
         value = self._next(what)
         if type(value) is not str or len(value) > most:
             raise DecodeError(what=f"{what} is not a text of at most {most} characters")
         return value
 
     def octets(self, what: str, *lengths: int) -> bytes:
+        """The next position, so many bytes."""
         value = self._next(what)
         if type(value) is not bytes or len(value) not in lengths:
             raise DecodeError(what=f"{what} is not {' or '.join(map(str, lengths))} bytes")
         return value
 
     def count(self, what: str, most: int = ITEM_BYTES_MAX) -> int:
+        """The next position, a whole number from 0 on."""
         value = self._next(what)
         if type(value) is not int or not 0 <= value <= most:
             raise DecodeError(what=f"{what} is not within 0…{most}")
         return value
 
     def flag(self, what: str) -> bool:
+        """The next position, true or false."""
         value = self._next(what)
         if type(value) is not bool:
             raise DecodeError(what=f"{what} is not true or false")
         return value
 
     def seconds(self, what: str) -> float:
+        """The next position, a time in seconds."""
         value = self._next(what)
         if type(value) not in (int, float) or not 0 <= value <= _S_MAX:  # type: ignore[operator]
             raise DecodeError(what=f"{what} is not a number of seconds")
         return float(value)  # type: ignore[arg-type]
 
     def maybe_seconds(self, what: str) -> float | None:
+        """The next position, a time in seconds, or None for ever."""
         if self._at < len(self._positions) and self._positions[self._at] is None:
             self._at += 1
             return None
         return self.seconds(what)
 
     def mapping(self, what: str) -> Mapping[str, object]:
+        """The next position, plain values by name; nil is none."""
         value = self._next(what)
         if value is None:
             return _NO_FACTS
@@ -172,6 +184,7 @@ class _Reader:
         return MappingProxyType(value)
 
     def addresses(self, what: str) -> tuple[str, ...]:
+        """The next position, addresses."""
         value = self._next(what)
         if type(value) is not tuple or len(value) > DATA_ADDRESSES_MAX or not all(
                 type(each) is str and len(each) <= CHANNEL_BYTES_MAX for each in value):
@@ -179,6 +192,7 @@ class _Reader:
         return value
 
     def ranges(self, what: str) -> tuple[tuple[int, int], ...]:
+        """The next position, byte ranges."""
         value = self._next(what)
         if type(value) is not tuple or len(value) > RANGES_MAX:
             raise DecodeError(what=f"{what} is not a list of at most {RANGES_MAX} ranges")
@@ -218,8 +232,9 @@ _Common = tuple[str, str, int, int]
 
 def _request(common: _Common, reader: _Reader, body: Body) -> Message:
     origin, target, number, hops = common
-    return Request(origin, target, number, reader.text("channel", CHANNEL_BYTES_MAX), reader.text("topic", CHANNEL_BYTES_MAX),
-                   reader.maybe_seconds("timeout_s"), reader.mapping("headers"), body, hops)
+    return Request(origin, target, number, reader.text("channel", CHANNEL_BYTES_MAX),
+                   reader.text("topic", CHANNEL_BYTES_MAX), reader.maybe_seconds("timeout_s"),
+                   reader.mapping("headers"), body, hops)
 
 
 def _reply(common: _Common, reader: _Reader, body: Body) -> Message:
@@ -230,8 +245,8 @@ def _reply(common: _Common, reader: _Reader, body: Body) -> Message:
 
 def _notice(common: _Common, reader: _Reader, body: Body) -> Message:
     origin, target, number, hops = common
-    return Notice(origin, target, number, reader.text("channel", CHANNEL_BYTES_MAX), reader.text("topic", CHANNEL_BYTES_MAX),
-                  reader.mapping("headers"), body, hops)
+    return Notice(origin, target, number, reader.text("channel", CHANNEL_BYTES_MAX),
+                  reader.text("topic", CHANNEL_BYTES_MAX), reader.mapping("headers"), body, hops)
 
 
 def _cancel(common: _Common, reader: _Reader, body: Body) -> Message:
@@ -269,8 +284,8 @@ def _denial(common: _Common, reader: _Reader, body: Body) -> Message:
 
 def _confirm(common: _Common, reader: _Reader, body: Body) -> Message:
     origin, target, number, hops = common
-    return Confirm(origin, target, number, reader.octets("offer id", OFFER_ID_BYTES), reader.octets("secret", SECRET_BYTES),
-                   reader.ranges("ranges"), hops)
+    return Confirm(origin, target, number, reader.octets("offer id", OFFER_ID_BYTES),
+                   reader.octets("secret", SECRET_BYTES), reader.ranges("ranges"), hops)
 
 
 def _confirmed(common: _Common, reader: _Reader, body: Body) -> Message:
@@ -279,18 +294,20 @@ def _confirmed(common: _Common, reader: _Reader, body: Body) -> Message:
 
 def _keep(common: _Common, reader: _Reader, body: Body) -> Message:
     origin, target, number, hops = common
-    return Keep(origin, target, number, reader.octets("offer id", OFFER_ID_BYTES), reader.octets("secret", SECRET_BYTES), hops)
+    return Keep(origin, target, number, reader.octets("offer id", OFFER_ID_BYTES),
+                reader.octets("secret", SECRET_BYTES), hops)
 
 
 def _drop(common: _Common, reader: _Reader, body: Body) -> Message:
     origin, target, number, hops = common
-    return Drop(origin, target, number, reader.octets("offer id", OFFER_ID_BYTES), reader.octets("secret", SECRET_BYTES),
-                reader.text("why"), hops)
+    return Drop(origin, target, number, reader.octets("offer id", OFFER_ID_BYTES),
+                reader.octets("secret", SECRET_BYTES), reader.text("why"), hops)
 
 
 def _withdrawn(common: _Common, reader: _Reader, body: Body) -> Message:
     origin, target, number, hops = common
-    return Withdrawn(origin, target, number, reader.octets("offer id", OFFER_ID_BYTES), reader.text("how", CHANNEL_BYTES_MAX), hops)
+    return Withdrawn(origin, target, number, reader.octets("offer id", OFFER_ID_BYTES),
+                     reader.text("how", CHANNEL_BYTES_MAX), hops)
 
 
 _READERS: Mapping[int, Callable[[_Common, _Reader, Body], Message]] = MappingProxyType({

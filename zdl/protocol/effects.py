@@ -199,5 +199,5 @@ class TransactionSettled:
     receivers: tuple[tuple[str, Outcome], ...]
 
 
-Effect = (Dial | Hang | Send | PeerUp | PeerDown | DialFailed | Post | Arrived | Unreachable | Handle | Abort | Serve | Release
-          | Progressed | ReceiverSettled | CallSettled | PullSettled | PullForgotten | TransactionSettled)
+Effect = (Dial | Hang | Send | PeerUp | PeerDown | DialFailed | Post | Arrived | Unreachable | Handle | Abort | Serve
+          | Release | Progressed | ReceiverSettled | CallSettled | PullSettled | PullForgotten | TransactionSettled)

@@ -46,10 +46,12 @@ def encode(message: Message | Transit) -> list[Part]:
         return [_hopped(message), *message.body]
     header = msgpack.packb(_positions(message))
     if len(header) > HEADER_BYTES_MAX:
-        raise TooLarge(what="the header of the message", size=len(header), limit="HEADER_BYTES_MAX", value=HEADER_BYTES_MAX)
+        raise TooLarge(what="the header of the message", size=len(header), limit="HEADER_BYTES_MAX",
+                       value=HEADER_BYTES_MAX)
     body: Body = getattr(message, "body", ())
     if len(body) >= FRAMES_MAX:
-        raise TooLarge(what="the number of frames of the message", size=len(body) + 1, limit="FRAMES_MAX", value=FRAMES_MAX)
+        raise TooLarge(what="the number of frames of the message", size=len(body) + 1, limit="FRAMES_MAX",
+                       value=FRAMES_MAX)
     return [header, *body]
 
 
@@ -77,7 +79,8 @@ def _map(values: Mapping[str, object]) -> dict[str, object] | None:
 def _positions(message: Message) -> list[object]:
     match message:
         case Ask():
-            return [*_routed(message), message.offer_id, message.secret, message.offset, message.length, int(message.verify)]
+            return [*_routed(message), message.offer_id, message.secret, message.offset, message.length,
+                    int(message.verify)]
         case Chunk():
             return [*_routed(message), message.offset, message.length, int(message.verify), message.digest]
         case Request():

@@ -14,7 +14,8 @@ CHANNEL_BYTES_MAX = 255
 HEADERS_MAX = 64
 REASON_CHARS_MAX = 2000
 DATA_ADDRESSES_MAX = 16
-RANGES_MAX = 4096
+# Two numbers of 9 bytes each, the most of them, still fit into one header.
+RANGES_MAX = 3072
 DIGEST_BYTES = 32
 INCARNATION_BYTES = 16
 ID_MAX = (1 << 64) - 1

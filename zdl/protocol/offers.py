@@ -13,8 +13,11 @@ lease and an audience: receivers by name, or how many. Per transaction::
 and per receiver in it::
 
     unseen ──ASK, KEEP──▶ ACTIVE ──CONFIRM covers all──▶ FINISHED   (absorbing)
-                            ├──DROP────────────────────▶ CANCELLED ─┐ a new ASK makes it
-                            └──cut off for lost_grace_s▶ LOST ──────┘ ACTIVE again
+                            ├──DROP of its last pull───▶ CANCELLED ─┐ a new ASK makes it ACTIVE
+                            └──cut off for lost_grace_s▶ LOST ──────┘ again; a CONFIRM of all FINISHED
+
+A receiver that had begun and not ended when the others had brought the transaction to its end is told as
+PARTIAL if it had confirmed something, else as FAILED.
 
 Each ASK, KEEP or CONFIRM moves the lease on; time alone never ends what a busy receiver uses. With the
 end, in this order: receivers still pulling are told (WITHDRAWN), the objects are released, the
@@ -26,21 +29,12 @@ from __future__ import annotations
 
 import hmac
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from zdl.errors import Busy, DecodeError, LeaseEnded, LocalProtocolError, UnknownRef, ZdlError, to_wire
 from zdl.options import CHUNK_BYTES_MAX, OfferOptions
-from zdl.protocol.effects import (
-    Effect,
-    Outcome,
-    Post,
-    ReceiverSettled,
-    Release,
-    Serve,
-    TransactionSettled,
-    Unreachable,
-)
+from zdl.protocol.effects import Effect, Outcome, Post, ReceiverSettled, Release, Serve, TransactionSettled, Unreachable
 from zdl.protocol.messages import Ask, Bounce, Confirm, Confirmed, Denial, Drop, Keep, Kind, Withdrawn
 from zdl.protocol.ranges import Range, covers, union
 from zdl.protocol.switch import concerns
@@ -76,6 +70,7 @@ class Receiver:
     """One receiver of a transaction."""
 
     outcome: Outcome | None = None
+    has_dropped: bool = False
     pull_ids: set[tuple[int, bytes]] = field(default_factory=set)
     confirmed: dict[bytes, tuple[Range, ...]] = field(default_factory=dict)
     bytes_served: int = 0
@@ -125,11 +120,13 @@ class Offers:
 
     def is_pulled_from(self) -> bool:
         """Whether a receiver has begun and not come to an end."""
-        return any(receiver.pull_ids for each in self._transactions.values() for receiver in each.receivers.values())
+        return any(receiver.pull_ids and receiver.outcome is not Outcome.LOST
+                   for each in self._transactions.values() for receiver in each.receivers.values())
 
     # --- commands -------------------------------------------------------------------------------
 
-    def lend(self, transaction_id: bytes, lent: Sequence[Offer], audience: Audience, lease_s: float, now: float) -> None:
+    def lend(self, transaction_id: bytes, lent: Sequence[Offer], audience: Audience, lease_s: float,
+             now: float) -> None:
         """Open a transaction.
 
         Raises:
@@ -146,7 +143,8 @@ class Offers:
         used = any(each.offer_id in self._by_offer or each.offer_id in self._tombstones for each in lent)
         if used or transaction_id in self._transactions:
             raise LocalProtocolError(what="an id of an offer or a transaction was used before")
-        transaction = Transaction(transaction_id, audience, lease_s, now + lease_s, {each.offer_id: each for each in lent})
+        offers = {each.offer_id: each for each in lent}
+        transaction = Transaction(transaction_id, audience, lease_s, now + lease_s, offers)
         self._transactions[transaction_id] = transaction
         for each in lent:
             self._by_offer[each.offer_id] = transaction
@@ -158,7 +156,10 @@ class Offers:
         return [] if transaction is None else self._end(transaction, outcome, now)
 
     def fail(self, ask: Ask, error: ZdlError) -> list[Effect]:
-        """The bytes that were asked for cannot be produced: their receiver is told."""
+        """The bytes that were asked for cannot be produced: their receiver is told, and its pull is over."""
+        transaction = self._by_offer.get(ask.offer_id)
+        if transaction is not None and ask.origin in transaction.receivers:
+            transaction.receivers[ask.origin].pull_ids.discard((ask.id, ask.offer_id))
         return self._deny(ask, error)
 
     def close(self, now: float) -> list[Effect]:
@@ -200,7 +201,10 @@ class Offers:
                 return []
             case Drop():
                 receiver.pull_ids.discard((message.id, message.offer_id))
+                receiver.has_dropped = True
                 done: list[Effect] = [Post(Confirmed(self._me, message.origin, message.id))]
+                if receiver.pull_ids:  # its other pulls go on
+                    return done
                 return done + self._settle_receiver(transaction, message.origin, Outcome.CANCELLED, now)
 
     def tick(self, now: float) -> list[Effect]:
@@ -253,8 +257,13 @@ class Offers:
         receiver.confirmed[confirm.offer_id] = union([*have, *confirm.ranges])
         receiver.pull_ids.discard((confirm.id, confirm.offer_id))
         effects: list[Effect] = [Post(Confirmed(self._me, confirm.origin, confirm.id))]
-        if all(covers(receiver.confirmed.get(offer_id, ()), lent.bytes_total) for offer_id, lent in transaction.offers.items()):
+        if all(covers(receiver.confirmed.get(offer_id, ()), lent.bytes_total)
+               for offer_id, lent in transaction.offers.items()):
+            if receiver.outcome is not Outcome.FINISHED:  # it has all, whatever was thought of it before
+                receiver.outcome = None
             effects += self._settle_receiver(transaction, confirm.origin, Outcome.FINISHED, now)
+        elif receiver.has_dropped and not receiver.pull_ids:
+            effects += self._settle_receiver(transaction, confirm.origin, Outcome.CANCELLED, now)
         return effects
 
     def _settle_receiver(self, transaction: Transaction, name: str, outcome: Outcome, now: float) -> list[Effect]:
@@ -262,7 +271,6 @@ class Offers:
         if receiver.outcome is not None:
             return []
         receiver.outcome, receiver.cut_off_at = outcome, None
-        receiver.pull_ids.clear()
         effects: list[Effect] = [ReceiverSettled(transaction.id, name, outcome)]
         names, count = transaction.audience.names, transaction.audience.count
         finished = {each for each, state in transaction.receivers.items() if state.outcome is Outcome.FINISHED}
@@ -285,7 +293,9 @@ class Offers:
     def _bury(self, transaction: Transaction, now: float) -> list[Effect]:
         """Settles the receivers that have been cut off for too long."""
         effects: list[Effect] = []
-        for name, receiver in list(transaction.receivers.items()):
+        for name, receiver in transaction.receivers.items():
+            if transaction.id not in self._transactions:  # the last one that counts has ended it
+                break
             if receiver.cut_off_at is not None and receiver.cut_off_at + self._options.lost_grace_s <= now:
                 effects += self._settle_receiver(transaction, name, Outcome.LOST, now)
         return effects
@@ -304,12 +314,14 @@ class Offers:
                         for number, offer_id in sorted(receiver.pull_ids)]
         for offer_id, lent in transaction.offers.items():
             del self._by_offer[offer_id]
-            self._tombstones[offer_id] = Tombstone(lent.secret, outcome.value, finished, now + self._options.tombstone_s)
+            until = now + self._options.tombstone_s
+            self._tombstones[offer_id] = Tombstone(lent.secret, outcome.value, finished, until)
             effects.append(Release(offer_id))
         while len(self._tombstones) > self._options.tombstones_max:
             self._tombstones.popitem(last=False)
         self._look_at(now + self._options.tombstone_s)
-        told = tuple((name, each.outcome or outcome) for name, each in sorted(transaction.receivers.items()))
+        told = tuple((name, each.outcome or _unended(each, outcome))
+                     for name, each in sorted(transaction.receivers.items()))
         missing = tuple((name, outcome) for name in sorted(transaction.audience.names - transaction.receivers.keys()))
         return [*effects, TransactionSettled(transaction.id, outcome, told + missing)]
 
@@ -331,3 +343,10 @@ class Offers:
 
     def _look_at(self, when: float) -> None:
         self._next_look = when if self._next_look is None else min(self._next_look, when)
+
+
+def _unended(receiver: Receiver, outcome: Outcome) -> Outcome:
+    """What is told of a receiver that had begun and not ended when its transaction ended like this."""
+    if outcome in (Outcome.FINISHED, Outcome.PARTIAL, Outcome.FAILED):
+        return Outcome.PARTIAL if receiver.confirmed else Outcome.FAILED
+    return outcome

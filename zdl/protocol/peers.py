@@ -9,7 +9,8 @@ shell numbers those). Dialled and accepted links go through the same few states:
 
 A lost parent is dialled again, for ever, with a growing pause. A name has one link: the same
 incarnation on a new link replaces the old one; another incarnation is refused while the incumbent is
-UP, and replaces it when it is SUSPECT, so that a restarted cell gets its place back.
+UP, and replaces it when it is SUSPECT, so that a restarted cell gets its place back. Where two cells dial
+each other directly at the same time, the link that the lesser name dialled stays.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from zdl.options import LinkOptions
 from zdl.protocol.effects import Dial, DialFailed, Effect, Hang, PeerDown, PeerUp, Send
 from zdl.protocol.frames import WIRE_VERSION
 from zdl.protocol.messages import Goodbye, Heartbeat, Hello, LinkMessage, Reject, Role, Welcome
+from zdl.protocol.redial import Redial
 
 
 class State(Enum):
@@ -86,10 +88,7 @@ class Peers:
         self._by_name: dict[str, int] = {}
         self._next_link = 1
         self._due: float | None = None
-        self._parent_addresses: tuple[str, ...] = ()
-        self._redial_at: float | None = None
-        self._attempts = 0
-        self._parent_error: ZdlError | None = None
+        self._redial = Redial(me.incarnation, options)
         self._is_closing = False
 
     # --- what is asked of us --------------------------------------------------------------------
@@ -110,12 +109,12 @@ class Peers:
     @property
     def has_parent(self) -> bool:
         """Whether this cell was told to have a parent, connected or not."""
-        return bool(self._parent_addresses)
+        return bool(self._redial.address)
 
     @property
     def parent_error(self) -> ZdlError | None:
         """Why the parent is not there, as last seen; None while it is."""
-        return self._parent_error
+        return self._redial.error
 
     def deadline(self) -> float | None:
         """When `tick` is wanted next."""
@@ -124,16 +123,12 @@ class Peers:
     # --- commands -------------------------------------------------------------------------------
 
     def dial_parent(self, address: str, now: float) -> list[Effect]:
-        """Connect to the parent, and again whenever it is lost."""
-        self._parent_addresses = (address,)
-        return self._dial_parent(now)
-
-    def redial_parent(self, address: str, now: float) -> list[Effect]:
-        """The parent moved (its data lane has a new address): drop the old link, if any, and dial."""
+        """Connect to the parent, and again whenever it is lost. A link to a former address is dropped."""
         effects: list[Effect] = []
         for each in [link for link in self._links.values() if link.is_parent]:
-            effects += [Hang(each.link), *self._gone(each, "the parent has a new address", now)]
-        return effects + self.dial_parent(address, now)
+            effects += self.hang(each.link, "the parent has a new address", now)
+        self._redial.address, self._redial.at = address, None
+        return effects + self._dial(address, now, is_parent=True, expected="")[1]
 
     def dial(self, address: str, *, expected: str, now: float) -> tuple[int, list[Effect]]:
         """Connect directly to a cell that must turn out to be `expected`; not repeated when it fails."""
@@ -141,7 +136,7 @@ class Peers:
         return link, effects
 
     def hang(self, number: int, why: str, now: float) -> list[Effect]:
-        """End a link with a goodbye."""
+        """End a link with a goodbye: a shell can but forget a link that it accepted, so the other side must be told."""
         known = self._links.get(number)
         if known is None:
             return []
@@ -150,7 +145,7 @@ class Peers:
     def close(self, now: float) -> list[Effect]:
         """Say goodbye on every link, and dial no more."""
         self._is_closing = True
-        self._redial_at = None
+        self._redial.at = None
         effects: list[Effect] = []
         for link in list(self._links.values()):
             if link.state is not State.GREETING:
@@ -191,7 +186,7 @@ class Peers:
 
     def receive(self, number: int, message: LinkMessage, now: float) -> list[Effect]:
         """A message that concerns the link itself."""
-        link = self.heard(number, now)
+        self.heard(number, now)
         match message:
             case Hello():
                 return self._hello(number, message, now)
@@ -203,17 +198,15 @@ class Peers:
                     return []
                 return self._refused(known, Refused(by=message.origin, reason=message.reason, text=message.text), now)
             case Goodbye():
-                if link is None:
-                    return []
-                return [Hang(number), *self._gone(link, f"it said goodbye: {message.why}", now)]
+                return self.broken(number, f"it said goodbye: {message.why}", now)
             case Heartbeat():
                 return []
 
     def tick(self, now: float) -> list[Effect]:
         """Beat, suspect, bury, give up, dial again: whatever is due."""
         effects: list[Effect] = []
-        if self._redial_at is not None and now >= self._redial_at:
-            effects += self._dial_parent(now)
+        if self._redial.is_due(now):
+            effects += self.dial_parent(self._redial.address, now)
         for link in list(self._links.values()):
             if link.state is State.GREETING:
                 if now >= link.since + self._options.hello_timeout_s:
@@ -224,7 +217,7 @@ class Peers:
                 continue
             silence = now - link.heard_at
             if silence >= self._options.dead_beats * link.heartbeat_s:
-                effects += [Hang(link.link), *self._gone(link, f"silent for {silence:.1f} s", now)]
+                effects += self.hang(link.link, f"silent for {silence:.1f} s", now)
                 continue
             if silence >= self._options.suspect_beats * link.heartbeat_s:
                 link.state = State.SUSPECT
@@ -243,15 +236,11 @@ class Peers:
         named = [link for link in self._links.values() if link.state is not State.GREETING]
         assert len(named) == len(self._by_name), "a welcomed link without its name"
         assert len([link for link in self._links.values() if link.is_parent]) <= 1
-        if self._parent_addresses and not self._is_closing:
+        if self._redial.address and not self._is_closing:
             dialled = any(link.is_parent for link in self._links.values())
-            assert dialled or self._redial_at is not None, "the parent is neither dialled nor waited for"
+            assert dialled or self._redial.at is not None, "the parent is neither dialled nor waited for"
 
     # --- inside ---------------------------------------------------------------------------------
-
-    def _dial_parent(self, now: float) -> list[Effect]:
-        self._redial_at = None
-        return self._dial(self._parent_addresses[0], now, is_parent=True, expected="")[1]
 
     def _dial(self, address: str, now: float, *, is_parent: bool, expected: str) -> tuple[int, list[Effect]]:
         number = self._next_link
@@ -278,7 +267,7 @@ class Peers:
             return [Send(number, welcome)]
         old = self.up(hello.origin)
         if old is not None:
-            effects += [Hang(old.link), *self._gone(old, "it connected again", now)]
+            effects += self.hang(old.link, "it connected again", now)
         link = Link(number, State.UP, "", False, hello.role, now, now, now, hello.origin, hello.incarnation,
                     max(hello.heartbeat_s, 0.01))
         self._links[number] = link
@@ -299,9 +288,12 @@ class Peers:
         if hello.role is Role.CHILD and not is_ancestor(me, hello.origin, root=self._me.root):
             return "not-below", f"{hello.origin} is not a name below {me}; name it {me}.{hello.origin.split('.')[-1]}"
         old = self.up(hello.origin)
-        if old is not None and old.incarnation != hello.incarnation and old.state is State.UP and self._watches:
-            return "name-taken", (f"another {hello.origin} (incarnation {old.incarnation.hex()[:8]}) is connected to {me}; "
-                                  f"yours is {hello.incarnation.hex()[:8]}")
+        if old is not None and old.incarnation != hello.incarnation and old.state is State.UP:
+            return "name-taken", (f"another {hello.origin} (incarnation {old.incarnation.hex()[:8]}) is connected "
+                                  f"to {me}; yours is {hello.incarnation.hex()[:8]}")
+        is_same = old is not None and old.incarnation == hello.incarnation
+        if old is not None and is_same and hello.role is old.role is Role.DIRECT and old.address and me < old.fqcn:
+            return "crossed", f"{me} has dialled {old.fqcn} itself"
         if old is None and known is None and len(self._links) >= self._options.peers_max:
             return "busy", f"{me} has peers_max={self._options.peers_max} links"
         return None
@@ -315,13 +307,18 @@ class Peers:
             return [Send(number, Goodbye(self._me.fqcn, "wrong cell")), Hang(number), *self._failed(link, wrong, now)]
         effects: list[Effect] = []
         old = self.up(welcome.origin)
+        is_same = old is not None and old.incarnation == welcome.incarnation
+        if old is not None and is_same and link.role is old.role is Role.DIRECT and old.fqcn < self._me.fqcn:
+            crossed = Refused(by=self._me.fqcn, reason="crossed", text=f"{old.fqcn} has dialled us itself")
+            return [Send(number, Goodbye(self._me.fqcn, "crossed")), *self._refused(link, crossed, now)]
         if old is not None:
-            effects += [Hang(old.link), *self._gone(old, "another link took its place", now)]
+            effects += self.hang(old.link, "another link took its place", now)
         link.state, link.heard_at = State.UP, now
-        link.fqcn, link.incarnation, link.heartbeat_s = welcome.origin, welcome.incarnation, max(welcome.heartbeat_s, 0.01)
+        link.fqcn, link.incarnation = welcome.origin, welcome.incarnation
+        link.heartbeat_s = max(welcome.heartbeat_s, 0.01)
         self._by_name[welcome.origin] = number
         if link.is_parent:
-            self._attempts, self._parent_error = 0, None
+            self._redial.succeeded()
         self._schedule(now)
         return [*effects, PeerUp(number, welcome.origin, link.is_parent, link.role, welcome.data_addresses)]
 
@@ -335,8 +332,7 @@ class Peers:
         """A link that never came up."""
         del self._links[link.link]
         if link.is_parent:
-            self._parent_error = error
-            self._plan_redial(now)
+            self._plan_redial(error, now)
         return [DialFailed(link.link, link.address, error)]
 
     def _gone(self, link: Link, why: str, now: float) -> list[Effect]:
@@ -345,28 +341,22 @@ class Peers:
         if self._by_name.get(link.fqcn) == link.link:
             del self._by_name[link.fqcn]
         if link.is_parent:
-            self._parent_error = PeerLost(target=link.fqcn, lost=link.fqcn, at=self._me.fqcn, why=why)
-            self._plan_redial(now)
+            self._plan_redial(PeerLost(target=link.fqcn, lost=link.fqcn, at=self._me.fqcn, why=why), now)
         if link.state is State.GREETING:
             return []
         return [PeerDown(link.link, link.fqcn, link.is_parent, why)]
 
-    def _plan_redial(self, now: float) -> None:
-        """The next try: twice the pause each time, half of it spread by our incarnation."""
-        if self._is_closing:
-            return
-        pause = min(self._options.redial_min_s * 2.0 ** min(self._attempts, 20), self._options.redial_max_s)
-        spread = self._me.incarnation[self._attempts % len(self._me.incarnation)] / 255
-        self._attempts += 1
-        self._redial_at = now + pause * (0.5 + 0.5 * spread)
-        self._schedule(now)
+    def _plan_redial(self, error: ZdlError, now: float) -> None:
+        if not self._is_closing:
+            self._redial.failed(error, now)
+            self._schedule(now)
 
     def _schedule(self, now: float) -> None:
         """Sets `_due`: a redial, a late welcome, or the next look at the heartbeats.
 
         Only `tick` moves it away from now: links that come and go all the time must not put off the heartbeats.
         """
-        times = [each for each in (self._due, self._redial_at) if each is not None]
+        times = [each for each in (self._due, self._redial.at) if each is not None]
         is_watching = False
         for link in self._links.values():
             if link.state is State.GREETING:
@@ -374,5 +364,6 @@ class Peers:
             else:
                 is_watching = True
         if is_watching and self._watches:
-            times.append(now + min(self._options.heartbeat_s, *(x.heartbeat_s or 1e9 for x in self._links.values())) / 4)
+            beats = [each.heartbeat_s for each in self._links.values() if each.state is not State.GREETING]
+            times.append(now + min(self._options.heartbeat_s, *beats) / 4)
         self._due = min(times, default=None)

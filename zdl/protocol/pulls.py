@@ -42,14 +42,7 @@ from zdl.errors import (
     from_wire,
 )
 from zdl.options import PullOptions
-from zdl.protocol.effects import (
-    Effect,
-    Post,
-    Progressed,
-    PullForgotten,
-    PullSettled,
-    Unreachable,
-)
+from zdl.protocol.effects import Effect, Post, Progressed, PullForgotten, PullSettled, Unreachable
 from zdl.protocol.frames import RANGES_MAX
 from zdl.protocol.messages import Ask, Bounce, Chunk, Confirm, Confirmed, Denial, Drop, Keep, Kind, Verify, Withdrawn
 from zdl.protocol.ranges import union
@@ -102,8 +95,34 @@ class Pull:
     retry_at: float | None = None
     retries: int = 0
     no_way_since: float | None = None
+    no_way_at: float = 0.0
     no_way_why: str = ""
     confirms: int = 0
+
+    @property
+    def is_wanting(self) -> bool:
+        """Whether a way is needed; else all is here, and being stored."""
+        return bool(self.asked or self.to_do)
+
+    def doubt(self, offset: int) -> None:
+        """A chunk that was asked for is no longer expected, and is to do again."""
+        asked = self.asked.pop(offset)
+        self.window.given_up(asked.length)
+        self.asked_again.add(offset)
+        self.to_do.appendleft((offset, asked.length))
+
+    def doubt_all(self) -> None:
+        """All that was asked for is to do again, first things first."""
+        for offset in sorted(self.asked, reverse=True):
+            self.doubt(offset)
+
+    def check(self) -> None:
+        """All invariants; for simulation."""
+        self.window.check()
+        parts = [*self.to_do, *((at, each.length) for at, each in self.asked.items()), *self.landed.items()]
+        assert len({at for at, _ in parts}) == len(parts), "a chunk in two places"
+        assert sum(length for _, length in parts) + self.bytes_done == self.bytes_total, "a chunk is missing"
+        assert sum(each.length for each in self.asked.values()) == self.window.in_flight
 
 
 class Pulls:
@@ -195,14 +214,15 @@ class Pulls:
         pull = self._pulls.get(number)
         if pull is None:
             return []
-        return self.cancel(number, Cancelled(what=f"the pull of {pull.source.label} from {pull.source.origin}", why=why), now)
+        what = f"the pull of {pull.source.label} from {pull.source.origin}"
+        return self.cancel(number, Cancelled(what=what, why=why), now)
 
     def way_changed(self, origin: str, now: float) -> list[Effect]:
         """The link that led to `origin` is gone: what was asked over it is asked again, over what there is."""
         effects: list[Effect] = []
         for pull in list(self._pulls.values()):
             if pull.source.origin == origin and pull.state is State.PULLING:
-                self._take_back(pull)
+                pull.doubt_all()
                 effects += self._fill(pull, now)
         return effects
 
@@ -260,7 +280,8 @@ class Pulls:
                     self._no_way(known, str(from_wire(message.code, dict(message.facts), at=message.origin)), now)
                 return []
             case Confirmed():
-                return self._forget(known) if known.state is State.CONFIRMING and message.origin == known.source.origin else []
+                is_noted = known.state is State.CONFIRMING and message.origin == known.source.origin
+                return self._forget(known) if is_noted else []
             case Denial():
                 if message.origin != known.source.origin:
                     return []
@@ -278,16 +299,13 @@ class Pulls:
 
     def deadline(self) -> float | None:
         """When `tick` is wanted next."""
-        return min((self._wants_tick(pull) for pull in self._pulls.values() if pull.state is not State.WAITING), default=None)
+        active = (pull for pull in self._pulls.values() if pull.state is not State.WAITING)
+        return min(map(self._wants_tick, active), default=None)
 
     def check(self) -> None:
         """All invariants; for simulation."""
         for pull in self._pulls.values():
-            pull.window.check()
-            parts = [*pull.to_do, *((at, each.length) for at, each in pull.asked.items()), *pull.landed.items()]
-            assert len({at for at, _ in parts}) == len(parts), "a chunk in two places"
-            assert sum(length for _, length in parts) + pull.bytes_done == pull.bytes_total, "a chunk is missing"
-            assert sum(each.length for each in pull.asked.values()) == pull.window.in_flight
+            pull.check()
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -299,43 +317,38 @@ class Pulls:
         while pull.to_do and pull.window.has_room(pull.to_do[0][1] + held):
             offset, length = pull.to_do.popleft()
             pull.asked[offset] = Asked(length, now, pull.window.asked(length))
-            effects.append(Post(Ask(self._me, source.origin, pull.id, source.offer_id, source.secret, offset, length, pull.verify)))
+            effects.append(Post(Ask(self._me, source.origin, pull.id, source.offer_id, source.secret, offset, length,
+                                    pull.verify)))
         if effects:
             pull.said_at = now
             self._plan_retry(pull, now)
         return effects
 
-    def _take_back(self, pull: Pull) -> None:
-        """What was asked for is no longer expected, and is to do again, first things first."""
-        for offset in sorted(pull.asked, reverse=True):
-            self._doubt(pull, offset)
-
-    def _doubt(self, pull: Pull, offset: int) -> None:
-        """One chunk that was asked for is to do again."""
-        asked = pull.asked.pop(offset)
-        pull.window.given_up(asked.length)
-        pull.asked_again.add(offset)
-        pull.to_do.appendleft((offset, asked.length))
-
     def _plan_retry(self, pull: Pull, now: float) -> None:
         pause = self._options.retry_s * 2.0 ** min(pull.retries, 10)
-        pull.retry_at = now + pause if pull.asked or pull.to_do else None
+        pull.retry_at = now + pause if pull.is_wanting else None
 
     def _no_way(self, pull: Pull, why: str, now: float) -> None:
         if pull.state is State.CONFIRMING:  # it is said again in time; hurry would only use up the repetitions
             return
-        self._take_back(pull)
-        if pull.no_way_since is None:
+        pull.doubt_all()
+        if pull.no_way_since is None or self._has_way_again(pull, now):
             pull.no_way_since = now
-        pull.no_way_why = why
+        pull.no_way_at, pull.no_way_why = now, why
         soon = now + BOUNCED_S
         pull.retry_at = soon if pull.retry_at is None else min(pull.retry_at, soon)
+
+    def _has_way_again(self, pull: Pull, now: float) -> bool:
+        """Where there is no way, every question comes back: none came back for long, so the origin is only slow."""
+        return now >= pull.no_way_at + self._options.lost_timeout_s / 2
 
     def _watch(self, pull: Pull, now: float) -> list[Effect]:
         options = self._options
         source = pull.source
-        is_wanting = bool(pull.asked or pull.to_do)  # else all is here and is being stored: no way is needed
-        if is_wanting and pull.no_way_since is not None and now >= pull.no_way_since + options.lost_timeout_s:
+        if pull.is_wanting and pull.no_way_since is not None and now >= pull.no_way_since + options.lost_timeout_s:
+            if self._has_way_again(pull, now):
+                pull.no_way_since = None
+                return self._watch(pull, now)
             return self._fail(pull, OriginLost(ref=source.label, origin=source.origin, bytes_done=pull.bytes_done,
                                                bytes_total=pull.bytes_total, why=pull.no_way_why), tell=False)
         if now >= pull.progress_at + options.stall_timeout_s and not pull.landed:
@@ -345,7 +358,7 @@ class Pulls:
         if pull.retry_at is not None and now >= pull.retry_at:
             if pull.asked:  # silence, and not a pause after a bounce
                 pull.retries += 1
-                self._doubt(pull, min(pull.asked, key=lambda at: pull.asked[at].asked_at))
+                pull.doubt(min(pull.asked, key=lambda at: pull.asked[at].asked_at))
             self._plan_retry(pull, now)
             effects += self._fill(pull, now)
         if now >= pull.said_at + options.keep_alive_s:
@@ -361,7 +374,7 @@ class Pulls:
                  pull.said_at + self._options.keep_alive_s]
         if pull.retry_at is not None:
             times.append(pull.retry_at)
-        if pull.no_way_since is not None and (pull.asked or pull.to_do):
+        if pull.no_way_since is not None and pull.is_wanting:
             times.append(pull.no_way_since + self._options.lost_timeout_s)
         return min(times)
 
@@ -376,7 +389,8 @@ class Pulls:
         pull.retry_at = now + pause
         joined = union(pull.ranges)
         whole = [joined[at:at + RANGES_MAX] for at in range(0, len(joined), RANGES_MAX)] or [()]
-        return [Post(Confirm(self._me, source.origin, pull.id, source.offer_id, source.secret, ranges)) for ranges in whole]
+        return [Post(Confirm(self._me, source.origin, pull.id, source.offer_id, source.secret, ranges))
+                for ranges in whole]
 
     def _confirm_again(self, pull: Pull, now: float) -> list[Effect]:
         if pull.retry_at is None or now < pull.retry_at:

@@ -51,7 +51,8 @@ class Routes:
         prefix, dot, _ = target.rpartition(".")
         while dot:
             link = self._links.get(prefix)
-            if link is not None and link != came_by and (not is_above or is_ancestor(self._me, prefix, root=self._root)):
+            leads_down = not is_above or is_ancestor(self._me, prefix, root=self._root)
+            if link is not None and link != came_by and leads_down:
                 return link
             prefix, dot, _ = prefix.rpartition(".")
         if is_above:

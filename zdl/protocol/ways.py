@@ -59,7 +59,8 @@ class Ways:
         self._direct_timeout_s = direct_timeout_s
         self._dialling: dict[str, _Dialling] = {}
 
-    def choose(self, pull_id: int, origin: str, addresses: Sequence[str], *, is_linked: bool, now: float) -> list[Try | Chosen]:
+    def choose(self, pull_id: int, origin: str, addresses: Sequence[str], *, is_linked: bool,
+               now: float) -> list[Try | Chosen]:
         """A pull wants to begin; `addresses` is empty where the direct way is not to be tried."""
         if is_linked:
             return [Chosen(pull_id, True, "")]

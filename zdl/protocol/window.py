@@ -67,8 +67,8 @@ class Window:
             return
         self._round_trip_s = min(self._round_trip_s, took_s)
         self._rates.append((self._delivered - mark) / took_s)
-        wanted = int(2 * max(self._rates) * self._round_trip_s)
-        self._size = max(self._bytes_min, min(wanted, self._bytes_max))
+        wanted = 2 * max(self._rates) * self._round_trip_s
+        self._size = max(self._bytes_min, int(min(wanted, self._bytes_max)))
 
     def given_up(self, length: int) -> None:
         """A chunk is no longer expected."""

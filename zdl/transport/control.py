@@ -12,18 +12,7 @@ from dataclasses import dataclass
 from zdl.errors import Closed, ZdlError
 from zdl.options import CallOptions
 from zdl.protocol.calls import Calls, Question, Serving
-from zdl.protocol.effects import (
-    Abort,
-    Arrived,
-    CallSettled,
-    DialFailed,
-    Effect,
-    Handle,
-    PeerDown,
-    PeerUp,
-    Post,
-    Unreachable,
-)
+from zdl.protocol.effects import Abort, Arrived, CallSettled, DialFailed, Effect, Handle, PeerDown, PeerUp, Post, Unreachable
 from zdl.protocol.messages import Body, Bounce, Cancel, Kind, Notice, Reply, Request
 from zdl.transport.links import Incoming
 from zdl.transport.loop import Loop
@@ -142,7 +131,10 @@ class Control:
         match effect:
             case Arrived(message=Reply() as reply):
                 return self._calls.receive(reply, now)
-            case Arrived(message=Request() | Notice() | Cancel() as message):
+            case Arrived(message=Cancel(origin=origin, id=number) as cancel):
+                # One that comes after the answer concerns what the answer lends.
+                return self._serving.receive(cancel, now) or [Abort(origin, number)]
+            case Arrived(message=Request() | Notice() as message):
                 return self._serving.receive(message, now)
             case Arrived(message=Bounce() as bounce):
                 if bounce.of_kind in (Kind.REPLY, Kind.NOTICE):

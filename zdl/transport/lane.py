@@ -4,8 +4,7 @@ What a byte costs here. At the origin: nothing is copied in user space but piece
 are gathered into one frame (a copy of 1 MiB takes 50 us, a frame of its own 2.5 us); larger ones are
 handed to libzmq as views of the object. The kernel copies once. At the receiver: the kernel copies into
 libzmq's buffer, libzmq copies from there into place (`recv_into`): one copy in user space, which is
-libzmq's own. Each chunk is hashed once at each end, while it is in the cache (BLAKE3, about 0.1 s per
-GiB and end); the origin remembers digests, so that further receivers of an offer cost it no hashing.
+libzmq's own. What hashing costs stands in `zdl.transport.chunks`.
 
 A source that may block (a file, a user's producer) is read on the broker's threads; a landing that may
 block (a file) is written there.
@@ -18,12 +17,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
-from blake3 import blake3
-
-from zdl.errors import Closed, OriginFailed, ZdlError
+from zdl.errors import Cancelled, Closed, ZdlError
+from zdl.fqcn import is_within
 from zdl.options import Options
 from zdl.protocol.effects import (
     Arrived,
@@ -42,42 +40,18 @@ from zdl.protocol.effects import (
     TransactionSettled,
     Unreachable,
 )
-from zdl.protocol.messages import (
-    Ask,
-    Bounce,
-    Chunk,
-    Confirm,
-    Confirmed,
-    Denial,
-    Drop,
-    Keep,
-    Kind,
-    Part,
-    Verify,
-    Withdrawn,
-)
+from zdl.protocol.messages import Ask, Bounce, Chunk, Confirm, Confirmed, Denial, Drop, Keep, Kind, Withdrawn
 from zdl.protocol.offers import Audience, Offer, Offers
 from zdl.protocol.pulls import Pulls
+from zdl.protocol.switch import concerns
 from zdl.protocol.ways import Chosen, Try, Ways
 from zdl.refs import Source
+from zdl.transport.chunks import Chunks, Readable, copied, is_intact
 from zdl.transport.links import Incoming
 from zdl.transport.loop import Loop
 
-# Digests kept per offer: 32 bytes for each MiB, 8 GiB of an offer with chunks of 1 MiB.
-DIGESTS_MAX = 8192
 DRAIN_STEP_S = 0.005
 _CHUNK = int(Kind.CHUNK)
-
-
-class Readable(Protocol):
-    """A lent object as bytes."""
-
-    @property
-    def may_block(self) -> bool:
-        """Whether `read` may wait for a disk or a user's code, and so must not run on the lane."""
-
-    def read(self, offset: int, length: int) -> Sequence[Part]:
-        """The byte range, in one or more pieces that stay valid until they are sent."""
 
 
 class Landing(Protocol):
@@ -112,14 +86,6 @@ class _Fetching:
     events: _Events
 
 
-@dataclass(slots=True)
-class _Lending:
-    """One offer's object, and the digests of its chunks."""
-
-    readable: Readable
-    digests: dict[tuple[int, int], bytes] = field(default_factory=dict)
-
-
 class Lane:
     """The data lane of a cell: what services lend and pull through.
 
@@ -137,7 +103,7 @@ class Lane:
         self._offers = Offers(fqcn, options.offers)
         self._pulls = Pulls(fqcn, first_id, options.pulls)
         self._ways = Ways(options.pulls.direct_timeout_s)
-        self._lendings: dict[bytes, _Lending] = {}
+        self._chunks = Chunks(fqcn)
         self._fetchings: dict[int, _Fetching] = {}
         self._settled: dict[bytes, Callable[[TransactionSettled], None]] = {}
         self._receiver_settled: dict[bytes, Callable[[ReceiverSettled], None]] = {}
@@ -163,11 +129,12 @@ class Lane:
             Busy: a limit is reached; nothing was opened.
         """
         def begin() -> None:
+            """On the lane: the machine first; it may refuse."""
             self._offers.lend(transaction_id, [each for each, _ in lent], audience, lease_s, time.monotonic())
             self._settled[transaction_id] = on_settled
             self._receiver_settled[transaction_id] = on_receiver
             for each, readable in lent:
-                self._lendings[each.offer_id] = _Lending(readable)
+                self._chunks.add(each.offer_id, readable)
 
         self._loop.ask(begin)
 
@@ -178,11 +145,11 @@ class Lane:
     def pull(self, source: Source, ranges: Sequence[tuple[int, int]], landing: Landing, addresses: Sequence[str], *,
              progressed: Callable[[int, int], None], settled: Callable[[ZdlError | None], None],
              chosen: Callable[[bool, str], None]) -> Callable[[str], None]:
-        """Begin a pull. The callbacks run on the lane, so they must only hand over.
+        """Begin a pull of an offer. The callbacks run on the lane, so they must only hand over.
 
         Args:
-            source: the offer.
-            ranges: which bytes of it; no chunk crosses the end of a range.
+            source: which offer.
+            ranges: which bytes of it; no chunk crosses the end of one.
             landing: where they go.
             addresses: of the origin's data lane; empty: along the tree.
             progressed: gets bytes done and bytes in all.
@@ -196,6 +163,7 @@ class Lane:
         fetching = _Fetching(source.origin, landing, _Events(progressed, settled, chosen))
 
         def begin() -> None:
+            """On the lane: the machine first; it may refuse."""
             now = time.monotonic()
             try:
                 number, _ = self._pulls.start(source, ranges, now)
@@ -216,6 +184,15 @@ class Lane:
         """The control lane has learnt that some cells cannot be reached."""
         with suppress(Closed):  # a cell that ends stops this lane first: nobody is left to whom it matters
             self._loop.submit(self._loop.act, [effect], time.monotonic())
+
+    def peer_is_gone(self, fqcn: str, why: str) -> None:
+        """The control lane has lost this peer: its data link, which silence does not end, ends too."""
+        def hang(now: float) -> list[Effect]:
+            link = self._loop.switch.peers.up(fqcn)
+            return [] if link is None else self._loop.switch.hang(link.link, why, now)
+
+        with suppress(Closed):
+            self._loop.submit(self._loop.do, hang)
 
     def parent_is_at(self, address: str) -> None:
         """The control lane has learnt where the parent's data lane listens."""
@@ -270,15 +247,13 @@ class Lane:
                 self._tell_puller(effect)
             case TransactionSettled(transaction_id=transaction_id):
                 self._receiver_settled.pop(transaction_id, None)
-                settled = self._settled.pop(transaction_id, None)
-                if settled is not None:
-                    settled(effect)
+                self._settled.pop(transaction_id)(effect)
             case ReceiverSettled(transaction_id=transaction_id):
                 told = self._receiver_settled.get(transaction_id)
                 if told is not None:
                     told(effect)
             case Release(offer_id=offer_id):
-                self._lendings.pop(offer_id, None)
+                self._chunks.release(offer_id)
             case _:
                 return self._link_effect(effect, now)
         return []
@@ -295,52 +270,49 @@ class Lane:
                 for step in self._ways.failed(self._dialled.pop(link, ""), error):
                     effects += self._take_way(step, now)
             case PeerDown(fqcn=fqcn, is_parent=is_parent, why=why):
-                for fetching in self._fetchings.values():
-                    if is_parent or fetching.origin == fqcn:
-                        fetching.events.chosen(False, f"the link to {fqcn} was lost: {why}")
-                for origin in {fqcn, *(each.origin for each in self._fetchings.values() if is_parent)}:
-                    if not self._loop.switch.routes.is_direct(origin):
-                        effects += self._pulls.way_changed(origin, now)
-            case Unreachable(at=at) if at != self._fqcn:
+                for origin in self._led_by(fqcn, is_parent):
+                    for fetching in self._fetchings.values():
+                        if fetching.origin == origin:
+                            fetching.events.chosen(False, f"the link to {fqcn} was lost: {why}")
+                    effects += self._pulls.way_changed(origin, now)
+            case Unreachable():
                 effects += self._offers.receive(effect, now)
-                direct = self._loop.switch.routes.is_direct
-                if not any(direct(fetching.origin) for fetching in self._fetchings.values()):
-                    effects += self._pulls.receive(effect, now)
+                for origin in self._cut_off(effect):
+                    effects += self._pulls.receive(Unreachable(effect.at, origin, False, effect.why), now)
         return effects
+
+    def _led_by(self, fqcn: str, is_parent: bool) -> set[str]:
+        """The origins of pulls whose chunks came over a link that is gone now."""
+        origins = {each.origin for each in self._fetchings.values()} - {self._fqcn}
+        return {each for each in origins if not self._loop.switch.routes.is_direct(each) and (
+            not is_within(each, self._fqcn) if is_parent else is_within(each, fqcn))}
+
+    def _cut_off(self, lost: Unreachable) -> set[str]:
+        """The origins of pulls that a loss in the tree cuts off.
+
+        One that is linked directly is not, unless it is the very cell whose silence this cell has noticed itself.
+        """
+        origins = {each.origin for each in self._fetchings.values() if concerns(lost, each.origin)} - {self._fqcn}
+        is_own = lost.at == self._fqcn and not lost.beyond
+        return {each for each in origins if not self._loop.switch.routes.is_direct(each) or (is_own and each == lost.name)}
 
     # --- lending --------------------------------------------------------------------------------
 
     def _serve(self, ask: Ask) -> list[Effect]:
-        lending = self._lendings[ask.offer_id]
-        if not lending.readable.may_block:
-            return [self._chunk_of(ask, lending, lending.readable.read(ask.offset, ask.length))]
+        if not self._chunks.may_block(ask):
+            return self._made(ask, self._chunks.make(ask))
         assert self._background is not None
-        self._background(lambda: self._read_for(ask, lending))
+        self._background(lambda: self._serve_later(ask))
         return []
 
-    def _read_for(self, ask: Ask, lending: _Lending) -> None:
+    def _serve_later(self, ask: Ask) -> None:
         """On a broker's thread: read and hash, then hand over to the lane."""
-        try:
-            post: Effect = self._chunk_of(ask, lending, lending.readable.read(ask.offset, ask.length))
-        except (ZdlError, OSError, ValueError) as error:
-            failed = error if isinstance(error, ZdlError) else OriginFailed(
-                ref=f"ref:{ask.offer_id[:4].hex()}…", origin=self._fqcn, why=f"{type(error).__name__}: {error}")
-            self._loop.submit(self._loop.do, lambda now: self._offers.fail(ask, failed))
-            return
-        self._loop.submit(self._loop.act, [post], time.monotonic())
+        made = self._chunks.make(ask)
+        with suppress(Closed):
+            self._loop.submit(self._loop.do, lambda now: self._made(ask, made))
 
-    def _chunk_of(self, ask: Ask, lending: _Lending, parts: Sequence[Part]) -> Post:
-        digest = b""
-        if ask.verify is Verify.BLAKE3:
-            key = (ask.offset, ask.length)
-            known = lending.digests.get(key)
-            if known is None:
-                digest = _digest(parts)
-                if len(lending.digests) < DIGESTS_MAX:
-                    lending.digests[key] = digest
-            else:
-                digest = known
-        return Post(Chunk(self._fqcn, ask.origin, ask.id, ask.offset, ask.length, ask.verify, digest, tuple(parts)))
+    def _made(self, ask: Ask, made: Chunk | ZdlError) -> list[Effect]:
+        return [Post(made)] if isinstance(made, Chunk) else self._offers.fail(ask, made)
 
     # --- pulling --------------------------------------------------------------------------------
 
@@ -366,12 +338,12 @@ class Lane:
         if fetching is None or not self._pulls.expects(chunk):
             return []
         view = fetching.landing.view(chunk.offset, chunk.length)
-        is_whole = _copy(chunk.body, view) if self._incoming is None else self._incoming.into(view)
+        is_whole = copied(chunk.body, view) if self._incoming is None else self._incoming.into(view)
         if self._incoming is not None and is_whole:
             self._loop.count_in(self._incoming.link, chunk.length)
-        is_intact = is_whole and (chunk.verify is Verify.NONE or _digest((view,)) == chunk.digest)
-        effects = self._pulls.landed(chunk, is_intact, time.monotonic())
-        if not is_intact:
+        is_good = is_whole and is_intact(chunk, view)
+        effects = self._pulls.landed(chunk, is_good, time.monotonic())
+        if not is_good:
             return effects
         if fetching.landing.may_block:
             assert self._background is not None
@@ -384,8 +356,9 @@ class Lane:
         """On a broker's thread: put the bytes away, then hand over to the lane."""
         try:
             landing.keep(chunk.offset, view)
-        except ZdlError as error:
-            failed = error
+        except (ZdlError, OSError, ValueError) as error:
+            failed = error if isinstance(error, ZdlError) else Cancelled(
+                what=f"the pull from {chunk.origin}", why=f"it cannot be stored: {type(error).__name__}: {error}")
             self._loop.submit(self._loop.do, lambda now: self._pulls.cancel(chunk.id, failed, now))
             return
         self._loop.submit(self._loop.do, lambda now: self._pulls.stored(chunk.id, chunk.offset, now))
@@ -394,43 +367,22 @@ class Lane:
         fetching = self._fetchings.get(effect.pull_id)
         if fetching is None:
             return
-        match effect:
-            case Progressed(bytes_done=done, bytes_total=total):
-                fetching.events.progressed(done, total)
-            case PullSettled(error=error):
-                del self._fetchings[effect.pull_id]
-                fetching.events.settled(error)
+        if isinstance(effect, Progressed):
+            fetching.events.progressed(effect.bytes_done, effect.bytes_total)
+        elif isinstance(effect, PullSettled):
+            del self._fetchings[effect.pull_id]
+            fetching.events.settled(effect.error)
 
     # --- life -----------------------------------------------------------------------------------
 
     def _set_parent(self, address: str) -> None:
-        now = time.monotonic()
-        if address == self._parent_address and self._loop.switch.routes.parent is not None:
-            return
-        self._parent_address = address
-        self._loop.act(self._loop.switch.dial_parent(address, now), now)
+        if address != self._parent_address or self._loop.switch.routes.parent is None:
+            self._parent_address = address
+            self._loop.do(lambda now: self._loop.switch.dial_parent(address, now))
 
     def _cancel_pulls(self, now: float) -> list[Effect]:
-        return [effect for number in list(self._fetchings) for effect in self._pulls.cancelled(
-            number, "the cell is closed", now)]
+        why = "the cell is closed"
+        return [effect for number in list(self._fetchings) for effect in self._pulls.cancelled(number, why, now)]
 
     def _is_quiet(self) -> bool:
         return not len(self._pulls) and not self._offers.is_pulled_from()
-
-
-def _digest(parts: Sequence[Part]) -> bytes:
-    hasher = blake3()
-    for part in parts:
-        hasher.update(part)
-    return hasher.digest()
-
-
-def _copy(parts: Sequence[Part], view: memoryview) -> bool:
-    """From frames that came over no socket, into place."""
-    at = 0
-    for part in parts:
-        if at + len(part) > view.nbytes:
-            return False
-        view[at:at + len(part)] = part
-        at += len(part)
-    return at == view.nbytes

@@ -59,8 +59,9 @@ class Lanes:
         data_links = Links(self._context, fqcn, is_data=True)
         self.incarnation = os.urandom(16)
         try:
-            self.addresses = tuple(advertised(control_links.bind(each, is_insecure=is_insecure)) for each in listen)
-            wanted = data_listen or derive_data_addresses(self.addresses, parent, self.incarnation)
+            bound = tuple(control_links.bind(each, is_insecure=is_insecure) for each in listen)
+            self.addresses = tuple(map(advertised, bound))
+            wanted = data_listen or derive_data_addresses(bound, parent, self.incarnation)
             self.data_addresses = tuple(advertised(data_links.bind(each, is_insecure=is_insecure)) for each in wanted)
         except OptionError:
             control_links.close()
@@ -141,7 +142,8 @@ def derive_data_addresses(listen: Sequence[str], parent: str | None, incarnation
         if scheme == "inproc":
             found.append(f"inproc://zdl-data-{incarnation.hex()}")
         elif scheme == "ipc":
-            found.append(f"ipc://{rest}.data" if listen else f"ipc://{runtime_folder()}/{os.getpid()}-{incarnation.hex()[:12]}")
+            path = f"{rest}.data" if listen else f"{runtime_folder()}/{os.getpid()}-{incarnation.hex()[:12]}"
+            found.append(f"ipc://{path}")
         elif listen:
             host = rest.rpartition(":")[0]
             found.append(f"tcp://{host}:0")

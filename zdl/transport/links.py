@@ -34,13 +34,17 @@ from zdl.transport.sockets import (
     forget_ipc,
     make_dealer,
     make_router,
+    speak_ipv6,
 )
 
 Part = bytes | memoryview
+Socket = zmq.Socket[bytes]
 # `send(copy=False)` costs 2.5 us for a hook into the garbage collector: below this a copy is cheaper.
 COPY_BELOW_BYTES = 64 * 1024
 # Messages taken from one socket before the others are looked at.
 AT_ONCE = 64
+# Messages taken from a socket before a connection of it is given up: as many as one holds.
+LAST_WORDS_MAX = max(CONTROL_MESSAGES_MAX, DATA_MESSAGES_MAX)
 # zmq's names are enums, and an `|` of enums costs 1 us: more than what it is used for.
 _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _LAST = int(zmq.NOBLOCK)
@@ -163,6 +167,7 @@ class Links:
         self._dealers[link] = _Dealer(link, address, socket, monitor)
         self._by_socket[id(socket)] = link
         self._watch(socket)
+        speak_ipv6(socket, address)
         try:
             socket.connect(address)
         except zmq.ZMQError as error:
@@ -225,6 +230,8 @@ class Links:
     def pending(self, descriptors: Sequence[int] = ()) -> tuple[list[Broken], list[zmq.Socket[bytes]]]:
         """What broke, and which sockets have messages, of those used or woken since they were last asked.
 
+        What came over a connection that broke may still wait in its socket, which is among them for that.
+
         Args:
             descriptors: that were readable; their sockets are not asked, for mostly they have a message.
         """
@@ -247,6 +254,8 @@ class Links:
                 broken += self._read_monitor(woken)
             else:
                 readable.append(woken)
+        for each in broken:
+            readable += [socket for socket in self._sockets_of(each.link) if socket not in readable]
         return broken, readable
 
     def is_pending(self) -> bool:
@@ -254,7 +263,9 @@ class Links:
         return any(self.has_more(socket) for socket in self._unsure.values())
 
     def receive(self, socket: zmq.Socket[bytes]) -> Incoming | None:
-        """The next message of a socket, its first frame read; None when it has none after all."""
+        """The next message of a socket, its first frame read; None when it has none after all, or is closed."""
+        if socket.closed:
+            return None
         try:
             if socket is not self._router:
                 frame = socket.recv(_NOW, copy=False)
@@ -319,6 +330,13 @@ class Links:
 
     def _used(self, socket: zmq.Socket[bytes]) -> None:
         self._unsure[self._fd_of[id(socket)]] = socket
+
+    def _sockets_of(self, link: int) -> list[Socket]:
+        """Where messages of a link may still wait."""
+        dealer = self._dealers.get(link)
+        if dealer is not None:
+            return [dealer.socket]
+        return [self._router] if self._router is not None and link in self._routing else []
 
     def _read_monitor(self, monitor: zmq.Socket[bytes]) -> list[Broken]:
         broken = []

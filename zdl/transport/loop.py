@@ -25,14 +25,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
-from zdl.errors import Busy, Closed, DecodeError, TooLarge
+from zdl.errors import Closed, DecodeError, NoRoute, TooLarge
 from zdl.protocol.decode import decode
 from zdl.protocol.effects import SELF, Dial, Effect, Hang, Post, Send
 from zdl.protocol.encode import encode
 from zdl.protocol.frames import FRAMES_MAX
 from zdl.protocol.messages import Transit
 from zdl.protocol.switch import Switch
-from zdl.transport.links import AT_ONCE, Broken, Incoming, Links
+from zdl.transport.links import AT_ONCE, LAST_WORDS_MAX, Broken, Incoming, Links, Socket
 from zdl.transport.mailbox import Mailbox, Work
 
 _LOG = logging.getLogger("zdl.transport")
@@ -222,15 +222,12 @@ class Loop:
     def _turn(self, descriptors: list[int]) -> float | None:
         """All that there is to do now. Returns how long to sleep: 0 when there is more already."""
         broken, readable = self.links.pending(descriptors)
+        # What came over a connection is heard before its end: the last words are often the ones that count.
+        messages_max = LAST_WORDS_MAX if broken else AT_ONCE
+        for socket in readable:
+            self._read(socket, messages_max)
         for each in broken:
             self._guard(self._broken, each)
-        for socket in readable:
-            for _ in range(AT_ONCE):
-                incoming = self.links.receive(socket)
-                if incoming is not None:
-                    self._guard(self._receive, incoming)
-                if self.links.drained(socket):
-                    break
         self._work()
         deadline, now = self._deadline(), time.monotonic()
         if deadline is not None and deadline <= now:
@@ -240,6 +237,15 @@ class Loop:
             return 0.0
         self._wakes_at = float("inf") if deadline is None else deadline
         return None if deadline is None else max(0.0, deadline - now)
+
+    def _read(self, socket: Socket, messages_max: int) -> None:
+        """Messages of one socket, which an earlier message may have closed."""
+        for _ in range(messages_max):
+            incoming = self.links.receive(socket)
+            if incoming is not None:
+                self._guard(self._receive, incoming)
+            if self.links.drained(socket):
+                return
 
     def _work(self) -> None:
         """What other threads have left."""
@@ -271,6 +277,8 @@ class Loop:
     def _broken(self, broken: Broken) -> None:
         now = time.monotonic()
         self.act(self.switch.broken(broken.link, broken.why, now), now)
+        self.links.hang(broken.link)  # the switch never knew a link on which nobody said HELLO
+        self._fold(broken.link)
 
     def _receive(self, incoming: Incoming) -> None:
         assert self._desk is not None
@@ -316,8 +324,9 @@ class Loop:
             self.switch.peers.said(effect.link, now)
             self._count_out(effect.link, parts)
             return
-        if not isinstance(problem, Busy):
-            self.act(self.switch.broken(effect.link, str(problem), now), now)
+        if isinstance(problem, NoRoute):
+            self.act(self.switch.broken(effect.link, problem.why, now), now)
+            problem = replace(problem, target=getattr(effect.message, "target", ""))
         self.act(self.switch.undelivered(effect.link, effect.message, problem), now)
 
     def count_in(self, link: int, length: int) -> None:

@@ -27,6 +27,7 @@ DATA_AFFINITY = 2
 CONTROL_MESSAGES_MAX = 20_000
 DATA_MESSAGES_MAX = 4096
 HANDSHAKE_MS = 3000
+RECONNECT_MS = 3_600_000
 # What a socket that is closed may still take to hand over a goodbye.
 LINGER_MS = 300
 LISTEN_BACKLOG = 1024
@@ -39,7 +40,8 @@ def check_versions() -> None:
     """Raises `Refused` when libzmq is too old to be safe on a network."""
     if zmq.zmq_version_info() < LIBZMQ_LEAST:
         least = ".".join(map(str, LIBZMQ_LEAST))
-        raise Refused(by="zdl", reason="version", text=f"libzmq {zmq.zmq_version()} is older than {least}: pip install -U pyzmq")
+        raise Refused(by="zdl", reason="version",
+                      text=f"libzmq {zmq.zmq_version()} is older than {least}: pip install -U pyzmq")
 
 
 def make_context(addresses: tuple[str, ...]) -> tuple[zmq.Context[zmq.Socket[bytes]], bool]:
@@ -65,7 +67,9 @@ def make_dealer(context: zmq.Context[zmq.Socket[bytes]], *, is_data: bool) -> zm
     """A socket to dial with. It sets no routing id, and lives as long as its one connection."""
     socket = context.socket(zmq.DEALER)
     _common(socket, is_data=is_data)
-    socket.setsockopt(zmq.RECONNECT_IVL, -1)  # a new connection is a new link, with its own HELLO
+    # A new connection is a new link, with its own HELLO, so this socket is closed before it would connect again. Not -1,
+    # which says never: with that libzmq drops what has arrived and is not read yet when the connection ends.
+    socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
     socket.setsockopt(zmq.CONNECT_TIMEOUT, HANDSHAKE_MS)
     return socket
 
@@ -82,6 +86,12 @@ def _common(socket: zmq.Socket[bytes], *, is_data: bool) -> None:
 
 
 # --- addresses ------------------------------------------------------------------------------------
+
+
+def speak_ipv6(socket: zmq.Socket[bytes], address: str) -> None:
+    """An address in brackets is dialled or bound only by a socket that was told so."""
+    if "[" in address:
+        socket.setsockopt(zmq.IPV6, 1)
 
 
 def is_loopback(address: str) -> bool:
@@ -122,6 +132,7 @@ def bind(socket: zmq.Socket[bytes], address: str) -> str:
         OptionError: the address is taken or is not one of this machine.
     """
     scheme, _, rest = address.partition("://")
+    speak_ipv6(socket, address)
     if scheme == "ipc":
         return _bind_ipc(socket, address, rest)
     try:

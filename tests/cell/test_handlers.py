@@ -1,0 +1,189 @@
+"""Which handler answers, and the pool that runs it: bounded, and never asleep while work waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from zdl.cell.handlers import ANY, QUICK_THREADS, Handlers, Pool, Registration
+from zdl.errors import Busy, Closed
+from zdl.options import CallOptions
+
+from waiting import PATIENCE_S, eventually
+
+
+def registration(name: str) -> Registration:
+    return Registration(lambda request: name, True, False)
+
+
+@pytest.mark.parametrize(("channel", "topic", "expected"), [
+    ("task", "run", "exact"), ("task", "stop", "any topic"), ("talk", "run", "any channel"), ("talk", "stop", "any"),
+])
+def test_the_nearest_handler_answers(channel: str, topic: str, expected: str) -> None:
+    handlers = Handlers()
+    for key, name in ((("task", "run"), "exact"), (("task", ANY), "any topic"), ((ANY, "run"), "any channel"),
+                      ((ANY, ANY), "any")):
+        handlers.add(*key, registration(name))
+    found = handlers.find(channel, topic)
+    assert found is not None
+    assert found.function(None) == expected  # type: ignore[arg-type]
+
+
+def test_without_a_handler_there_is_none() -> None:
+    handlers = Handlers()
+    handlers.add("task", "run", registration("x"))
+    assert handlers.find("task", "stop") is None
+
+
+def test_a_later_registration_takes_the_place() -> None:
+    handlers = Handlers()
+    handlers.add("task", "run", registration("old"))
+    handlers.add("task", "run", registration("new"))
+    found = handlers.find("task", "run")
+    assert found is not None and found.function(None) == "new"  # type: ignore[arg-type]
+
+
+# --- the pool -----------------------------------------------------------------------------------
+
+
+class Bench:
+    """A pool, and a thread that ticks it as a loop would."""
+
+    def __init__(self, **limits: int) -> None:
+        self.pool = Pool("zdl-handler-test", "server", CallOptions(**limits))
+        self._done = threading.Event()
+        self._ticker = threading.Thread(target=self._tick)
+        self._ticker.start()
+
+    def close(self) -> None:
+        self._done.set()
+        self._ticker.join()
+        assert self.pool.close(PATIENCE_S) == 0
+
+    def _tick(self) -> None:
+        while not self._done.wait(0.001):
+            deadline = self.pool.deadline()
+            if deadline is not None and deadline <= (now := time.monotonic()):
+                self.pool.tick(now)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    made.close()
+
+
+def test_short_jobs_are_done_by_few_threads(bench: Bench) -> None:
+    names: set[str] = set()
+    done = threading.Semaphore(0)
+
+    def job() -> None:
+        names.add(threading.current_thread().name)
+        done.release()
+
+    for _ in range(500):
+        bench.pool.submit(job)
+    for _ in range(500):
+        assert done.acquire(timeout=PATIENCE_S)
+    assert all(name.startswith("zdl-handler-test-") for name in names)
+    assert len(names) < 50
+
+
+def test_jobs_that_block_do_not_keep_others_waiting(bench: Bench) -> None:
+    go_on, met = threading.Event(), threading.Barrier(41)
+
+    def job() -> None:
+        met.wait(PATIENCE_S)
+        go_on.wait(PATIENCE_S)
+
+    for _ in range(40):
+        bench.pool.submit(job)
+    met.wait(PATIENCE_S)  # all 40 run at the same time
+    go_on.set()
+
+
+def test_a_job_that_waits_for_the_next_one_never_waits_in_vain(bench: Bench) -> None:
+    for _ in range(2000):
+        first, second = threading.Event(), threading.Event()
+        bench.pool.submit(lambda: (first.wait(PATIENCE_S), second.set()))
+        bench.pool.submit(first.set)
+        assert second.wait(PATIENCE_S), "a job was put behind a thread that was not idle any more"
+
+
+def test_a_full_queue_is_busy_and_names_its_limit() -> None:
+    pool = Pool("zdl-handler-test", "server", CallOptions(handler_threads_max=2, handler_queue_max=3))
+    go_on, running = threading.Event(), threading.Semaphore(0)
+
+    def job() -> None:
+        running.release()
+        go_on.wait(PATIENCE_S)
+
+    for _ in range(2):
+        pool.submit(job)
+        assert running.acquire(timeout=PATIENCE_S)
+    for _ in range(3):
+        pool.submit(job)
+    with pytest.raises(Busy) as caught:
+        pool.submit(job)
+    assert (caught.value.limit, caught.value.value, caught.value.at) == ("handler_queue_max", 3, "server")
+    go_on.set()
+    assert pool.close(PATIENCE_S) == 0
+
+
+def test_there_are_never_more_threads_than_allowed() -> None:
+    bench = Bench(handler_threads_max=2)
+    most, running, lock = 0, 0, threading.Lock()
+    done = threading.Semaphore(0)
+
+    def job() -> None:
+        nonlocal most, running
+        with lock:
+            running += 1
+            most = max(most, running)
+        done.acquire(timeout=0.001)
+        with lock:
+            running -= 1
+
+    for _ in range(50):
+        bench.pool.submit(job)
+    bench.close()
+    assert most <= 2
+
+
+def test_a_job_that_fails_is_logged_and_its_thread_goes_on(bench: Bench, logged_errors: list[str]) -> None:
+    done = threading.Event()
+
+    def stumble() -> None:
+        raise RuntimeError("stumbled")
+
+    for _ in range(QUICK_THREADS):
+        bench.pool.submit(stumble)
+    eventually(lambda: len(logged_errors) == QUICK_THREADS)
+    bench.pool.submit(done.set)
+    assert done.wait(PATIENCE_S)
+    logged_errors.clear()
+
+
+def test_closing_waits_for_what_runs_and_tells_what_does_not_end() -> None:
+    pool = Pool("zdl-handler-test", "server", CallOptions())
+    go_on, running = threading.Event(), threading.Event()
+    pool.submit(lambda: (running.set(), go_on.wait(PATIENCE_S)))
+    assert running.wait(PATIENCE_S)
+    assert pool.close(0.01) == 1
+    with pytest.raises(Closed):
+        pool.submit(lambda: None)
+    go_on.set()
+    assert pool.close(PATIENCE_S) == 0
+
+
+def test_a_job_may_close_the_pool_that_runs_it() -> None:
+    pool = Pool("zdl-handler-test", "server", CallOptions())
+    left: list[int] = []
+    pool.submit(lambda: left.append(pool.close(PATIENCE_S)))
+    eventually(lambda: left)
+    assert left == [0]
+    assert "waiting" in repr(pool)

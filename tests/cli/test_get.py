@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import click
+import pytest
+
+from zdl.cli.get import NAME_BYTES_MAX, Lent, RefParam, check, files_of, planned, safe_name
+from zdl.refs import Ref, Source
+
+from processes import Start, ended
+from waiting import eventually
+
+GIB = 1 << 30
+SOURCE = Source("server", bytes(16), bytes(16), 10)
+LENT = Lent("server", "policy")
+
+
+def ref(name: str, kind: str = "file") -> Ref:
+    """A lent file of that name."""
+    return Ref(SOURCE, 0, 0, 10, kind, name=name)
+
+
+def left_in(folder: Path) -> list[str]:
+    """The names of all that is there."""
+    return sorted(each.name for each in folder.iterdir())
+
+
+# --- refs, names, places ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("text", "lent"), [
+    ("ref:server/policy", Lent("server", "policy")), ("ref:site-1.cli-1a2b3c4d/a/b", Lent("site-1.cli-1a2b3c4d", "a/b"))])
+def test_a_ref_is_a_cell_and_a_name(text: str, lent: Lent) -> None:
+    assert RefParam().convert(text, None, None) == lent
+
+
+@pytest.mark.parametrize("text", ["", "server/policy", "ref:server", "ref:server/", "ref:/x", "ref:a..b/x"])
+def test_what_is_no_ref_is_told(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="is not a ref; write for example ref:|is not a cell name"):
+        RefParam().convert(text, None, None)
+
+
+@pytest.mark.parametrize(("name", "safe"), [
+    ("policy.bin", "policy.bin"), ("../../etc/passwd", "passwd"), ("/etc/passwd", "passwd"), ("a\\..\\b", "b"),
+    ("..", "file-3"), (".", "file-3"), ("", "file-3"), ("/", "file-3"), (".bashrc", "_bashrc"), ("a\nb\x1b[1m", "a_b_[1m"),
+    ("\x00", "file-3"), ("  ", "file-3"), ("größe.bin", "größe.bin"), ("x/", "x"), ("-rf", "-rf"),
+])
+def test_a_name_from_a_peer_becomes_one_harmless_component(name: str, safe: str) -> None:
+    assert safe_name(name, 3) == safe
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "ü" * 5000])
+def test_a_name_from_a_peer_is_not_too_long(name: str) -> None:
+    assert NAME_BYTES_MAX - 1 <= len(safe_name(name, 0).encode()) <= NAME_BYTES_MAX
+
+
+def test_one_file_goes_to_the_name_or_into_the_folder(tmp_path: Path) -> None:
+    assert planned([ref("a")], tmp_path / "out").places == (tmp_path / "out",)
+    assert planned([ref("a")], tmp_path).places == (tmp_path / "a",)
+
+
+def test_several_files_go_into_one_folder_and_never_onto_each_other(tmp_path: Path) -> None:
+    fetch = planned([ref("a"), ref("x/a"), ref("b")], tmp_path / "out")
+    assert fetch.folder == tmp_path / "out"
+    assert [each.name for each in fetch.places] == ["a", "1-a", "b"]
+    assert fetch.bytes_total == 30
+
+
+@pytest.mark.parametrize("body", [None, [], {}, {"files": 4}, {"files": []}, {"files": ["/etc/passwd"]},
+                                  {"files": [ref("x", kind="array")]}])
+def test_what_holds_no_files_is_told(body: object) -> None:
+    with pytest.raises(click.ClickException, match="what server has published as policy are no files"):
+        files_of(body, LENT)
+
+
+def test_too_many_files_are_told() -> None:
+    with pytest.raises(click.ClickException, match="FILES_MAX=10000"):
+        files_of({"files": [ref("x")] * 10_001}, LENT)
+
+
+def test_places_are_looked_at_before_a_byte_is_asked_for(tmp_path: Path) -> None:
+    context = click.Context(click.Command("get"), info_name="get")
+    (tmp_path / "file").write_bytes(b"")
+    os.symlink(tmp_path / "nowhere", tmp_path / "link")
+    two = [ref("file"), ref("b")]
+    for refs, out, said in (([ref("a")], "file", "file exists; --force replaces"), ([ref("a")], "link", "link exists"),
+                            ([ref("a")], "absent/x", "there is no folder"), (two, "file", "is a file; 2 files need a folder"),
+                            (two, "absent/x", "there is no folder"), (two, "", "file exists; --force replaces")):
+        with pytest.raises(click.UsageError, match=said):
+            check(planned(refs, tmp_path / out), is_overwriting=False, context=context)
+    check(planned([ref("a")], tmp_path / "file"), is_overwriting=True, context=context)
+
+
+# --- with a fabric ------------------------------------------------------------------------------
+
+
+def test_the_last_line_is_the_path_and_the_bytes_are_the_bytes(run: Start, relay: str, server: str, tmp_path: Path) -> None:
+    lent = tmp_path / "policy.bin"
+    lent.write_bytes(os.urandom(5_000_001))
+    put = run("put", lent, "--parent", server)
+    out = tmp_path / "got"
+    done = ended("get", put.line(), "-o", out, "--parent", relay)
+    assert (done.code, done.lines) == (0, [str(out)])
+    told = done.err.splitlines()[0]
+    assert told.startswith("4.77 MiB from cli-") and told.endswith(", direct, verified")
+    assert out.read_bytes() == lent.read_bytes()
+
+
+def test_an_empty_file_is_a_file(run: Start, server: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    put = run("put", tmp_path / "empty", "--parent", server)
+    assert ended("get", put.line(), "-o", tmp_path / "got", "--parent", server).code == 0
+    assert (tmp_path / "got").read_bytes() == b""
+    assert put.ended().code == 0
+
+
+def test_several_files_become_a_folder(run: Start, server: str, tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a", "b", "c")]
+    for path in paths:
+        path.write_bytes(os.urandom(100_000))
+    put = run("put", *paths, "--name", "all", "--parent", server)
+    out = tmp_path / "out"
+    done = ended("get", put.line(), "-o", out, "--parent", server, "--json")
+    said = json.loads(done.out)
+    assert (said["path"], said["bytes"], said["ways"]) == (str(out), 300_000, ["direct"])
+    assert left_in(out) == ["a", "b", "c"]
+    assert all((out / path.name).read_bytes() == path.read_bytes() for path in paths)
+    assert put.ended().code == 0
+
+
+def test_what_is_there_stays_without_force(run: Start, server: str, tmp_path: Path) -> None:
+    lent, out = tmp_path / "lent", tmp_path / "out"
+    lent.write_bytes(b"new")
+    out.write_bytes(b"old")
+    name = run("put", lent, "--parent", server).line()
+    done = ended("get", name, "-o", out, "--parent", server)
+    assert (done.code, done.out) == (2, "") and f"{out} exists; --force replaces" in done.err
+    assert out.read_bytes() == b"old"
+    assert ended("get", name, "-o", out, "--parent", server, "--force").code == 0
+    assert out.read_bytes() == b"new"
+
+
+def test_a_folder_that_cannot_be_written_is_2_and_stays_empty(run: Start, server: str, tmp_path: Path) -> None:
+    lent, folder = tmp_path / "lent", tmp_path / "folder"
+    lent.write_bytes(b"x")
+    folder.mkdir(mode=0o555)
+    prefix: tuple[str, ...] = ()
+    if os.access(folder, os.W_OK):  # the super-user may write anywhere, unless he gives up that right
+        if shutil.which("setpriv") is None:
+            pytest.skip("setpriv is needed to give up the rights of the super-user")
+        prefix = ("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override")
+    done = ended("get", run("put", lent, "--parent", server).line(), "-o", folder / "x", "--parent", server, prefix=prefix)
+    assert done.code == 2 and f"the folder {folder} cannot be written" in done.err and done.err.count("\n") == 1
+    assert left_in(folder) == []
+
+
+def test_an_unknown_ref_is_3(server: str, tmp_path: Path) -> None:
+    done = ended("get", "ref:server/policy", "-o", tmp_path / "x", "--parent", server)
+    assert done.code == 3 and done.err.startswith("zdl: server knows no ref:server/policy; ")
+    done = ended("get", "ref:nobody/policy", "-o", tmp_path / "x", "--parent", server)
+    assert done.code == 3 and done.err.startswith("zdl: no route to nobody: server could not go on; ")
+    assert left_in(tmp_path) == []
+
+
+def large(folder: Path) -> Path:
+    """A file of a GiB that takes no room where it lies, and long enough to be fetched."""
+    path = folder / "large"
+    with path.open("wb") as file:
+        file.truncate(GIB)
+    return path
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_get_leaves_nothing(run: Start, server: str, tmp_path: Path, number: signal.Signals) -> None:
+    put = run("put", large(tmp_path), "--parent", server)
+    out = tmp_path / "out"
+    out.mkdir()
+    get = run("get", put.line(), "-o", out / "got", "--parent", server)
+    eventually(lambda: left_in(out))
+    put.signal(signal.SIGSTOP)
+    get.signal(number)
+    done = get.ended()
+    put.signal(signal.SIGCONT)
+    assert (done.code, done.out) == (130, "")
+    assert left_in(out) == []
+
+
+def test_an_interrupted_get_of_several_leaves_nothing(run: Start, server: str, tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(b"x")
+    put = run("put", tmp_path / "small", large(tmp_path), "--parent", server)
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    get = run("get", put.line(), "-o", parent / "out", "--parent", server)
+    eventually(lambda: any(each.name.endswith("large.zdl-part") for each in parent.rglob("*")))
+    put.signal(signal.SIGSTOP)
+    get.signal(signal.SIGINT)
+    assert get.ended().code == 130
+    put.signal(signal.SIGCONT)
+    assert left_in(parent) == []
+
+
+def test_an_origin_that_is_killed_is_told_and_leaves_nothing(run: Start, server: str, tmp_path: Path) -> None:
+    put = run("put", large(tmp_path), "--parent", server)
+    out = tmp_path / "out"
+    out.mkdir()
+    get = run("get", put.line(), "-o", out / "got", "--parent", server)
+    eventually(lambda: left_in(out))
+    put.signal(signal.SIGKILL)
+    done = get.ended()
+    assert done.code == 1 and " was lost while " in done.err and done.err.count("\n") == 1
+    assert left_in(out) == []
+
+
+def test_a_file_that_changes_while_it_is_lent_is_never_delivered_as_a_mixture(run: Start, server: str, tmp_path: Path) -> None:
+    lent = tmp_path / "lent"
+    lent.write_bytes(b"a" * 1000)
+    put = run("put", lent, "--parent", server)
+    ref_text = put.line()
+    lent.write_bytes(b"b" * 1001)
+    done = ended("get", ref_text, "-o", tmp_path / "got", "--parent", server)
+    assert done.code == 1 and "changed while it was lent" in done.err
+    assert not (tmp_path / "got").exists()

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from zdl.assembly import CHANNEL, SNAPSHOT_TOPIC, Cell
+from zdl.cli.look import Walk
+
+from processes import Start, ended
+
+
+def test_ls_shows_the_tree_from_the_root_down(run: Start, server: str, relay: str) -> None:
+    run("start", "worker", "site-1.w0", "--parent", relay).ready()
+    done = ended("ls", "--parent", relay)
+    assert (done.code, done.err) == (0, "")
+    rows = [line.split("\t") for line in done.lines]
+    assert rows[0] == ["fqcn", "state", "links_count", "addresses", "rss_bytes", "lent_count", "error"]
+    assert [row[:2] for row in rows[1:]] == [["server", "up"], ["site-1", "up"], ["site-1.w0", "up"]]
+    assert rows[1][3] == server and rows[2][3] == relay and rows[3][3] == ""
+    assert all(int(row[4]) > 1 << 20 for row in rows[1:])
+
+
+def test_ls_json_and_pattern(server: str, relay: str) -> None:
+    done = ended("ls", "site-*", "--json", "--parent", server)
+    only, = [json.loads(line) for line in done.lines]
+    assert only["fqcn"] == "site-1" and only["addresses"] == [relay] and only["error"] == "" and only["pid"] > 1
+
+
+def test_ls_shows_what_is_lent(run: Start, server: str, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"x")
+    run("put", tmp_path / "x", "--parent", server).line()
+    only, = [json.loads(line) for line in ended("ls", "cli-*", "--json", "--parent", server).lines]
+    assert only["lent_count"] == 1
+
+
+def test_ls_shows_a_cell_that_does_not_answer_with_the_reason(run: Start, server: str, relay: str) -> None:
+    worker = run("start", "worker", "site-1.w0", "--parent", relay)
+    worker.ready()
+    worker.signal(signal.SIGSTOP)
+    done = ended("ls", "--json", "--parent", server, "--timeout", "1s")
+    worker.signal(signal.SIGCONT)
+    rows = [json.loads(line) for line in done.lines]
+    assert done.code == 0
+    assert [(row["fqcn"], row["state"]) for row in rows] == [
+        ("server", "up"), ("site-1", "up"), ("site-1.w0", "unreachable")]
+    assert "site-1.w0 did not come within 1 s" in rows[-1]["error"]
+
+
+def test_ls_of_a_part_that_is_cut_off_shows_that_part(run: Start) -> None:
+    server = run("start", "server", "server")
+    relay = run("start", "relay", "site-1", "--parent", server.address).address
+    server.signal(signal.SIGKILL)
+    server.process.wait()
+    done = ended("ls", "--json", "--parent", relay, "--timeout", "2s")
+    rows = {row["fqcn"]: row for row in map(json.loads, done.lines)}
+    assert done.code == 3 and done.err.startswith("zdl: no route to server: site-1 could not go on")
+    assert rows["server"]["state"] == "unreachable" and rows["site-1"]["state"] == "up"
+    assert rows["site-1"]["error"]
+
+
+def test_a_cell_speaks_only_for_what_is_below_it() -> None:
+    with Cell("server", listen="tcp://127.0.0.1:0") as server, Cell("a", parent=server.addresses[0]) as liar:
+        liar.wait_ready()
+
+        @liar.handler(CHANNEL, SNAPSHOT_TOPIC)
+        def lie(request: object) -> object:
+            names = ["server", "b", "not a name", "a", "a.b.b", 4, "a.ghost"]
+            return {"links": [{"role": "child", "lane": "control", "fqcn": name, "state": "up"} for name in names] + [7],
+                    "process": 3, "addresses": [4, "tcp://x:1"], "lent_count": "many", "parent_error": None}
+
+        walk = Walk(server, 5.0)
+        walk.walk(["server"])
+    assert sorted(walk.seen) == ["a", "a.ghost", "server"]
+    assert (walk.seen["a"].lent_count, walk.seen["a"].rss_bytes, walk.seen["a"].addresses) == (0, 0, ("tcp://x:1",))
+    assert walk.seen["a.ghost"].state == "unreachable"
+
+
+def test_ping(server: str, relay: str) -> None:
+    done = ended("ping", "server", "--count", "5", "--json", "--parent", relay)
+    said = json.loads(done.out)
+    assert (done.code, said["fqcn"], said["count"], said["hops"]) == (0, "server", 5, 1)
+    assert 0 < said["min_us"] <= said["median_us"] <= said["max_us"] < 5e6
+    assert ended("ping", "site-1", "--parent", relay).lines[0].startswith("site-1\t4\t0\t")
+
+
+@pytest.mark.parametrize("name", ["nobody", "site-1.nobody"])
+def test_ping_of_nobody_is_3(server: str, relay: str, name: str) -> None:
+    done = ended("ping", name, "--parent", server)
+    assert done.code == 3 and done.out == "" and done.err.startswith(f"zdl: no route to {name}: ")
+
+
+def test_ping_of_what_is_no_name_is_2(server: str) -> None:
+    done = ended("ping", "a..b", "--parent", server)
+    assert (done.code, done.err) == (2, "zdl: 'a..b' is not a cell name: it has an empty part\n")

@@ -1,0 +1,47 @@
+"""Lent objects in memory, read as one byte stream: any range of it, however it is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hypothesis import given, strategies as st
+
+from zdl.download.arrays import GATHER_BELOW_BYTES, Buffers
+from zdl.objects.manifest import Manifest
+
+
+def lent(lengths: Sequence[int]) -> tuple[Buffers, bytes]:
+    """Buffers of these lengths, and the stream that they are."""
+    items = [bytes((index * 7 + at) % 255 + 1 for at in range(length)) for index, length in enumerate(lengths)]
+    manifest = Manifest.of(lengths)
+    stream = bytearray(manifest.bytes_total)
+    for offset, item in zip(manifest.offsets, items, strict=True):
+        stream[offset:offset + len(item)] = item
+    return Buffers(manifest, [memoryview(item) for item in items]), bytes(stream)
+
+
+@given(st.lists(st.integers(0, 200), min_size=1, max_size=8), st.data())
+def test_every_range_is_what_the_stream_has_there(lengths: list[int], data: st.DataObject) -> None:
+    buffers, stream = lent(lengths)
+    offset = data.draw(st.integers(0, len(stream)))
+    length = data.draw(st.integers(0, len(stream) - offset))
+    assert b"".join(buffers.read(offset, length)) == stream[offset:offset + length]
+
+
+def test_gaps_are_zeros_even_before_a_short_item() -> None:
+    buffers, stream = lent([1, 3])
+    assert b"".join(buffers.read(0, 67)) == stream
+    assert stream[1:64] == bytes(63)
+
+
+def test_small_items_are_gathered_and_large_ones_are_views() -> None:
+    small, large = 100, GATHER_BELOW_BYTES
+    items = [bytes(small), bytes(small), bytes(large), bytes(small), bytes(large)]
+    manifest = Manifest.of(map(len, items))
+    parts = Buffers(manifest, [memoryview(item) for item in items]).read(0, manifest.bytes_total)
+    assert [isinstance(part, memoryview) for part in parts] == [False, True, False, True]
+    assert parts[1].obj is items[2] and parts[3].obj is items[4]  # type: ignore[union-attr]
+
+
+def test_memory_does_not_block() -> None:
+    assert not lent([1])[0].may_block

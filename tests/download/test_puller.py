@@ -1,0 +1,1 @@
+"""Puller: which way a pull goes, how it is ended, and what it reports."""

@@ -1,0 +1,84 @@
+"""Golden: the bytes of one header per kind. Peers of this version are in use: these bytes may not change."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from zdl.protocol.decode import decode
+from zdl.protocol.encode import encode
+from zdl.protocol.frames import WIRE_VERSION
+from zdl.protocol.messages import (
+    Ask,
+    Bounce,
+    Cancel,
+    Chunk,
+    Confirm,
+    Confirmed,
+    Denial,
+    Drop,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Keep,
+    Kind,
+    Lost,
+    Message,
+    Notice,
+    Reject,
+    Reply,
+    Request,
+    Role,
+    Verify,
+    Welcome,
+    Withdrawn,
+)
+
+FILE = Path(__file__).with_name("frames.txt")
+ONE, OTHER = bytes(range(16)), bytes(range(16, 32))
+TO = "site-1.job-7"
+MESSAGES: tuple[Message, ...] = (
+    Hello("site-1", ONE, Role.DIRECT, 2.0, ("tcp://10.0.0.1:7001",), 1),
+    Welcome("server", OTHER, 0.5, ()),
+    Reject("server", "name-taken", "another site-1 is connected"),
+    Heartbeat("site-1"),
+    Goodbye("site-1", "closed"),
+    Request("server", TO, (1 << 62) + 5, "train", "round", 29.5, {"trace": "abc", "round": 3}),
+    Reply("server", TO, 300, "timed-out", {"what": "x", "waited_s": 1.5}, {}),
+    Notice("server", TO, 70_000, "log", "line", {}),
+    Cancel("server", TO, 7),
+    Bounce("server", TO, 8, 16, "no-route", {"target": "site-2", "at": "server", "why": ""}),
+    Lost("server", TO, 0, "site-2", False, "silent for 6.0 s"),
+    Ask("server", TO, 9, ONE, OTHER, 1 << 40, 1 << 20, Verify.BLAKE3),
+    Chunk("server", TO, 9, 1 << 40, 1 << 20, Verify.BLAKE3, ONE + OTHER),
+    Denial("server", TO, 9, "unknown-ref", {"ref": "ref:00010203…", "origin": "server"}),
+    Confirm("server", TO, 9, ONE, OTHER, ((0, 1 << 20), (1 << 32, 5))),
+    Confirmed("server", TO, 9),
+    Keep("server", TO, 9, ONE, OTHER),
+    Drop("server", TO, 9, ONE, OTHER, "cancelled"),
+    Withdrawn("server", TO, 9, ONE, "deleted"),
+)
+CHANGED = "the wire changed, so WIRE_VERSION must (and then ZDL_REWRITE=1 writes the new bytes down)"
+
+
+def golden() -> dict[str, str]:
+    """The headers as they were written down, by kind."""
+    lines = FILE.read_text(encoding="utf-8").splitlines()
+    return {kind: header for kind, header in (line.split() for line in lines)}
+
+
+def test_the_bytes_are_those_of_this_version() -> None:
+    if os.environ.get("ZDL_REWRITE"):
+        lines = [f"version {WIRE_VERSION}", *(f"{each.kind.name} {bytes(encode(each)[0]).hex()}" for each in MESSAGES)]
+        FILE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert golden()["version"] == str(WIRE_VERSION), CHANGED
+    assert set(golden()) - {"version"} == {kind.name for kind in Kind}
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda each: each.kind.name)
+def test_the_wire_is_what_it_was(message: Message) -> None:
+    header = bytes.fromhex(golden()[message.kind.name])
+    assert bytes(encode(message)[0]) == header, CHANGED
+    assert decode(header, (), me=TO) == message, CHANGED

@@ -1,0 +1,452 @@
+"""Offers: lent until its receivers have confirmed, its lease has run out, or the lender ends it; released once."""
+
+from __future__ import annotations
+
+import pytest
+
+from zdl.errors import Busy, DecodeError, LeaseEnded, LocalProtocolError, OriginFailed, UnknownRef, ZdlError, to_wire
+from zdl.options import CHUNK_BYTES_MAX, OfferOptions
+from zdl.protocol.effects import Effect, Outcome, Post, ReceiverSettled, Release, Serve, TransactionSettled, Unreachable
+from zdl.protocol.messages import Ask, Bounce, Confirm, Confirmed, Denial, Drop, Keep, Kind, Verify, Withdrawn
+from zdl.protocol.offers import Audience, Offer, Offers
+
+OPTIONS = OfferOptions(transactions_max=2, offers_max=3, receivers_max=2, lost_grace_s=5.0, tombstone_s=100.0,
+                       tombstones_max=2)
+T, T2 = b"t" * 16, b"u" * 16
+A, B, C = b"a" * 16, b"b" * 16, b"c" * 16
+SECRET, WRONG = b"s" * 16, b"w" * 16
+TOTAL = 1000
+
+
+def lending(*offer_ids: bytes, audience: Audience = Audience(count=1), lease_s: float = 60.0, total: int = TOTAL,
+            options: OfferOptions = OPTIONS) -> Offers:
+    """Offers with one transaction, open since 0 s."""
+    offers = Offers("server", options)
+    offers.lend(T, [Offer(each, SECRET, total) for each in offer_ids or (A,)], audience, lease_s, 0.0)
+    offers.check()
+    return offers
+
+
+def ask(origin: str = "site-1", offer_id: bytes = A, *, number: int = 7, offset: int = 0, length: int = 100,
+        secret: bytes = SECRET) -> Ask:
+    return Ask(origin, "server", number, offer_id, secret, offset, length, Verify.BLAKE3)
+
+
+def confirm(origin: str = "site-1", offer_id: bytes = A, *ranges: tuple[int, int], number: int = 7) -> Confirm:
+    return Confirm(origin, "server", number, offer_id, SECRET, ranges or ((0, TOTAL),))
+
+
+def drop(origin: str = "site-1", offer_id: bytes = A, *, number: int = 7) -> Drop:
+    return Drop(origin, "server", number, offer_id, SECRET, "cancelled")
+
+
+def keep(origin: str = "site-1", offer_id: bytes = A) -> Keep:
+    return Keep(origin, "server", 7, offer_id, SECRET)
+
+
+def noted(origin: str = "site-1", number: int = 7) -> Post:
+    return Post(Confirmed("server", origin, number))
+
+
+def denial(error: ZdlError, origin: str = "site-1", number: int = 7) -> list[Effect]:
+    return [Post(Denial("server", origin, number, *to_wire(error)))]
+
+
+def settled(outcome: Outcome, *receivers: tuple[str, Outcome]) -> TransactionSettled:
+    return TransactionSettled(T, outcome, receivers)
+
+
+def label(offer_id: bytes = A) -> str:
+    return f"ref:{offer_id[:4].hex()}…"
+
+
+# --- lending ------------------------------------------------------------------------------------
+
+
+def test_what_is_lent_is_served_to_who_shows_the_secret() -> None:
+    offers = lending()
+    assert offers.receive(ask(), 1.0) == [Serve(ask())]
+    assert (len(offers), offers.is_pulled_from()) == (1, True)
+    offers.check()
+
+
+def test_asking_twice_is_harmless() -> None:
+    offers = lending()
+    assert offers.receive(ask(), 1.0) == offers.receive(ask(), 1.0) == [Serve(ask())]
+
+
+def test_who_shows_a_wrong_secret_learns_no_more_than_who_asks_for_what_is_not_there() -> None:
+    offers = lending()
+    unknown = denial(UnknownRef(ref=label(), origin="server"))
+    assert offers.receive(ask(secret=WRONG), 1.0) == unknown
+    assert offers.receive(ask(offer_id=B), 1.0) == denial(UnknownRef(ref=label(B), origin="server"))
+    offers.end(T, Outcome.DELETED, 2.0)
+    assert offers.receive(ask(secret=WRONG), 3.0) == unknown
+    assert not offers.is_pulled_from()
+
+
+@pytest.mark.parametrize(("offset", "length"), [(0, 0), (0, CHUNK_BYTES_MAX + 1), (990, 11), (1001, 1)])
+def test_a_range_that_is_no_chunk_of_the_offer_is_denied(offset: int, length: int) -> None:
+    error = DecodeError(what=f"bytes {offset}+{length} are not a chunk of an offer of {TOTAL} bytes")
+    assert lending().receive(ask(offset=offset, length=length), 1.0) == denial(error)
+
+
+def test_the_largest_chunk_and_the_last_byte_are_served() -> None:
+    offers = lending(total=CHUNK_BYTES_MAX + 1)
+    whole, last = ask(length=CHUNK_BYTES_MAX), ask(offset=CHUNK_BYTES_MAX, length=1)
+    assert [*offers.receive(whole, 1.0), *offers.receive(last, 1.0)] == [Serve(whole), Serve(last)]
+
+
+def test_limits_are_told_by_name_and_nothing_is_opened_at_them() -> None:
+    offers = lending(A, B)
+    for lent, audience, limit in (
+            ([Offer(C, SECRET, 1), Offer(b"d" * 16, SECRET, 1)], Audience(), "offers_max"),
+            ([Offer(C, SECRET, 1)], Audience(names=frozenset("xyz")), "receivers_max")):
+        with pytest.raises(Busy) as caught:
+            offers.lend(T2, lent, audience, 60.0, 0.0)
+        assert (caught.value.limit, caught.value.at) == (limit, "server")
+    offers.lend(T2, [Offer(C, SECRET, 1)], Audience(), 60.0, 0.0)
+    with pytest.raises(Busy, match="transactions_max"):
+        offers.lend(b"v" * 16, [], Audience(), 60.0, 0.0)
+    offers.check()
+
+
+def test_an_id_is_used_once_even_after_its_end() -> None:
+    offers = lending()
+    with pytest.raises(LocalProtocolError):
+        offers.lend(T, [Offer(B, SECRET, 1)], Audience(), 60.0, 0.0)
+    with pytest.raises(LocalProtocolError):
+        offers.lend(T2, [Offer(A, SECRET, 1)], Audience(), 60.0, 0.0)
+    offers.end(T, Outcome.DELETED, 1.0)
+    with pytest.raises(LocalProtocolError):
+        offers.lend(T2, [Offer(A, SECRET, 1)], Audience(), 60.0, 2.0)
+
+
+def test_no_more_receivers_than_the_limit_are_remembered() -> None:
+    offers = lending(audience=Audience(count=0))
+    for name in ("site-1", "site-2"):
+        offers.receive(ask(name), 1.0)
+    assert offers.receive(ask("site-3"), 1.0) == denial(Busy(limit="receivers_max", value=2, at="server"), "site-3")
+    assert offers.receive(ask("site-2"), 1.0) == [Serve(ask("site-2"))]
+
+
+def test_secrets_are_not_shown() -> None:
+    assert "737373" not in repr(Offer(A, SECRET, 1)) and "ssss" not in repr(Offer(A, SECRET, 1))
+
+
+# --- finishing ----------------------------------------------------------------------------------
+
+
+def test_a_receiver_that_has_confirmed_everything_has_finished_and_ends_the_transaction() -> None:
+    offers = lending()
+    offers.receive(ask(), 1.0)
+    assert offers.receive(confirm(), 2.0) == [
+        noted(), ReceiverSettled(T, "site-1", Outcome.FINISHED), Release(A),
+        settled(Outcome.FINISHED, ("site-1", Outcome.FINISHED))]
+    assert len(offers) == 0
+    offers.check()
+
+
+def test_a_part_is_noted_and_finishes_nothing() -> None:
+    offers = lending()
+    assert offers.receive(confirm("site-1", A, (0, 500)), 1.0) == [noted()]
+    assert offers.receive(confirm("site-1", A, (500, 500), number=8), 2.0)[:2] == [
+        noted(number=8), ReceiverSettled(T, "site-1", Outcome.FINISHED)]
+
+
+def test_every_offer_of_the_transaction_must_be_confirmed_by_the_same_receiver() -> None:
+    offers = lending(A, B)
+    assert offers.receive(confirm("site-1", A), 1.0) == [noted()]
+    assert offers.receive(confirm("site-2", B), 1.0) == [noted("site-2")]
+    assert offers.receive(confirm("site-1", B), 2.0) == [
+        noted(), ReceiverSettled(T, "site-1", Outcome.FINISHED), Release(A), Release(B),
+        settled(Outcome.FINISHED, ("site-1", Outcome.FINISHED), ("site-2", Outcome.PARTIAL))]
+
+
+def test_an_empty_offer_is_confirmed_with_no_range() -> None:
+    offers = lending(total=0)
+    assert offers.receive(Confirm("site-1", "server", 7, A, SECRET, ()), 1.0)[-1] == settled(
+        Outcome.FINISHED, ("site-1", Outcome.FINISHED))
+
+
+def test_a_counted_audience_counts_different_receivers() -> None:
+    offers = lending(audience=Audience(count=2))
+    assert offers.receive(confirm(), 1.0) == [noted(), ReceiverSettled(T, "site-1", Outcome.FINISHED)]
+    assert offers.receive(confirm(), 1.0) == [noted()], "said again, noted again, counted once"
+    assert offers.receive(confirm("site-2"), 2.0)[-1] == settled(
+        Outcome.FINISHED, ("site-1", Outcome.FINISHED), ("site-2", Outcome.FINISHED))
+
+
+def test_a_named_audience_waits_for_each_name() -> None:
+    offers = lending(audience=Audience(names=frozenset({"site-1", "site-2"})))
+    assert offers.receive(confirm(), 1.0) == [noted(), ReceiverSettled(T, "site-1", Outcome.FINISHED)]
+    assert offers.receive(confirm("site-2"), 2.0)[-1] == settled(
+        Outcome.FINISHED, ("site-1", Outcome.FINISHED), ("site-2", Outcome.FINISHED))
+
+
+def test_who_is_not_named_does_not_count() -> None:
+    offers = lending(audience=Audience(names=frozenset({"site-2"})))
+    assert offers.receive(confirm(), 1.0) == [noted(), ReceiverSettled(T, "site-1", Outcome.FINISHED)]
+    assert len(offers) == 1
+
+
+def test_an_audience_of_nobody_is_ended_by_the_lender_only() -> None:
+    offers = lending(audience=Audience(count=0))
+    offers.receive(confirm(), 1.0)
+    assert len(offers) == 1
+    assert offers.end(T, Outcome.DELETED, 2.0) == [Release(A), settled(Outcome.DELETED, ("site-1", Outcome.FINISHED))]
+
+
+def test_a_receiver_that_had_begun_when_the_others_finished_is_told_and_not_counted() -> None:
+    offers = lending()
+    offers.receive(ask("site-2", number=9), 1.0)
+    offers.receive(ask("site-2", number=8), 1.0)
+    assert offers.receive(confirm(), 2.0) == [
+        noted(), ReceiverSettled(T, "site-1", Outcome.FINISHED),
+        Post(Withdrawn("server", "site-2", 8, A, "finished")), Post(Withdrawn("server", "site-2", 9, A, "finished")),
+        Release(A), settled(Outcome.FINISHED, ("site-1", Outcome.FINISHED), ("site-2", Outcome.FAILED))]
+
+
+def test_a_receiver_that_finished_may_pull_again_and_has_still_finished() -> None:
+    offers = lending(audience=Audience(count=2))
+    offers.receive(confirm(), 1.0)
+    assert offers.receive(ask(number=8), 2.0) == [Serve(ask(number=8))]
+    assert offers.receive(drop(number=8), 3.0) == [noted(number=8)]
+    assert offers.end(T, Outcome.DELETED, 4.0)[-1] == settled(Outcome.DELETED, ("site-1", Outcome.FINISHED))
+
+
+def test_a_second_pull_of_a_receiver_that_finished_is_told_of_the_end_too() -> None:
+    offers = lending(audience=Audience(count=2))
+    offers.receive(ask(number=7), 1.0)
+    offers.receive(ask(number=8), 1.0)
+    offers.receive(confirm(number=7), 2.0)
+    assert Post(Withdrawn("server", "site-1", 8, A, "finished")) in offers.receive(confirm("site-2"), 3.0)
+
+
+# --- dropping -----------------------------------------------------------------------------------
+
+
+def test_a_receiver_that_drops_its_only_pull_is_cancelled() -> None:
+    offers = lending()
+    offers.receive(ask(), 1.0)
+    assert offers.receive(drop(), 2.0) == [noted(), ReceiverSettled(T, "site-1", Outcome.CANCELLED)]
+    assert (len(offers), offers.is_pulled_from()) == (1, False)
+
+
+def test_a_receiver_that_drops_one_of_its_pulls_goes_on_with_the_others() -> None:
+    offers = lending(A, B, audience=Audience(names=frozenset({"site-1"})))
+    offers.receive(ask("site-1", A, number=7), 1.0)
+    offers.receive(ask("site-1", B, number=8), 1.0)
+    assert offers.receive(drop("site-1", A, number=7), 2.0) == [noted()]
+    assert offers.receive(ask("site-1", B, number=8), 2.1) == [Serve(ask("site-1", B, number=8))]
+    assert offers.receive(confirm("site-1", B, number=8), 3.0) == [
+        noted(number=8), ReceiverSettled(T, "site-1", Outcome.CANCELLED), Release(A), Release(B),
+        settled(Outcome.FAILED, ("site-1", Outcome.CANCELLED))]
+
+
+def test_when_every_named_receiver_has_come_to_some_end_the_transaction_is_partial_or_failed() -> None:
+    both = Audience(names=frozenset({"site-1", "site-2"}))
+    offers = lending(audience=both)
+    offers.receive(confirm(), 1.0)
+    assert offers.receive(drop("site-2"), 2.0)[-1] == settled(
+        Outcome.PARTIAL, ("site-1", Outcome.FINISHED), ("site-2", Outcome.CANCELLED))
+    offers = lending(audience=both)
+    offers.receive(drop(), 1.0)
+    assert offers.receive(drop("site-2"), 2.0)[-1] == settled(
+        Outcome.FAILED, ("site-1", Outcome.CANCELLED), ("site-2", Outcome.CANCELLED))
+
+
+def test_a_receiver_that_asks_again_after_a_drop_is_active_again() -> None:
+    offers = lending()
+    offers.receive(ask(), 1.0)
+    offers.receive(drop(), 2.0)
+    assert offers.receive(ask(number=8), 3.0) == [Serve(ask(number=8))]
+    assert ReceiverSettled(T, "site-1", Outcome.FINISHED) in offers.receive(confirm(number=8), 4.0)
+
+
+def test_bytes_that_cannot_be_produced_are_denied_and_their_pull_is_over() -> None:
+    offers = lending()
+    offers.receive(ask(), 1.0)
+    failed = OriginFailed(ref=label(), origin="server", why="OSError: gone")
+    assert offers.fail(ask(), failed) == denial(failed)
+    assert not offers.is_pulled_from()
+    offers.end(T, Outcome.DELETED, 2.0)
+    assert offers.fail(ask(), failed) == denial(failed)
+
+
+# --- leases -------------------------------------------------------------------------------------
+
+
+def test_a_lease_that_nobody_renews_runs_out() -> None:
+    offers = lending(lease_s=60.0)
+    assert (offers.deadline(), offers.tick(59.9)) == (60.0, [])
+    assert offers.tick(60.0) == [Release(A), settled(Outcome.EXPIRED)]
+    offers.check()
+
+
+@pytest.mark.parametrize("message", [ask(), keep(), confirm("site-1", A, (0, 1))])
+def test_asking_keeping_and_confirming_renew_the_lease(message: Ask | Keep | Confirm) -> None:
+    offers = lending(lease_s=60.0)
+    offers.receive(message, 50.0)
+    assert offers.tick(60.0) == []
+    assert offers.deadline() == 110.0
+    assert offers.tick(110.0)[-1] == settled(
+        Outcome.EXPIRED, ("site-1", Outcome.EXPIRED))
+
+
+def test_a_message_with_a_wrong_secret_renews_nothing() -> None:
+    offers = lending(lease_s=60.0)
+    offers.receive(ask(secret=WRONG), 50.0)
+    assert offers.tick(60.0)[-1] == settled(Outcome.EXPIRED)
+
+
+def test_names_that_never_came_are_told_with_the_end() -> None:
+    offers = lending(audience=Audience(names=frozenset({"site-2", "site-1"})), lease_s=60.0)
+    offers.receive(confirm(), 1.0)
+    assert offers.tick(61.0)[-1] == settled(
+        Outcome.EXPIRED, ("site-1", Outcome.FINISHED), ("site-2", Outcome.EXPIRED))
+
+
+# --- receivers that are cut off -----------------------------------------------------------------
+
+
+LOSS = Unreachable("server", "site-1", False, "closed")
+
+
+def test_a_receiver_that_is_cut_off_for_too_long_is_lost() -> None:
+    offers = lending()
+    offers.receive(ask(), 1.0)
+    assert offers.receive(LOSS, 2.0) == []
+    assert (offers.deadline(), offers.tick(6.9)) == (7.0, [])
+    assert offers.tick(7.0) == [ReceiverSettled(T, "site-1", Outcome.LOST)]
+    assert not offers.is_pulled_from()
+    assert offers.deadline() == 61.0
+    offers.check()
+
+
+def test_a_receiver_that_comes_back_in_time_is_not_lost() -> None:
+    offers = lending()
+    offers.receive(ask(), 1.0)
+    offers.receive(LOSS, 2.0)
+    offers.receive(keep(), 6.0)
+    assert offers.tick(7.0) == []
+
+
+def test_the_grace_is_counted_from_the_first_news() -> None:
+    offers = lending()
+    offers.receive(ask(), 1.0)
+    offers.receive(LOSS, 2.0)
+    offers.receive(LOSS, 4.0)
+    assert offers.tick(7.0) == [ReceiverSettled(T, "site-1", Outcome.LOST)]
+
+
+def test_a_lost_receiver_that_asks_again_or_confirms_everything_was_not_lost_for_good() -> None:
+    for message in (ask(), confirm()):
+        offers = lending(audience=Audience(count=2))
+        offers.receive(ask(), 1.0)
+        offers.receive(LOSS, 2.0)
+        offers.tick(7.0)
+        offers.receive(message, 8.0)
+        effects = offers.receive(confirm(), 9.0) if isinstance(message, Ask) else []
+        told = offers.end(T, Outcome.DELETED, 10.0)[-1]
+        assert told == settled(Outcome.DELETED, ("site-1", Outcome.FINISHED))
+        assert not effects or effects[-1] == ReceiverSettled(T, "site-1", Outcome.FINISHED)
+
+
+def test_a_loss_concerns_all_below_it_and_beyond_it_all_others() -> None:
+    offers = lending(audience=Audience(count=0))
+    offers.receive(ask("site-1.job"), 1.0)
+    offers.receive(LOSS, 2.0)
+    assert offers.tick(7.0) == [ReceiverSettled(T, "site-1.job", Outcome.LOST)]
+    offers = lending(audience=Audience(count=0))
+    offers.receive(ask("site-1"), 1.0)
+    offers.receive(Unreachable("server", "server", True, "closed"), 2.0)
+    assert offers.tick(7.0) == [ReceiverSettled(T, "site-1", Outcome.LOST)]
+
+
+def test_this_cell_as_its_own_receiver_is_never_cut_off() -> None:
+    offers = lending()
+    offers.receive(ask("server"), 1.0)
+    offers.receive(Unreachable("site-1", "site-1", True, "closed"), 2.0)
+    assert offers.tick(7.0) == []
+
+
+def test_a_chunk_that_comes_back_cuts_off_the_receiver_of_that_pull() -> None:
+    offers = lending(audience=Audience(count=0))
+    offers.receive(ask("site-1", number=7), 1.0)
+    offers.receive(ask("site-2", number=8), 1.0)
+    offers.receive(Bounce("server", "server", 7, int(Kind.CHUNK), "no-route", {}), 2.0)
+    offers.receive(Bounce("server", "server", 8, int(Kind.DENIAL), "no-route", {}), 2.0)
+    assert offers.tick(7.0) == [ReceiverSettled(T, "site-1", Outcome.LOST)]
+
+
+def test_when_the_last_named_receiver_is_lost_the_transaction_ends_once() -> None:
+    offers = lending(audience=Audience(names=frozenset({"site-1"})))
+    for name in ("site-1", "site-2"):
+        offers.receive(ask(name), 1.0)
+    offers.receive(Unreachable("server", "server", True, "closed"), 2.0)
+    effects = offers.tick(7.0)
+    assert effects[0] == ReceiverSettled(T, "site-1", Outcome.LOST)
+    assert effects[-2:] == [Release(A), settled(Outcome.FAILED, ("site-1", Outcome.LOST), ("site-2", Outcome.FAILED))]
+    assert sum(isinstance(each, TransactionSettled) for each in effects) == 1
+
+
+# --- the end ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("outcome", [Outcome.DELETED, Outcome.UNDELIVERABLE, Outcome.CLOSED])
+def test_the_lender_ends_it_in_a_fixed_order(outcome: Outcome) -> None:
+    offers = lending(A, B)
+    offers.receive(ask("site-1", B), 1.0)
+    assert offers.end(T, outcome, 2.0) == [
+        Post(Withdrawn("server", "site-1", 7, B, outcome.value)), Release(A), Release(B),
+        settled(outcome, ("site-1", outcome))]
+    assert offers.end(T, outcome, 3.0) == []
+    assert offers.end(T2, outcome, 3.0) == []
+
+
+def test_closing_ends_all() -> None:
+    offers = lending()
+    offers.lend(T2, [Offer(B, SECRET, 1)], Audience(), 60.0, 0.0)
+    assert [each for each in offers.close(1.0) if isinstance(each, TransactionSettled)] == [
+        settled(Outcome.CLOSED), TransactionSettled(T2, Outcome.CLOSED, ())]
+    assert len(offers) == 0
+
+
+@pytest.mark.parametrize("message", [ask(), keep(), confirm()])
+def test_who_comes_late_hears_how_it_ended(message: Ask | Keep | Confirm) -> None:
+    offers = lending()
+    offers.end(T, Outcome.DELETED, 1.0)
+    assert offers.receive(message, 2.0) == denial(LeaseEnded(ref=label(), origin="server", how="deleted"))
+
+
+def test_a_confirmation_that_is_repeated_after_the_end_is_noted_again() -> None:
+    offers = lending()
+    offers.receive(confirm(), 1.0)
+    assert offers.receive(confirm(), 2.0) == [noted()]
+    assert offers.receive(confirm("site-2"), 2.0) == denial(
+        LeaseEnded(ref=label(), origin="server", how="finished"), "site-2")
+
+
+def test_a_drop_after_the_end_is_noted() -> None:
+    offers = lending()
+    offers.end(T, Outcome.DELETED, 1.0)
+    assert offers.receive(drop(), 2.0) == [noted()]
+
+
+def test_ends_are_remembered_for_their_time() -> None:
+    offers = lending()
+    offers.end(T, Outcome.DELETED, 1.0)
+    offers.tick(100.9)
+    assert offers.receive(ask(), 100.9) == denial(LeaseEnded(ref=label(), origin="server", how="deleted"))
+    assert offers.tick(101.0) == []
+    assert offers.receive(ask(), 101.0) == denial(UnknownRef(ref=label(), origin="server"))
+    assert offers.deadline() is None
+    assert offers.tick(102.0) == []
+
+
+def test_no_more_ends_than_the_limit_are_remembered() -> None:
+    offers = lending(A, B, C)
+    offers.end(T, Outcome.DELETED, 1.0)
+    assert offers.receive(ask(), 2.0) == denial(UnknownRef(ref=label(), origin="server"))
+    assert offers.receive(ask(offer_id=B), 2.0) == denial(LeaseEnded(ref=label(B), origin="server", how="deleted"))

@@ -1,0 +1,63 @@
+"""Ways: straight from the origin where that works in time, else along the tree, and always with the reason."""
+
+from __future__ import annotations
+
+from zdl.errors import Refused
+from zdl.protocol.ways import Chosen, Try, Ways
+
+REFUSED = Refused(by="site-3", reason="wrong-cell", text="tcp://h:1 is not site-2")
+
+
+def test_an_origin_that_is_linked_is_pulled_from_directly_at_once() -> None:
+    ways = Ways(1.0)
+    assert ways.choose(7, "site-2", (), is_linked=True, now=0.0) == [Chosen(7, True, "")]
+    assert ways.deadline() is None
+
+
+def test_an_origin_without_an_address_is_pulled_from_along_the_tree() -> None:
+    ways = Ways(1.0)
+    assert ways.choose(7, "site-2", (), is_linked=False, now=0.0) == [
+        Chosen(7, False, "site-2 has no address that could be dialled from here")]
+
+
+def test_an_address_is_dialled_and_the_pull_waits_for_the_link() -> None:
+    ways = Ways(1.0)
+    assert ways.choose(7, "site-2", ("tcp://h:1",), is_linked=False, now=10.0) == [Try("site-2", "tcp://h:1")]
+    assert ways.deadline() == 11.0
+    assert ways.linked("site-2") == [Chosen(7, True, "")]
+    assert ways.deadline() is None
+    assert ways.linked("site-2") == []
+
+
+def test_two_pulls_from_one_origin_dial_once_and_begin_together() -> None:
+    ways = Ways(1.0)
+    assert ways.choose(7, "site-2", ("tcp://h:1",), is_linked=False, now=10.0) == [Try("site-2", "tcp://h:1")]
+    assert ways.choose(8, "site-2", ("tcp://h:1",), is_linked=False, now=10.5) == []
+    assert ways.linked("site-2") == [Chosen(7, True, ""), Chosen(8, True, "")]
+
+
+def test_addresses_are_tried_one_after_the_other_and_then_the_tree_with_the_last_reason() -> None:
+    ways = Ways(1.0)
+    addresses = ("tcp://h:1", "tcp://h:2")
+    assert ways.choose(7, "site-2", addresses, is_linked=False, now=0.0) == [Try("site-2", "tcp://h:1")]
+    assert ways.failed("site-2", REFUSED) == [Try("site-2", "tcp://h:2")]
+    assert ways.failed("site-2", REFUSED) == [Chosen(7, False, str(REFUSED))]
+    assert ways.failed("site-2", REFUSED) == []
+
+
+def test_a_pull_that_has_waited_long_enough_goes_along_the_tree_while_the_dialling_goes_on() -> None:
+    ways = Ways(1.0)
+    ways.choose(7, "site-2", ("tcp://h:1",), is_linked=False, now=0.0)
+    ways.choose(8, "site-2", ("tcp://h:1",), is_linked=False, now=0.5)
+    assert ways.tick(0.9) == []
+    assert ways.tick(1.0) == [Chosen(7, False, "no direct link to site-2 within 1 s")]
+    assert ways.deadline() == 1.5
+    assert ways.linked("site-2") == [Chosen(8, True, "")]
+
+
+def test_a_pull_that_has_waited_long_enough_tells_the_failure_of_the_first_address() -> None:
+    ways = Ways(1.0)
+    ways.choose(7, "site-2", ("tcp://h:1", "tcp://h:2"), is_linked=False, now=0.0)
+    ways.failed("site-2", REFUSED)
+    assert ways.tick(1.0) == [Chosen(7, False, str(REFUSED))]
+    assert ways.tick(2.0) == []

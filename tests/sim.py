@@ -1,0 +1,487 @@
+"""The deterministic simulation: many cells' machines, a virtual clock, a seeded network. One seed is one history.
+
+::
+
+    python -m sim --seeds 100000 --processes 2          # from tests/; prints the story of a seed that fails
+    python -m sim --story --from 4711                   # one history, to be read
+
+`simnet.Network` is the clock and the connections: messages are lost, doubled, delayed, reordered, corrupted; links are
+cut or fall silent; partitions come and heal. `simcell.SimCell` is the shell around a cell's machines. `simworld.World`
+is the cells and the books about what they were asked to do. `Sim` draws one history from its seed: a small tree, some
+calls and pulls, some faults; runs it until it is quiet; and holds it against the promises of ``zdl.protocol``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+
+try:
+    import zdl  # noqa: F401
+except ImportError:  # run from tests/ of a checkout that is not installed
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from simbooks import CONTROL, DATA, IMPATIENT, LANES, NEVER, Call, Noise, Pull, Transaction, Wire
+from simcell import SimCell
+from simworld import World
+
+from zdl.errors import (
+    Cancelled,
+    IntegrityError,
+    LeaseEnded,
+    NoRoute,
+    OriginFailed,
+    OriginLost,
+    PeerLost,
+    RemoteError,
+    Stalled,
+    TimedOut,
+    UnknownRef,
+)
+from zdl.fqcn import ROOT, ancestors, is_within, parent
+from zdl.protocol import effects as asked
+from zdl.protocol.effects import Outcome
+from zdl.protocol.messages import Notice
+from zdl.protocol.offers import Audience
+from zdl.refs import Source
+
+# How soon a cell that starts again has its place: suspect after 1.75 beats, one pause of redialling, some latency.
+PLACE_S = 1.75 + 0.8 + 0.3
+# By now all calls and pulls of a history have begun.
+BEGUN_S = 1.75
+# No history is longer; what has not ended by then never will.
+HISTORY_S = 120.0
+
+
+class Sim(World):
+    """The history of one seed: a small tree, some calls and pulls, some faults, which then heal.
+
+    Args:
+        seed: the seed.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.seed = seed
+        self.names: list[str] = [ROOT]
+        self.absent: set[str] = set()
+        self.is_impatient = False
+        self.faults_end = 0.0
+        self.quiet_after = 0.0
+        self._has_run = False
+
+    @property
+    def transcript(self) -> str:
+        """The whole story of this seed."""
+        if not self._has_run:
+            self.run()
+        return super().transcript
+
+    def run(self) -> Sim:
+        """Run the history to its end and hold it against the promises.
+
+        Raises:
+            AssertionError: a promise was broken; the story tells how.
+        """
+        self._has_run = True
+        self.is_router_like = self.rng.random() < 0.5
+        self.is_impatient = self.rng.random() < 0.15
+        if self.is_impatient:
+            self.options = IMPATIENT
+        self._plan_tree()
+        self._plan_work()
+        if self.rng.random() < 0.7:
+            for _ in range(self.rng.choice((1, 1, 2, 3))):
+                self._plan_fault()
+        self.run_until(max(BEGUN_S, self.faults_end))
+        while not self._is_quiet():
+            assert self.now < HISTORY_S, "the history does not end"
+            self.run_until(self.now + 0.1)
+            if self.now > self.faults_end + 0.5:
+                self._end_unused()
+        self.run_until(max(self.now + 0.05, self.quiet_after))
+        self._verify()
+        return self
+
+    # --- the plan ---------------------------------------------------------------------------------
+
+    def _plan_tree(self) -> None:
+        rng = self.rng
+        for index in range(rng.choice((1, 2, 3, 3, 4))):
+            above = rng.choice(self.names)
+            prefix = ("" if rng.random() < 0.8 else "server.") if above == ROOT else above + "."
+            self.names.append(f"{prefix}c{index}")
+        for name in rng.sample(self.names, len(self.names)):
+            self.at(rng.random() * 0.1, self.start, name)
+
+    def _plan_work(self) -> None:
+        rng = self.rng
+        for _ in range(rng.choice((1, 2, 3, 4))):
+            self.at(0.2 + rng.random() * 1.4, self._some_call)
+        for _ in range(rng.choice((0, 1, 1, 2))):
+            self.at(0.2 + rng.random() * 1.2, self._some_lending)
+
+    def _some_call(self) -> None:
+        rng = self.rng
+        caller = self.cells.get(rng.choice(self.names))
+        if caller is None:
+            return
+        target = rng.choice(self.names)
+        if rng.random() < 0.15:
+            target = "ghost" if target == ROOT else f"{target}.ghost"
+        does = rng.choices(("reply", "raise", "sleep"), (8, 1, 1))[0]
+        number = self.call(caller, target, does=does, delay_s=rng.choice((0.0, rng.random() * 0.5)),
+                           timeout_s=0.6 if rng.random() < 0.2 else 8.0)
+        if rng.random() < 0.1:
+            self.at(self.now + rng.random() * 0.3, self.cancel_call, caller, number)
+        if rng.random() < 0.2:
+            notice = Notice(caller.fqcn, target, caller.calls.next_id(), "sim", "notice", {}, (b"news",))
+            caller.act(CONTROL, [asked.Post(notice)])
+
+    def _some_lending(self) -> None:
+        rng = self.rng
+        origin = self.cells.get(rng.choice(self.names))
+        others = [name for name in self.names if origin is not None and name != origin.fqcn]
+        if origin is None:
+            return
+        receivers = rng.sample(others, min(len(others), rng.choice((1, 1, 2))))
+        if rng.random() < 0.05:
+            receivers = [origin.fqcn]
+        draw = rng.random()
+        audience = Audience(names=frozenset(receivers[:1] if draw < 0.2 else receivers)) if draw < 0.5 else Audience(
+            count=1 if draw < 0.6 else 0 if draw < 0.65 else len(receivers))
+        sizes = [rng.choice((0, 40, 128, 300, 520, 640)) for _ in range(rng.choice((1, 1, 2)))]
+        transaction = self.lend(origin, sizes, audience, lease_s=1.6 if rng.random() < 0.2 else 40.0,
+                                breaks=rng.random() < 0.03)
+        for name in receivers:
+            for source in transaction.sources:
+                wait_s = rng.random() * 0.3
+                if source.bytes_total >= 512 and rng.random() < 0.3:
+                    self.at(self.now + wait_s, self._some_pull, name, source, ((256, source.bytes_total - 256),))
+                    self.at(self.now + wait_s, self._some_pull, name, source, ((0, 128), (128, 128)))
+                else:
+                    self.at(self.now + wait_s, self._some_pull, name, source, None)
+        if rng.random() < 0.1:
+            self.at(self.now + rng.random(), self._end_early, transaction)
+
+    def _some_pull(self, name: str, source: Source, ranges: tuple[tuple[int, int], ...] | None) -> None:
+        receiver = self.cells.get(name)
+        if receiver is None:
+            return
+        number = self.pull(receiver, source, ranges, is_direct=self.rng.random() < 0.4)
+        self.pulls[receiver, number].is_slow = self.rng.random() < 0.1
+        if self.rng.random() < 0.08:
+            self.at(self.now + self.rng.random() * 0.1, self.cancel_pull, receiver, number)
+        if self.rng.random() < 0.1:
+            self.at(self.now + self.rng.random(), self._hang_direct, receiver, source.origin)
+
+    def _hang_direct(self, receiver: SimCell, origin: str) -> None:
+        """The shell gives up a direct link, for want of sockets."""
+        link = receiver.data.peers.up(origin) if receiver.is_alive else None
+        if link is not None and link.address and not link.is_parent:
+            self.hurt(receiver.wires[DATA][link.link])  # what is on its way, also for others, may be lost
+            receiver.act(DATA, receiver.data.hang(link.link, "idle", self.now))
+
+    def _end_early(self, transaction: Transaction) -> None:
+        transaction.is_ended_early = transaction.settled is None
+        self.end(transaction)
+        self.at(self.now + 0.5, self._must_be_told, transaction, self.now)
+
+    def _must_be_told(self, transaction: Transaction, ended_at: float) -> None:
+        """Where nothing was hurt, receivers hear soon that an offer was withdrawn."""
+        if self.hurt_at <= self.now:
+            return
+        for pull in self.pulls.values():
+            if pull.source in transaction.sources and pull.started_at <= ended_at:
+                assert pull.is_settled, f"{pull.receiver.fqcn} is not told that {pull.source.label} was withdrawn"
+
+    # --- the faults -------------------------------------------------------------------------------
+
+    def _plan_fault(self) -> None:
+        rng = self.rng
+        begins = 0.2 + rng.random() * 1.6
+        lasts = 0.1 + rng.random() * 1.9
+        kind = rng.choices((self._some_noise, self._cut_some, self._mute_some, self._part_some, self._kill_some),
+                           (3, 3, 2, 2, 3))[0]
+        self.faults_end = max(self.faults_end, begins + lasts + 0.01)
+        self.at(begins, kind, lasts)
+
+    def _some_noise(self, lasts: float) -> None:
+        rng = self.rng
+        lanes = rng.choice(((True, True), (True, False), (False, True), (False, True)))
+        rates = {name: rng.choice((0.0, 0.05, 0.15)) for name in ("lose", "double", "delay", "reorder")}
+        self.noise = Noise(self.now + min(lasts, 1.0), lanes, corrupt=rng.choice((0.0, 0.2, 0.5)), **rates)
+        if self.noise.lose:
+            self.quiet_after = max(self.quiet_after, self.noise.until + 4.5)
+        self.tell("network", "noise", repr(self.noise))
+
+    def _a_wire(self) -> Wire | None:
+        cell = self.cells.get(self.rng.choice(self.names))
+        wires = [] if cell is None else [
+            each for each in cell.all_wires if each.is_open and not each.is_mute and each.ends[1] is not None]
+        return self.rng.choice(wires) if wires else None
+
+    def _cut_some(self, lasts: float) -> None:
+        wire = self._a_wire()
+        if wire is not None and wire.held is None:
+            self.tell("network", "cuts", str(wire))
+            self.cut(wire)
+
+    def _mute_some(self, lasts: float) -> None:
+        wire = self._a_wire()
+        if wire is not None and wire.held is None:
+            self.tell("network", "mutes", str(wire))
+            self.mute(wire)
+            self.quiet_after = max(self.quiet_after, self.now + 5.0)
+
+    def _part_some(self, lasts: float) -> None:
+        if self.partition:
+            return
+        top = self.rng.choice(self.names[1:])
+        names = frozenset(name for name in self.names if is_within(name, top))
+        self.tell("network", "parts", sorted(names))
+        self.part(names)
+        self.at(self.now + min(lasts, 1.5), self._heal)
+        self.quiet_after = max(self.quiet_after, self.now + 5.0)
+
+    def _heal(self) -> None:
+        is_broken = self.rng.random() < 0.5
+        self.tell("network", "heals", f"is_broken={is_broken}")
+        self.heal(is_broken=is_broken)
+
+    def _kill_some(self, lasts: float) -> None:
+        rng = self.rng
+        cell = self.cells.get(rng.choice(self.names))
+        if cell is None:
+            return
+        draw = rng.random()
+        if draw < 0.2:
+            self.close(cell)
+        else:
+            self.kill(cell, is_silent=draw < 0.55)
+        self.quiet_after = max(self.quiet_after, self.now + 5.0)
+        if rng.random() < 0.8:
+            self.at(self.now + lasts, self._start_again, cell.fqcn)
+        else:
+            self.absent.add(cell.fqcn)
+
+    def _start_again(self, name: str) -> None:
+        if name in self.cells:
+            return
+        cell = self.start(name)
+        self.quiet_after = max(self.quiet_after, self.now + PLACE_S + 0.01)
+        if self.now <= self.faults_end:
+            self.at(max(self.now, self.faults_end) + PLACE_S, self._has_its_place, cell)
+        if self.rng.random() < 0.5:
+            for transaction in list(self.transactions.values()):
+                if name in transaction.audience.names:
+                    for source in transaction.sources:
+                        self.at(self.now + self.rng.random() * 0.5, self._some_pull, name, source, None)
+
+    def _has_its_place(self, cell: SimCell) -> None:
+        """A cell that started again is let in within a bound."""
+        above = parent(cell.fqcn)
+        if above is not None and above in self.cells and cell.is_alive:
+            assert cell.control.routes.parent is not None, f"{cell.fqcn} started again and is not let in"
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def _is_quiet(self) -> bool:
+        if self.now < self.quiet_after:
+            return False
+        if any(len(cell.calls) or len(cell.pulls) or len(cell.serving) for cell in self.cells.values()):
+            return False
+        return all(each.settled is not None or not each.origin.is_alive for each in self.transactions.values())
+
+    def _end_unused(self) -> None:
+        """The lender ends what nobody pulls; short leases run out by themselves."""
+        if any(len(cell.pulls) for cell in self.cells.values()):
+            return
+        for transaction in self.transactions.values():
+            if transaction.lease_s > 10 and transaction.settled is None:
+                self.end(transaction)
+
+    def _verify(self) -> None:
+        for (_, number), call in self.calls.items():
+            if call.caller.is_alive:
+                self._verify_call(number, call)
+        for (_, number), pull in self.pulls.items():
+            if pull.receiver.is_alive:
+                self._verify_pull(number, pull)
+        for transaction in self.transactions.values():
+            self._verify_transaction(transaction)
+        for cell in self.cells.values():
+            self._verify_cell(cell)
+
+    def _verify_call(self, number: int, call: Call) -> None:
+        what = f"call {number} of {call.caller.fqcn} to {call.target}"
+        assert call.settled_at is not None, f"{what} never settles"
+        if isinstance(call.error, (NoRoute, PeerLost)):
+            assert call.error.target == call.target, f"{what} ends with an error about {call.error.target}"
+        if call.is_cancelled:
+            assert isinstance(call.error, Cancelled), f"{what} was cancelled and ends with {call.error!r}"
+            return
+        is_ghost = call.target.endswith("ghost")
+        if call.is_sound:
+            if is_ghost:
+                assert isinstance(call.error, NoRoute), f"{what} ends with {call.error!r}"
+                assert call.settled_at < call.started_at + 0.3, f"{what} is told late that there is no such cell"
+            elif call.does == "sleep":
+                assert isinstance(call.error, TimedOut), f"{what} ends with {call.error!r}"
+            elif call.does == "raise":
+                assert isinstance(call.error, RemoteError), f"{what} ends with {call.error!r}"
+            else:
+                assert call.reply is not None, f"nothing is in its way, but {what} ends with {call.error!r}"
+                assert b"".join(call.reply.body) == b"packed \xff object" + b"\x00" * 8
+        elif not call.has_parent and self.harmed_at <= call.started_at and not self.absent and call.timeout_s > 4:
+            is_late = call.settled_at > call.started_at + 7.5
+            assert call.does == "sleep" or not is_late, f"{what} is not sent when the parent is back"
+        # Where links break or fall silent but no message meets with an accident, somebody always knows and tells.
+        elif not self.is_blurred and call.has_parent and call.timeout_s > 4 and call.does != "sleep":
+            assert not isinstance(call.error, TimedOut), f"{what} is left to its timeout"
+
+    def _verify_pull(self, number: int, pull: Pull) -> None:
+        what = f"pull {number} of {pull.source.label} by {pull.receiver.fqcn} from {pull.source.origin}"
+        assert pull.is_settled and pull.settled_at is not None, f"{what} never settles"
+        assert pull.forgotten_at is not None, f"{what} is never forgotten"
+        if self.hurt_at > pull.forgotten_at and pull.has_parent:
+            assert pull.forgotten_at < pull.settled_at + 0.1, f"{what}: nobody notes its end"
+        if pull.error is None:
+            return
+        lending = self.lendings[pull.source.offer_id]
+        transaction, origin = lending.transaction, lending.transaction.origin
+        if pull.is_cancelled:
+            assert isinstance(pull.error, Cancelled), f"{what} was cancelled and ends with {pull.error!r}"
+            return
+        if isinstance(pull.error, IntegrityError):
+            assert pull.error.attempts == self.options.pulls.bad_chunks_max
+            return
+        if lending.breaks and isinstance(pull.error, OriginFailed):
+            return
+        if not origin.is_alive and self.died_at[origin] <= pull.settled_at:
+            is_right = isinstance(pull.error, (OriginLost, UnknownRef, LeaseEnded)) or self.is_impatient
+            assert is_right, f"{what} ends with {pull.error!r}"
+            return
+        if isinstance(pull.error, LeaseEnded):
+            is_over = transaction.settled is not None and transaction.ended_at is not None
+            assert is_over and transaction.ended_at <= pull.settled_at, f"{what}: nobody ended it, but {pull.error!r}"
+            outcome = transaction.settled.outcome
+            if outcome is Outcome.EXPIRED:
+                assert self.hurt_at < NEVER, f"{what} was kept and expires"
+            elif outcome in (Outcome.PARTIAL, Outcome.FAILED) and not self.is_impatient and (
+                    pull.started_at < transaction.ended_at - 0.1 and self.hurt_at == NEVER):
+                told = dict(transaction.settled.receivers)[pull.receiver.fqcn]
+                assert told not in (Outcome.CANCELLED, Outcome.LOST), f"{what} goes on, but its receiver is {told}"
+            return
+        if self.is_impatient and isinstance(pull.error, (OriginLost, Stalled)):
+            return
+        line = {*ancestors(pull.receiver.fqcn), *ancestors(pull.source.origin)}
+        assert line & self.absent, f"its way recovers, but {what} ends with {pull.error!r}"
+        assert isinstance(pull.error, OriginLost), f"{what} ends with {pull.error!r}"
+
+    def _verify_transaction(self, transaction: Transaction) -> None:
+        settled, names = transaction.settled, transaction.audience.names
+        assert settled is not None or not transaction.origin.is_alive, "a transaction never settles"
+        if settled is not None:
+            self._verify_receivers(transaction, dict(settled.receivers))
+        if settled is None or settled.outcome is Outcome.FINISHED or not names or transaction.is_ended_early:
+            return
+        if self.is_impatient or self.absent or transaction.lease_s < 10 or settled.outcome is Outcome.CLOSED:
+            return
+        # Lives that still are, that wanted it all, and got it all: their confirmations arrive in the end.
+        pulls = [pull for pull in self.pulls.values()
+                 if pull.source in transaction.sources and pull.receiver.fqcn in names]
+        if all(pull.receiver.is_alive and pull.is_settled and pull.error is None for pull in pulls):
+            pulled = {(pull.receiver.fqcn, pull.source) for pull in pulls}
+            has_all = all((name, source) in pulled and self.holds(name, source)
+                          for name in names for source in transaction.sources)
+            assert not has_all, f"every receiver has everything, but the transaction is {settled.outcome}"
+
+    def _verify_receivers(self, transaction: Transaction, told: Mapping[str, Outcome]) -> None:
+        """Whose confirmation of everything was noted in time has finished, whatever was thought of him before."""
+        assert transaction.ended_at is not None
+        for receiver in self.cells.values():
+            noted = {source for (cell, _), pull in self.pulls.items() for source in (pull.source,) if (
+                cell is receiver and pull.error is None and pull.ranges == ((0, source.bytes_total),)
+                and pull.forgotten_at is not None and pull.forgotten_at < transaction.ended_at
+                and pull.forgotten_at < pull.settled_at + 15.0)}
+            if noted >= set(transaction.sources):
+                assert told.get(receiver.fqcn) is Outcome.FINISHED, f"{receiver.fqcn} confirmed all and is {told}"
+
+    def _verify_cell(self, cell: SimCell) -> None:
+        """Nothing is left over."""
+        name, now = cell.fqcn, self.now
+        assert not any(map(len, (cell.calls, cell.pulls, cell.serving, cell.offers))), f"{name} has leftovers"
+        for lane, switch in enumerate(cell.switches):
+            switch.check()
+            for link in switch.peers.links():
+                wire = cell.wires[lane].get(link.link)
+                assert wire is not None and wire.is_open, f"{name}: link {link} is closed"
+                other = wire.ends[1 if wire.ends[0] is cell else 0]
+                assert other is None or other.is_alive, f"{name}: link {link} leads to a dead cell"
+            above = parent(name)
+            if above in self.cells:
+                over = self.cells[above]
+                for one, other, link in ((cell, over, switch.peers.up(above)),
+                                         (over, cell, over.switches[lane].peers.up(name))):
+                    is_right = link is not None and link.incarnation == other.me.incarnation
+                    assert is_right, f"{one.fqcn} has no {LANES[lane]} link to {other.fqcn}"
+        for machine in (*cell.switches, cell.calls, cell.offers, cell.pulls, cell.ways):
+            when = machine.deadline()
+            is_right = when is None or when > now - 1e-9
+            assert is_right, f"{name}: {type(machine).__name__} wanted a tick at {when}, it is {now}"
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def trouble(seed: int, *, is_whole: bool = False, kind: type[Sim] = Sim) -> str:
+    """What is wrong with the history of this seed, with its story; empty when nothing is."""
+    sim = kind(seed)
+    try:
+        sim.run()
+    except Exception as error:  # whatever a machine raises is a finding
+        lines = list(sim.lines())
+        story = "\n".join(lines if is_whole else lines[-400:])
+        where = "".join(traceback.format_tb(error.__traceback__)[-3:])
+        return f"{story}\n{where}seed {seed}: {type(error).__name__}: {error}"
+    return ""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run many seeds; the exit status tells whether one failed."""
+    parser = argparse.ArgumentParser(prog="python -m sim", description="Simulate many histories of the protocol.")
+    parser.add_argument("--seeds", type=int, default=1000, help="how many")
+    parser.add_argument("--from", type=int, default=0, dest="first", help="the first seed")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--story", action="store_true", help="print the story of the first seed, and stop")
+    given = parser.parse_args(arguments)
+    if given.story:
+        sim = Sim(given.first)
+        wrong = trouble(given.first, is_whole=True)
+        print(wrong or sim.transcript)
+        return int(bool(wrong))
+    began = time.monotonic()
+    seeds = range(given.first, given.first + given.seeds)
+    step = max(1, min(2000, given.seeds // 10))
+    passed = 0
+    with multiprocessing.Pool(given.processes) as pool:
+        for wrong in pool.imap(trouble, seeds, chunksize=50):
+            if wrong:
+                print(f"{wrong}\n{passed} passed, 1 failed")
+                return 1
+            passed += 1
+            if passed % step == 0:
+                rate = passed / (time.monotonic() - began)
+                print(f"{passed} of {given.seeds} seeds, {rate:.0f} seeds/s", flush=True)
+    print(f"{passed} passed, 0 failed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,329 @@
+"""The world of the simulation: cells that live and die, what their users do, and the books about it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import msgpack
+from simbooks import CONTROL, DATA, PATIENT, Call, Lending, Pull, SimOptions, Transaction, Wire
+from simcell import Ended, SimCell
+from simnet import Network
+
+from zdl.errors import Closed, RemoteError, to_wire
+from zdl.fqcn import ROOT, ancestors, common_ancestor, is_within, parent
+from zdl.protocol import effects as asked
+from zdl.protocol.calls import Question
+from zdl.protocol.effects import Outcome
+from zdl.protocol.messages import Kind, Notice, Reply, Request
+from zdl.protocol.offers import Audience, Offer
+from zdl.refs import Source
+
+
+class World(Network):
+    """The network, the cells in it, and what has become of all that they were asked to do.
+
+    Args:
+        seed: of everything that is drawn.
+        options: of every cell.
+    """
+
+    is_thorough = False
+
+    def __init__(self, seed: int, options: SimOptions = PATIENT) -> None:
+        super().__init__(seed)
+        self.options = options
+        self.cells: dict[str, SimCell] = {}
+        self.starts: Counter[str] = Counter()
+        self.calls: dict[tuple[str, int], Call] = {}
+        self.runs: Counter[tuple[SimCell, str, int]] = Counter()
+        self.pulls: dict[tuple[SimCell, int], Pull] = {}
+        self.lendings: dict[bytes, Lending] = {}
+        self.transactions: dict[bytes, Transaction] = {}
+        self.died_at: dict[SimCell, float] = {}
+
+    def draw_bytes(self, length: int) -> bytes:
+        """Random bytes, for ids."""
+        return self.rng.randbytes(length)
+
+    def draw_id(self) -> int:
+        """A random number of 62 bits, where ids begin."""
+        return self.rng.getrandbits(62)
+
+    def reading_s(self) -> float:
+        """How long reading a chunk takes; 0: it is at hand."""
+        return self.rng.random() * 0.02 if self.rng.random() < 0.3 else 0.0
+
+    def storing_s(self) -> float:
+        """How long storing a chunk takes; 0: nothing."""
+        return self.rng.random() * 0.3 if self.rng.random() < 0.2 else 0.0
+
+    # --- the cells --------------------------------------------------------------------------------
+
+    def start(self, fqcn: str) -> SimCell:
+        """A cell starts, and dials its parent."""
+        cell = SimCell(self, fqcn)
+        self.cells[fqcn] = cell
+        self.listening[cell.control_address] = self.listening[cell.data_address] = cell
+        self.tell(fqcn, "=", "starts")
+        above = parent(fqcn)
+        if above is not None:
+            cell.act(CONTROL, cell.control.dial_parent(f"control:{above}", self.now))
+        return cell
+
+    def kill(self, cell: SimCell, *, is_silent: bool) -> None:
+        """A cell is no more; its peers see broken connections, or hear nothing."""
+        if not cell.is_alive:
+            return
+        self.tell(cell.fqcn, "=", "is killed in silence" if is_silent else "is killed")
+        self._bury(cell)
+        for wire in cell.all_wires:
+            if is_silent:
+                self.mute(wire)
+            else:
+                self.cut(wire)
+
+    def close(self, cell: SimCell) -> None:
+        """A cell says goodbye, and is no more."""
+        if not cell.is_alive:
+            return
+        self.tell(cell.fqcn, "=", "closes")
+        closed = Closed(fqcn=cell.fqcn)
+        cell.perform(CONTROL, cell.calls.close(closed))
+        for number in list(cell.fetching):
+            cell.perform(DATA, cell.pulls.cancel(number, closed, self.now))
+        cell.perform(DATA, cell.offers.close(self.now))
+        cell.is_alive = False
+        for lane in (DATA, CONTROL):
+            cell.perform(lane, cell.switches[lane].close(self.now))
+        self._bury(cell)
+        for wire in cell.all_wires:
+            self.hurt(wire)
+            wire.hung_by = 0
+            if wire.is_open and not wire.is_mute and wire.held is None:
+                self.at(max(self.now + self.latency_s[0], *wire.clear_at), self.hung, wire)
+
+    def _bury(self, cell: SimCell) -> None:
+        cell.is_alive = False
+        self.died_at[cell] = self.now
+        del self.cells[cell.fqcn], self.listening[cell.control_address], self.listening[cell.data_address]
+
+    def wires_between(self, one: str, other: str, lane: int) -> list[Wire]:
+        """The open connections between two cells."""
+        return [wire for wire in self.open_wires() if wire.lane == lane and {one, other} == {
+            end.fqcn for end in wire.ends if end is not None}]
+
+    def sound_path(self, one: str, other: str) -> tuple[Wire, ...] | None:
+        """The control links between two cells along the tree, if each is up, agreed upon and never was hurt."""
+        top = common_ancestor(one, other)
+        wires = []
+        for below in (*_line(one, top), *_line(other, top)):
+            above = parent(below)
+            wire = None if above is None else self._uplink(below, above)
+            if wire is None:
+                return None
+            wires.append(wire)
+        return tuple(wires)
+
+    def _uplink(self, below: str, above: str) -> Wire | None:
+        child, over = self.cells.get(below), self.cells.get(above)
+        if child is None or over is None:
+            return None
+        up, down = child.control.peers.up(above), over.control.peers.up(below)
+        if up is None or down is None:
+            return None
+        wire = child.wires[CONTROL].get(up.link)
+        is_sound = wire is not None and wire.is_open and not wire.is_hurt and over.wires[CONTROL].get(down.link) is wire
+        return wire if is_sound else None
+
+    # --- calls ------------------------------------------------------------------------------------
+
+    def call(self, caller: SimCell, target: str, *, does: str = "reply", delay_s: float = 0.0,
+             timeout_s: float = 5.0) -> int:
+        """A call; its handler does: ``reply``, ``raise`` or ``sleep``."""
+        nearest = target
+        while nearest not in self.starts:
+            nearest = parent(nearest) or ROOT
+        call = Call(caller, target, does, delay_s, timeout_s, self.now, self.sound_path(caller.fqcn, nearest),
+                    caller.fqcn == ROOT or caller.control.routes.parent is not None)
+        body = (b"packed \xff object", b"\x00" * 8)
+        question = Question(target, "sim", does, body, timeout_s, {"delay_s": delay_s})
+        number, effects = caller.calls.start(question, self.now)
+        self.calls[caller.fqcn, number] = call
+        self.tell(caller.fqcn, "=", ("calls", target, does, number, f"timeout_s={timeout_s}"))
+        caller.act(CONTROL, effects)
+        return number
+
+    def cancel_call(self, caller: SimCell, number: int) -> None:
+        """The caller loses interest."""
+        call = self.calls[caller.fqcn, number]
+        if caller.is_alive and call.settled_at is None:
+            call.is_cancelled = True
+            self.tell(caller.fqcn, "=", ("cancels call", number))
+            caller.act(CONTROL, caller.calls.cancel(number, "no longer wanted", self.now))
+
+    def handle(self, cell: SimCell, message: Request | Notice) -> None:
+        """A handler runs."""
+        key = (cell, message.origin, message.id)
+        self.runs[key] += 1
+        assert self.runs[key] == 1, f"{cell.fqcn}: the handler runs twice for {message.origin} {message.id}"
+        if isinstance(message, Notice):
+            return
+        assert message.timeout_s is not None
+        delay_s = message.headers["delay_s"] if message.topic != "sleep" else message.timeout_s + 0.1
+        assert isinstance(delay_s, float)
+        cell.handlers[message.origin, message.id] = self.now
+        self.at(self.now + delay_s, self._answer, cell, message)
+
+    def _answer(self, cell: SimCell, request: Request) -> None:
+        if not cell.is_alive or cell.handlers.pop((request.origin, request.id), None) is None:
+            return
+        assert cell.serving.answered(request.origin, request.id)
+        if request.topic == "raise":
+            wire = to_wire(RemoteError(fqcn=cell.fqcn, channel="sim", topic="raise", kind="ValueError", text="no"))
+            reply = Reply(cell.fqcn, request.origin, request.id, *wire, {})
+        else:
+            reply = Reply(cell.fqcn, request.origin, request.id, "", {}, {}, request.body)
+        cell.act(CONTROL, [asked.Post(reply)])
+
+    # --- objects ----------------------------------------------------------------------------------
+
+    def lend(self, origin: SimCell, sizes: Iterable[int], audience: Audience, *, lease_s: float = 40.0,
+             breaks: bool = False) -> Transaction:
+        """Offers that end together."""
+        transaction = Transaction(self.draw_bytes(16), origin, audience, lease_s)
+        offers = [Offer(self.draw_bytes(16), self.draw_bytes(16), size) for size in sizes]
+        transaction.sources = tuple(
+            Source(origin.fqcn, each.offer_id, each.secret, each.bytes_total) for each in offers)
+        self.transactions[transaction.id] = transaction
+        for each in offers:
+            lending = Lending(self.rng.randbytes(each.bytes_total), transaction, breaks=breaks)
+            origin.lent[each.offer_id] = self.lendings[each.offer_id] = lending
+        origin.offers.lend(transaction.id, offers, audience, lease_s, self.now)
+        audience_told = sorted(audience.names) or audience.count
+        self.tell(origin.fqcn, "=", ("lends", [each.bytes_total for each in offers], audience_told))
+        origin.act(DATA, ())
+        return transaction
+
+    def end(self, transaction: Transaction, outcome: Outcome = Outcome.DELETED) -> None:
+        """The lender ends a transaction."""
+        if transaction.origin.is_alive and transaction.settled is None:
+            transaction.ended_at = self.now
+            self.tell(transaction.origin.fqcn, "=", ("ends a transaction", outcome.value))
+            transaction.origin.act(DATA, transaction.origin.offers.end(transaction.id, outcome, self.now))
+
+    def pull(self, receiver: SimCell, source: Source, ranges: Iterable[tuple[int, int]] | None = None, *,
+             is_direct: bool = False) -> int:
+        """A pull, straight from the origin's data lane if that is tried and works."""
+        wanted = ((0, source.bytes_total),) if ranges is None else tuple(ranges)
+        number, effects = receiver.pulls.start(source, wanted, self.now)
+        pull = Pull(receiver, source, wanted, self.now, bytearray(source.bytes_total),
+                    receiver.fqcn == ROOT or receiver.data.routes.parent is not None)
+        self.pulls[receiver, number] = receiver.fetching[number] = pull
+        self.tell(receiver.fqcn, "=", ("pulls", source.label, wanted, number, f"is_direct={is_direct}"))
+        receiver.perform(DATA, effects)
+        origin = self.cells.get(source.origin)
+        addresses = (origin.data_address,) if origin is not None and is_direct else ()
+        is_linked = source.origin == receiver.fqcn or receiver.data.routes.is_direct(source.origin)
+        receiver.take_ways(receiver.ways.choose(number, source.origin, addresses, is_linked=is_linked, now=self.now))
+        receiver.act(DATA, ())
+        return number
+
+    def cancel_pull(self, receiver: SimCell, number: int) -> None:
+        """The receiver loses interest."""
+        pull = self.pulls[receiver, number]
+        if receiver.is_alive and not pull.is_settled:
+            pull.is_cancelled = True
+            self.tell(receiver.fqcn, "=", ("cancels pull", number))
+            receiver.act(DATA, receiver.pulls.cancelled(number, "no longer wanted", self.now))
+
+    def forgotten(self, receiver: SimCell, number: int) -> None:
+        """A pull is remembered no more."""
+        pull = self.pulls[receiver, number]
+        assert pull.forgotten_at is None, "a pull is forgotten twice"
+        pull.forgotten_at = self.now
+
+    def holds(self, receiver: str, source: Source) -> bool:
+        """Whether lives of this cell have got all bytes of an offer."""
+        have = bytearray(source.bytes_total)
+        for (cell, _), pull in self.pulls.items():
+            if cell.fqcn == receiver and pull.source is source:
+                for offset, length in pull.stored.items():
+                    have[offset:offset + length] = b"\1" * length
+        return all(have)
+
+    def must_hold(self, receiver: str, transaction: Transaction) -> None:
+        """A receiver is counted: it really has everything."""
+        for source in transaction.sources:
+            assert self.holds(receiver, source), f"{receiver} counts as finished and does not have {source.label}"
+
+    def settled(self, cell: SimCell, effect: Ended) -> None:
+        """Something has come to its end; each does once."""
+        if isinstance(effect, asked.CallSettled):
+            call = self.calls[cell.fqcn, effect.id]
+            assert call.settled_at is None, f"call {effect.id} of {cell.fqcn} settles twice"
+            assert self.now <= call.started_at + call.timeout_s + 1e-9, f"call {effect.id} of {cell.fqcn} settles late"
+            assert (effect.reply is None) != (effect.error is None)
+            call.settled_at, call.reply, call.error = self.now, effect.reply, effect.error
+            if call.is_sound:
+                self.at(self.now + 0.1, self._is_aborted, call, effect.id)
+            return
+        if isinstance(effect, asked.PullSettled):
+            pull = self.pulls[cell, effect.pull_id]
+            assert not pull.is_settled, f"pull {effect.pull_id} of {cell.fqcn} settles twice"
+            pull.is_settled, pull.settled_at, pull.error = True, self.now, effect.error
+            truth = self.lendings[pull.source.offer_id].data
+            for offset, length in pull.ranges if effect.error is None else ():
+                is_right = pull.place[offset:offset + length] == truth[offset:offset + length]
+                assert is_right, "a pull ended well with wrong bytes"
+            return
+        transaction = self.transactions[effect.transaction_id]
+        assert transaction.settled is None, "a transaction settles twice"
+        is_released = all(cell.lent[each.offer_id].is_released for each in transaction.sources)
+        assert is_released, "a transaction settles before all of it was released"
+        transaction.settled = effect
+        transaction.ended_at = self.now
+        finished = [name for name, outcome in effect.receivers if outcome is Outcome.FINISHED]
+        for name in finished:
+            self.must_hold(name, transaction)
+        if effect.outcome is Outcome.FINISHED:
+            names, count = transaction.audience.names, transaction.audience.count
+            assert names <= set(finished) if names else len(finished) >= count > 0, "finished without its receivers"
+
+    def _is_aborted(self, call: Call, number: int) -> None:
+        """Nobody waits for a call any more: its handler knows soon."""
+        callee = self.cells.get(call.target)
+        if call.is_sound and callee is not None:
+            assert (call.caller.fqcn, number) not in callee.handlers, f"{call.target} works for nobody"
+
+    # --- the story --------------------------------------------------------------------------------
+
+    def lines(self) -> Iterable[str]:
+        """The story, line by line, without the heartbeats."""
+        for when, who, mark, what in self.story:
+            if mark == "<" and what[2][2] == Kind.HEARTBEAT:  # type: ignore[index]
+                continue
+            yield f"{when:9.4f} {who} {mark} {describe(what)}"
+
+    @property
+    def transcript(self) -> str:
+        """The whole story."""
+        return "\n".join(self.lines())
+
+
+def _line(below: str, top: str) -> list[str]:
+    """The cells from `below` up to just under `top`."""
+    return [] if below == top else [each for each in (below, *ancestors(below)) if each != top and (
+        top == ROOT or is_within(each, top)) and each != ROOT]
+
+
+def describe(what: object) -> str:
+    """Something that happened, in words."""
+    if isinstance(what, bytes):
+        _, kind, hops, origin, target, number, *rest = msgpack.unpackb(what)
+        shown = ", ".join(each.hex()[:8] if isinstance(each, bytes) else repr(each) for each in rest)
+        return f"{Kind(kind).name} {origin} → {target or 'peer'} id={number} hops={hops} ({shown})"
+    if isinstance(what, tuple) and len(what) == 4 and isinstance(what[2], bytes):
+        lane, cell, header, body = what
+        return f"{lane} {cell.fqcn}: {describe(header)} + {sum(map(len, body))} bytes"
+    return what if isinstance(what, str) else repr(what)

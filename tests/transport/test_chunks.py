@@ -1,0 +1,102 @@
+"""Chunks: read, hashed once, and compared on arrival."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import pytest
+from blake3 import blake3
+
+from zdl.errors import OriginFailed, SourceChanged, ZdlError
+from zdl.protocol.messages import Ask, Chunk, Verify
+from zdl.transport.chunks import Chunks, copied, digest_of, is_intact
+
+OFFER, SECRET = bytes(16), bytes(range(16))
+DATA = os.urandom(1000)
+
+
+class Lent:
+    """A lent object that counts how often it is read, or fails."""
+
+    def __init__(self, error: Exception | None = None, *, may_block: bool = False) -> None:
+        self.reads = 0
+        self.error = error
+        self.may_block = may_block
+
+    def read(self, offset: int, length: int) -> Sequence[bytes | memoryview]:
+        """In two pieces."""
+        self.reads += 1
+        if self.error is not None:
+            raise self.error
+        half = offset + length // 2
+        return [DATA[offset:half], memoryview(DATA)[half:offset + length]]
+
+
+def ask(offset: int = 100, length: int = 50, verify: Verify = Verify.BLAKE3, origin: str = "site-1") -> Ask:
+    """What a receiver sends."""
+    return Ask(origin, "server", 7, OFFER, SECRET, offset, length, verify)
+
+
+def lending(lent: Lent) -> Chunks:
+    """The chunks of a server that lends one object."""
+    chunks = Chunks("server")
+    chunks.add(OFFER, lent)
+    return chunks
+
+
+def test_a_chunk_has_the_bytes_that_were_asked_for_and_their_digest() -> None:
+    made = lending(Lent()).make(ask())
+    assert isinstance(made, Chunk)
+    assert b"".join(made.body) == DATA[100:150] and made.digest == blake3(DATA[100:150]).digest()
+    assert (made.origin, made.target, made.id, made.offset, made.length) == ("server", "site-1", 7, 100, 50)
+
+
+def test_a_chunk_that_is_not_verified_has_no_digest() -> None:
+    made = lending(Lent()).make(ask(verify=Verify.NONE))
+    assert isinstance(made, Chunk) and made.digest == b""
+    assert is_intact(made, memoryview(b"anything"))
+
+
+def test_a_second_receiver_gets_the_digest_that_is_remembered() -> None:
+    chunks = lending(Lent())
+    first, second = chunks.make(ask()), chunks.make(ask(origin="site-2"))
+    assert isinstance(first, Chunk) and isinstance(second, Chunk)
+    assert first.digest is second.digest and second.target == "site-2"
+
+
+@pytest.mark.parametrize(("error", "kind"), [
+    (OSError("gone"), OriginFailed), (ValueError("odd"), OriginFailed),
+    (SourceChanged(ref="r", origin="server", why="it grew"), SourceChanged)])
+def test_bytes_that_cannot_be_produced_are_an_error_with_its_cause(error: Exception, kind: type[ZdlError]) -> None:
+    made = lending(Lent(error)).make(ask())
+    assert isinstance(made, kind) and str(error) in str(made)
+
+
+def test_what_was_released_meanwhile_is_no_longer_lent() -> None:
+    chunks = lending(Lent())
+    chunks.release(OFFER)
+    chunks.release(OFFER)
+    assert isinstance(chunks.make(ask()), OriginFailed)
+
+
+def test_whether_a_source_may_block_is_asked_before_it_is_read() -> None:
+    assert lending(Lent(may_block=True)).may_block(ask()) and not lending(Lent()).may_block(ask())
+
+
+def test_one_wrong_bit_is_seen() -> None:
+    made = lending(Lent()).make(ask())
+    assert isinstance(made, Chunk)
+    place = bytearray(50)
+    assert copied(made.body, memoryview(place)) and is_intact(made, memoryview(place))
+    place[49] ^= 1
+    assert not is_intact(made, memoryview(place))
+
+
+@pytest.mark.parametrize("parts", [[], [b"abc"], [b"abcd", b"e"]])
+def test_frames_of_another_length_are_not_copied_whole(parts: list[bytes]) -> None:
+    assert not copied(parts, memoryview(bytearray(4)))
+
+
+def test_a_digest_is_that_of_all_parts_as_one() -> None:
+    assert digest_of([DATA[:10], memoryview(DATA)[10:]]) == blake3(DATA).digest()

@@ -1,0 +1,194 @@
+"""``zdl get``: fetch the files that another cell lends under a name.
+
+Nothing appears under its final name before all of it is there and verified. Several files are fetched into a folder of
+their own beside their place, and moved when all of them are there. What the lender says a file is called is taken as
+one harmless name at most, never as a path.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import click
+
+from zdl.cell.signal import Signal
+from zdl.cli.ending import Endings
+from zdl.cli.joining import Joined, joined, parent_option, timeout_option
+from zdl.cli.output import Output, output_options
+from zdl.cli.units import duration_text, size_text
+from zdl.errors import FqcnError
+from zdl.fqcn import parse
+from zdl.refs import Ref
+
+# More is no hand-made lending, and every file costs two calls to the system and a round trip.
+FILES_MAX = 10_000
+# File systems allow 255; what comes before and after the name while it is fetched needs room.
+NAME_BYTES_MAX = 200
+PART = ".zdl-part"
+
+
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """``ref:CELL/NAME``, taken apart."""
+
+    origin: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """What goes where.
+
+    Attributes:
+        refs: the files.
+        places: where each of them shall be, in the same order.
+        folder: the folder of all of them, or None for one file.
+    """
+
+    refs: tuple[Ref, ...]
+    places: tuple[Path, ...]
+    folder: Path | None
+
+    @property
+    def bytes_total(self) -> int:
+        """Of all files."""
+        return sum(ref.length for ref in self.refs)
+
+
+class RefParam(click.ParamType):  # type: ignore[type-arg]
+    """What ``zdl put`` prints."""
+
+    name = "ref"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Lent:
+        """``"ref:site-1/policy"`` → the cell and the name.
+
+        Raises:
+            click.BadParameter: it is none.
+        """
+        if isinstance(value, Lent):
+            return value
+        scheme, _, rest = str(value).strip().partition(":")
+        origin, _, name = rest.partition("/")
+        if scheme != "ref" or not name:
+            self.fail(f"{str(value)!r} is not a ref; write for example ref:server.cli-1a2b3c4d/policy.bin", param, ctx)
+        try:
+            return Lent(parse(origin), name)
+        except FqcnError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command()
+@click.argument("ref", metavar="REF", type=RefParam())
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path),
+              help="A file name for one file, a folder for several.")
+@click.option("--force", is_flag=True, help="Replace files that are there.")
+@parent_option
+@timeout_option
+@output_options
+@click.pass_context
+def get(context: click.Context, *, ref: Lent, out: Path, force: bool, parent: str, timeout_s: float,
+        is_json: bool) -> None:
+    """Fetch what another cell lends as REF, straight from there, verified. The last line is the path."""
+    output = Output.of(context, is_json=is_json)
+    with Endings() as endings, joined(parent, timeout_s=timeout_s) as here:
+        found = here.cell.downloads.find(ref.origin, ref.name, timeout_s=timeout_s)
+        fetch = planned(files_of(found, ref), out)
+        check(fetch, is_overwriting=force, context=context)
+        began = time.monotonic()
+        with output.bar(ref.name, fetch.bytes_total) as bar:
+            endings.run(lambda abort: _pull(here, fetch, abort=abort, is_overwriting=force, told=bar))
+        seconds = time.monotonic() - began
+        ways = sorted({each.way for each in here.cell.downloads.transfers if each.way})
+        output.remark(f"{size_text(fetch.bytes_total)} from {ref.origin} in {duration_text(seconds)} "
+                      f"({size_text(fetch.bytes_total / max(seconds, 1e-9))}/s), {' and '.join(ways) or 'nothing to move'}, "
+                      f"verified")
+        path = str(fetch.folder or fetch.places[0])
+        output.result(path, {"path": path, "files": [str(each) for each in fetch.places], "bytes": fetch.bytes_total,
+                             "seconds": seconds, "ways": ways})
+
+
+def files_of(body: object, lent: Lent) -> tuple[Ref, ...]:
+    """The files in what was published.
+
+    Raises:
+        click.ClickException: there are none, or too many.
+    """
+    files = body.get("files") if isinstance(body, dict) else None
+    refs = tuple(each for each in files if isinstance(each, Ref) and each.kind == "file") if isinstance(files, list) else ()
+    if not refs:
+        raise click.ClickException(f"what {lent.origin} has published as {lent.name} are no files")
+    if len(refs) > FILES_MAX:
+        raise click.ClickException(f"{lent.origin} lends {len(refs)} files as {lent.name}, FILES_MAX={FILES_MAX} are fetched")
+    return refs
+
+
+def planned(refs: Sequence[Ref], out: Path) -> Fetch:
+    """Where each file goes: one file to `out`, or into it if it is a folder; several into the folder `out`."""
+    if len(refs) == 1:
+        place = out / safe_name(refs[0].name, 0) if out.is_dir() else out
+        return Fetch(tuple(refs), (place,), None)
+    names: dict[str, None] = {}
+    for index, ref in enumerate(refs):
+        name = safe_name(ref.name, index)
+        names[name if name not in names else f"{index}-{name}"] = None
+    return Fetch(tuple(refs), tuple(out / name for name in names), out)
+
+
+def safe_name(name: str, index: int) -> str:
+    """One component of a path that is neither hidden, nor special, nor unprintable, nor too long."""
+    last = PurePosixPath(name.replace("\\", "/")).name
+    shown = "".join(ch if ch.isprintable() else "_" for ch in last).strip()
+    shown = shown.encode("utf-8", "replace")[:NAME_BYTES_MAX].decode("utf-8", "ignore")
+    if shown.startswith("."):
+        shown = "_" + shown.lstrip(".")
+    return shown if shown.strip("_") else f"file-{index}"
+
+
+def check(fetch: Fetch, *, is_overwriting: bool, context: click.Context) -> None:
+    """Look before a byte is asked for.
+
+    Raises:
+        click.UsageError: a place is taken, or cannot be written.
+    """
+    folder = fetch.folder or fetch.places[0].parent
+    if fetch.folder is not None and os.path.lexists(folder) and not folder.is_dir():
+        raise click.UsageError(f"{folder} is a file; {len(fetch.refs)} files need a folder", context)
+    taken = [each for each in fetch.places if os.path.lexists(each)]
+    if taken and not is_overwriting:
+        more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
+        raise click.UsageError(f"{taken[0]} exists{more}; --force replaces", context)
+    there = folder if folder.is_dir() or fetch.folder is None else folder.parent
+    if not there.is_dir():
+        raise click.UsageError(f"there is no folder {there}", context)
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise click.UsageError(f"the folder {there} cannot be written", context)
+
+
+def _pull(here: Joined, fetch: Fetch, *, abort: Signal, is_overwriting: bool, told: Callable[[int], None]) -> None:
+    """Fetch all of it, or leave nothing."""
+    downloads = here.cell.downloads
+    folder = fetch.folder
+    if folder is None:
+        downloads.pull_file(fetch.refs[0], fetch.places[0], overwrite=is_overwriting, abort=abort,
+                            progress=lambda done, _: told(done))
+        return
+    beside = folder if folder.is_dir() else folder.parent
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name[:NAME_BYTES_MAX]}.", suffix=PART, dir=beside) as staging:
+        before = 0
+        fetched = []
+        for ref, place in zip(fetch.refs, fetch.places, strict=True):
+            fetched.append(downloads.pull_file(ref, Path(staging) / place.name, abort=abort, progress=_after(before, told)))
+            before += ref.length
+        folder.mkdir(exist_ok=True)
+        for path, place in zip(fetched, fetch.places, strict=True):
+            path.replace(place)
+
+
+def _after(before: int, told: Callable[[int], None]) -> Callable[[int, int], None]:
+    return lambda done, _: told(before + done)

@@ -1,0 +1,201 @@
+"""``zdl ls`` and ``zdl ping``: look at a running fabric.
+
+``ls`` asks the root for its snapshot, then all its children at once for theirs, and so on down the tree. A cell that
+does not answer is shown with the reason; what stands below it is asked for by nobody.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+
+import click
+
+from zdl.assembly import CHANNEL, PING_TOPIC, SNAPSHOT_TOPIC, Cell
+from zdl.cell.messages import Answer
+from zdl.cli.joining import joined, parent_option, timeout_option
+from zdl.cli.output import Column, Output, output_options
+from zdl.cli.units import duration_text, size_text
+from zdl.errors import FqcnError, ZdlError
+from zdl.fqcn import ROOT, is_ancestor, parse, parts
+
+# A fabric larger than this is looked at with a pattern further down, or by its metrics.
+CELLS_MAX = 100_000
+
+COLUMNS = (
+    Column("fqcn", "cell"),
+    Column("state", "state"),
+    Column("links_count", "links", is_number=True),
+    Column("addresses", "address", lambda addresses: addresses[0] if addresses else ""),
+    Column("rss_bytes", "memory", lambda count: size_text(count) if count else "", is_number=True),
+    Column("lent_count", "lent", is_number=True),
+    Column("error", "last error"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One cell, as ``zdl ls`` shows it.
+
+    Attributes:
+        fqcn: its name.
+        state: ``up`` or ``suspect``, as the cell above sees it; ``unreachable``.
+        links_count: its control links.
+        addresses: where it listens.
+        rss_bytes: memory of its process.
+        lent_count: open transactions.
+        pid: of its process.
+        error: why it cannot reach its parent, or why it cannot be reached.
+    """
+
+    fqcn: str
+    state: str
+    links_count: int = 0
+    addresses: tuple[str, ...] = ()
+    rss_bytes: int = 0
+    lent_count: int = 0
+    pid: int = 0
+    error: str = ""
+
+
+# --- ls -----------------------------------------------------------------------------------------
+
+
+@click.command()
+@click.argument("pattern", default="*")
+@click.option("--root", default=ROOT, show_default=True, help="The cell to begin with.")
+@parent_option
+@timeout_option
+@output_options
+@click.pass_context
+def ls(context: click.Context, *, pattern: str, root: str, parent: str, timeout_s: float, is_json: bool) -> None:
+    """List the cells whose names match PATTERN (by default all), from the root down."""
+    output = Output.of(context, is_json=is_json)
+    with joined(parent, timeout_s=timeout_s) as here:
+        first = Walk(here.cell, timeout_s)
+        first.walk([parse(root)])
+        error = first.errors.get(root)
+        if error is not None:
+            first.walk([here.dialled])  # cut off from the root, one still wants to see where one is
+    seen = sorted(first.seen.values(), key=lambda each: (each.fqcn != root, parts(each.fqcn)))
+    output.table(COLUMNS, [asdict(each) for each in seen if fnmatchcase(each.fqcn, pattern)])
+    if error is not None:
+        raise error
+
+
+class Walk:
+    """A walk down the tree.
+
+    Args:
+        cell: who asks.
+        timeout_s: how long each level may take to answer.
+    """
+
+    def __init__(self, cell: Cell, timeout_s: float) -> None:
+        self._cell = cell
+        self._timeout_s = timeout_s
+        self.seen: dict[str, Seen] = {}
+        self.errors: dict[str, ZdlError] = {}
+
+    def walk(self, roots: Sequence[str]) -> None:
+        """Ask these cells and all below them, level by level."""
+        level = {name: "up" for name in roots if name not in self.seen}
+        while level and len(self.seen) < CELLS_MAX:
+            answers = self._cell.broadcast(list(level), CHANNEL, SNAPSHOT_TOPIC, timeout_s=self._timeout_s)
+            below: dict[str, str] = {}
+            for name, answer in answers.items():
+                below.update(self._note(name, level[name], answer))
+            level = {name: state for name, state in below.items() if name not in self.seen and name != self._cell.fqcn}
+
+    def _note(self, name: str, state: str, answer: Answer) -> dict[str, str]:
+        """What a cell said; returns its children and the states of their links."""
+        try:
+            facts = _mapping(answer.body)
+        except ZdlError as error:
+            self.errors[name] = error
+            self.seen[name] = Seen(name, "unreachable", error=str(error))
+            return {}
+        links = [_mapping(each) for each in _list(facts.get("links"))]
+        control = [each for each in links if each.get("lane") == "control"]
+        process = _mapping(facts.get("process"))
+        addresses = tuple(each for each in _list(facts.get("addresses")) if isinstance(each, str))
+        self.seen[name] = Seen(name, state, len(control), addresses, _number(process.get("rss_bytes")),
+                               _number(facts.get("lent_count")), _number(process.get("pid")), _text(facts.get("parent_error")))
+        return dict(_children(name, control))
+
+
+def _children(above: str, links: Iterable[Mapping[str, object]]) -> Iterable[tuple[str, str]]:
+    """The names below a cell, with the states of their links; a cell speaks for what is below it, and no more."""
+    for each in links:
+        if each.get("role") != "child":
+            continue
+        try:
+            name = parse(each.get("fqcn"))
+        except FqcnError:
+            continue
+        if is_ancestor(above, name):
+            yield name, _text(each.get("state"))
+
+
+# What other cells say may be anything.
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> Sequence[object]:
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+# --- ping ---------------------------------------------------------------------------------------
+
+
+@click.command()
+@click.argument("cell")
+@click.option("--count", type=click.IntRange(1, 1_000_000), default=4, show_default=True, help="How many round trips.")
+@parent_option
+@timeout_option
+@output_options
+@click.pass_context
+def ping(context: click.Context, *, cell: str, count: int, parent: str, timeout_s: float, is_json: bool) -> None:
+    """Measure the round trip to CELL, from here by way of --parent."""
+    output = Output.of(context, is_json=is_json)
+    target = parse(cell)
+    with joined(parent, timeout_s=timeout_s) as here:
+        seconds, hops = round_trips(here.cell, target, count=count, timeout_s=timeout_s)
+    facts = {"fqcn": target, "count": count, "hops": hops, "min_us": _us(min(seconds)),
+             "median_us": _us(statistics.median(seconds)), "max_us": _us(max(seconds))}
+    times = f"min {duration_text(min(seconds))}  median {duration_text(statistics.median(seconds))}  " \
+            f"max {duration_text(max(seconds))}"
+    people = [f"{target}  {count} round trips over {hops} hop{'s' * (hops != 1)}  {times}"]
+    output.row(facts, people=people)
+
+
+def round_trips(cell: Cell, target: str, *, count: int, timeout_s: float) -> tuple[list[float], int]:
+    """How long each of `count` requests took, one after the other, in seconds; and over how many cells they went.
+
+    Raises:
+        NoRoute: there is no such cell.
+    """
+    seconds = []
+    hops = 0
+    for _ in range(count):
+        began = time.perf_counter()
+        hops = cell.request(target, CHANNEL, PING_TOPIC, timeout_s=timeout_s).hops
+        seconds.append(time.perf_counter() - began)
+    return seconds, hops
+
+
+def _us(seconds: float) -> float:
+    return round(seconds * 1e6, 1)

@@ -1,0 +1,115 @@
+"""Chunks: what was asked for, read from lent objects and hashed; and hashes compared on arrival.
+
+Each chunk is hashed once at each end, while it is in the cache (BLAKE3, about 0.1 s per GiB and end); the
+origin remembers digests, so that further receivers of an offer cost it no hashing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from blake3 import blake3
+
+from zdl.errors import OriginFailed, ZdlError
+from zdl.protocol.messages import Ask, Chunk, Part, Verify
+
+# Digests kept per offer: 32 bytes for each MiB, 8 GiB of an offer with chunks of 1 MiB.
+DIGESTS_MAX = 8192
+
+
+class Readable(Protocol):
+    """A lent object as bytes."""
+
+    @property
+    def may_block(self) -> bool:
+        """Whether `read` may wait for a disk or a user's code, and so must not run on the lane."""
+
+    def read(self, offset: int, length: int) -> Sequence[Part]:
+        """The byte range, in one or more pieces that stay valid until they are sent."""
+
+
+@dataclass(slots=True)
+class _Lending:
+    """One offer's object, and the digests of its chunks."""
+
+    readable: Readable
+    digests: dict[tuple[int, int], bytes] = field(default_factory=dict)
+
+
+class Chunks:
+    """The objects that a cell lends, by offer.
+
+    Threads: `add` and `release` on the lane; `make` on the lane, or for what may block on a broker's thread.
+
+    Args:
+        fqcn: the cell.
+    """
+
+    def __init__(self, fqcn: str) -> None:
+        self._fqcn = fqcn
+        self._lendings: dict[bytes, _Lending] = {}
+
+    def add(self, offer_id: bytes, readable: Readable) -> None:
+        """Lend it."""
+        self._lendings[offer_id] = _Lending(readable)
+
+    def release(self, offer_id: bytes) -> None:
+        """Let go of it."""
+        self._lendings.pop(offer_id, None)
+
+    def may_block(self, ask: Ask) -> bool:
+        """Whether making this chunk may wait for a disk or a user's code."""
+        return self._lendings[ask.offer_id].readable.may_block
+
+    def make(self, ask: Ask) -> Chunk | ZdlError:
+        """The chunk that was asked for, or why there is none."""
+        lending = self._lendings.get(ask.offer_id)
+        if lending is None:  # released while it waited for a thread
+            return OriginFailed(ref=_label(ask), origin=self._fqcn, why="it is no longer lent")
+        try:
+            parts = lending.readable.read(ask.offset, ask.length)
+        except ZdlError as error:
+            return error
+        except (OSError, ValueError) as error:
+            return OriginFailed(ref=_label(ask), origin=self._fqcn, why=f"{type(error).__name__}: {error}")
+        digest = b"" if ask.verify is Verify.NONE else self._digest_of(lending, ask, parts)
+        return Chunk(self._fqcn, ask.origin, ask.id, ask.offset, ask.length, ask.verify, digest, tuple(parts))
+
+    def _digest_of(self, lending: _Lending, ask: Ask, parts: Sequence[Part]) -> bytes:
+        key = (ask.offset, ask.length)
+        known = lending.digests.get(key)
+        if known is None:
+            known = digest_of(parts)
+            if len(lending.digests) < DIGESTS_MAX:
+                lending.digests[key] = known
+        return known
+
+
+def digest_of(parts: Sequence[Part]) -> bytes:
+    """BLAKE3 of the parts as one."""
+    hasher = blake3()
+    for part in parts:
+        hasher.update(part)
+    return hasher.digest()
+
+
+def is_intact(chunk: Chunk, view: memoryview) -> bool:
+    """Whether the bytes that came are those that were hashed."""
+    return chunk.verify is Verify.NONE or digest_of((view,)) == chunk.digest
+
+
+def copied(parts: Sequence[Part], view: memoryview) -> bool:
+    """From frames that came over no socket, into place; False when they are not exactly as long."""
+    at = 0
+    for part in parts:
+        if at + len(part) > view.nbytes:
+            return False
+        view[at:at + len(part)] = part
+        at += len(part)
+    return at == view.nbytes
+
+
+def _label(ask: Ask) -> str:
+    return f"ref:{ask.offer_id[:4].hex()}…"
