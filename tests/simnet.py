@@ -197,6 +197,7 @@ class Network:
     def part(self, names: frozenset[str]) -> None:
         """These cells and the others hear nothing of each other; what they say waits on the way."""
         self.partition = names
+        self.hurt_at = min(self.hurt_at, self.now)  # also where there is no link yet: none comes up
         for wire in self.open_wires():
             one, other = wire.ends
             if other is not None and wire.held is None and (one.fqcn in names) != (other.fqcn in names):

@@ -9,7 +9,7 @@ import pytest
 
 from zdl.assembly import CHANNEL, PING_TOPIC, SNAPSHOT_TOPIC, Cell, process_facts
 from zdl.cell.cell import BareCell
-from zdl.errors import Closed
+from zdl.errors import Closed, LeaseEnded
 
 from trees import Trees
 from waiting import PATIENCE_S, eventually
@@ -59,7 +59,7 @@ def test_a_failed_transfer_is_in_the_snapshot_with_its_reason(trees: Trees) -> N
     lent = server.downloads.lend(np.arange(1000))
     lent.delete()
     lent.wait(PATIENCE_S)
-    with pytest.raises(Exception, match="no longer lent"):
+    with pytest.raises(LeaseEnded, match="no longer lent"):
         site.downloads.resolve(lent.body)
     (transfer,) = site.snapshot().transfers
     assert transfer.error.endswith("is no longer lent: deleted") and transfer.bytes_done == 0

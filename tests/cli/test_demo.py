@@ -124,5 +124,3 @@ def assert_gone(cells: list[psutil.Process]) -> None:
     """None of these processes is left."""
     _, alive = psutil.wait_procs(cells, timeout=LIMIT_S)
     assert not alive
-
-

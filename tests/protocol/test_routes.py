@@ -73,6 +73,13 @@ def test_a_direct_parent_without_its_child_says_that_there_is_no_way() -> None:
     assert routes("server", linked={"site-2": 2}).next_hop("site-1") is None
 
 
+def test_a_cell_without_its_parent_sends_to_the_nearest_cell_above_that_it_is_linked_to() -> None:
+    table = routes("site-1.job.w0.x", linked={"site-1": 2, "site-1.job": 4, "site-9": 6})
+    assert table.next_hop("site-2") == 4
+    assert table.next_hop("site-2", came_by=4) == 2
+    assert table.next_hop("site-1.job.w0.x.y") is None
+
+
 def test_a_cell_above_the_target_does_not_use_a_link_to_a_prefix_above_itself() -> None:
     table = routes("site-1.job", above="site-1", linked={"server": 2})
     assert table.next_hop("site-1.job.w0.x") is None

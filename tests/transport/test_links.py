@@ -10,7 +10,7 @@ import pytest
 import zmq
 
 from zdl.errors import NoRoute, OptionError
-from zdl.transport.links import Broken, Incoming, Links
+from zdl.transport.links import Broken, Incoming, Links, Socket
 
 from chaos import Chaos
 from trees import SCHEMES, Trees
@@ -32,18 +32,25 @@ class Pair:
         self.reader, self.writer = os.pipe()
         stack.callback(os.close, self.reader)
         stack.callback(os.close, self.writer)
+        self.listener.wake_by(self.reader)
+        self.dialler.wake_by(self.reader)
+
+    def wait(self, links: Links, timeout_s: float) -> tuple[bool, list[Broken], list[Socket]]:
+        """As a loop waits: whether the descriptor was readable, what broke, which sockets have messages."""
+        broken, readable = links.pending()
+        if broken or readable:
+            return False, broken, readable
+        descriptors = links.sleep(timeout_s)
+        return self.reader in descriptors, *links.pending(descriptors)
 
     def hear(self, links: Links) -> list[Broken | Incoming]:
         """What happens next there: at least one thing."""
         happened: list[Broken | Incoming] = []
         while not happened:
-            is_woken, broken, readable = links.wait(self.reader, PATIENCE_S)
+            is_woken, broken, readable = self.wait(links, PATIENCE_S)
             assert not is_woken
-            assert broken or readable, "nothing happened"
             happened += broken
-            for socket in readable:
-                if links.has_more(socket):
-                    happened.append(links.receive(socket))
+            happened += [each for each in map(links.receive, readable) if each is not None]
         return happened
 
     def message(self, links: Links) -> Incoming:
@@ -64,7 +71,7 @@ class Pair:
 
 
 @pytest.fixture
-def pair() -> Iterator[Pair]:
+def pair(trees: Trees) -> Iterator[Pair]:  # closed before its addresses are looked for
     with ExitStack() as stack:
         yield Pair(stack)
 
@@ -136,7 +143,7 @@ def test_an_address_where_nobody_listens_is_told(pair: Pair) -> None:
     assert pair.hear(pair.dialler) == [Broken(DIALLED, f"nobody answers at {address}")]
 
 
-@pytest.mark.parametrize("address", ["nonsense", "tcp://", "tcp://127.0.0.1:99999", "http://127.0.0.1:1"])
+@pytest.mark.parametrize("address", ["nonsense", "tcp://", "http://127.0.0.1:1"])
 def test_what_cannot_be_dialled_at_all_is_told_at_once(pair: Pair, address: str) -> None:
     problem = pair.dialler.dial(DIALLED, address)
     assert problem is not None and address in problem.why
@@ -167,6 +174,6 @@ def test_two_addresses_are_one_set_of_links(pair: Pair, trees: Trees) -> None:
 
 def test_the_descriptor_of_the_mailbox_wakes_it(pair: Pair) -> None:
     os.write(pair.writer, b"x")
-    assert pair.listener.wait(pair.reader, PATIENCE_S) == (True, [], [])
+    assert pair.wait(pair.listener, PATIENCE_S) == (True, [], [])
     os.read(pair.reader, 1)
-    assert pair.listener.wait(pair.reader, 0.0) == (False, [], [])
+    assert pair.wait(pair.listener, 0.0) == (False, [], [])

@@ -137,6 +137,7 @@ def test_a_piece_of_work_that_fails_ends_nothing_else(server: Lone, logged_error
         raise RuntimeError("stumbled")
 
     server.loop.mailbox.put(stumble)
+    eventually(lambda: logged_errors)
     assert server.loop.ask(lambda: 7) == 7
     assert len(logged_errors) == 1 and "RuntimeError: stumbled" in logged_errors[0]
     logged_errors.clear()
@@ -156,6 +157,7 @@ def test_it_counts_what_moves_per_peer(server: Lone, peer: RawPeer) -> None:
     eventually(server.desk.arrived)
     server.loop.mailbox.put(server.loop.do, lambda now: [Post(note("server", "site-1", b"z" * 70_000))])
     assert isinstance(peer.receive(), Notice)
+    eventually(lambda: server.loop.traffic()[0].bytes_out)
     (traffic,) = server.loop.traffic()
     assert (traffic.fqcn, traffic.bytes_in, traffic.bytes_out) == ("site-1", 1500, 70_000)
     peer.send(Goodbye("site-1", "done"))

@@ -98,7 +98,7 @@ def pack(obj: object, *, options: PackOptions, types: TypeTable = TypeTable(), l
         TooLarge: the skeleton is larger than ``skeleton_bytes_max``.
     """
     plain = _plain(obj, inline_bytes_max=options.inline_bytes_max)
-    if plain is not None:
+    if plain is not None and len(plain) <= options.skeleton_bytes_max:
         return Packed(parts=(plain,), source=None, lent_count=0, has_refs=False)
     writer = _Writer(options, types, lends=lend is not None)
     try:

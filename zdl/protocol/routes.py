@@ -2,13 +2,13 @@
 
 In this order: the target itself; from above the target, the longest linked prefix of its name, and
 nothing else (a cell that stands above the target must know the way down, so asking upwards would only
-loop); from elsewhere, the longest linked prefix, the root, the parent. Never back over the link that a
-message came by.
+loop); from elsewhere, the longest linked prefix, the root, the parent, the nearest linked cell above. Never
+back over the link that a message came by.
 """
 
 from __future__ import annotations
 
-from zdl.fqcn import ROOT, is_ancestor
+from zdl.fqcn import ROOT, ancestors, is_ancestor
 
 
 class Routes:
@@ -60,7 +60,8 @@ class Routes:
         for link in (self._links.get(self._root), self._parent):
             if link is not None and link != came_by:
                 return link
-        return None
+        above = map(self._links.get, ancestors(self._me, root=self._root))
+        return next((link for link in above if link is not None and link != came_by), None)
 
     def check(self) -> None:
         """All invariants; for simulation."""

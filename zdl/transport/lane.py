@@ -275,10 +275,10 @@ class Lane:
                         if fetching.origin == origin:
                             fetching.events.chosen(False, f"the link to {fqcn} was lost: {why}")
                     effects += self._pulls.way_changed(origin, now)
-            case Unreachable():
+            case Unreachable(at=at):
                 effects += self._offers.receive(effect, now)
-                for origin in self._cut_off(effect):
-                    effects += self._pulls.receive(Unreachable(effect.at, origin, False, effect.why), now)
+                if at != self._fqcn:  # what this lane has lost itself may be reached another way: see `PeerDown`
+                    effects += self._lose_ways(effect, now)
         return effects
 
     def _led_by(self, fqcn: str, is_parent: bool) -> set[str]:
@@ -287,14 +287,12 @@ class Lane:
         return {each for each in origins if not self._loop.switch.routes.is_direct(each) and (
             not is_within(each, self._fqcn) if is_parent else is_within(each, fqcn))}
 
-    def _cut_off(self, lost: Unreachable) -> set[str]:
-        """The origins of pulls that a loss in the tree cuts off.
-
-        One that is linked directly is not, unless it is the very cell whose silence this cell has noticed itself.
-        """
-        origins = {each.origin for each in self._fetchings.values() if concerns(lost, each.origin)} - {self._fqcn}
-        is_own = lost.at == self._fqcn and not lost.beyond
-        return {each for each in origins if not self._loop.switch.routes.is_direct(each) or (is_own and each == lost.name)}
+    def _lose_ways(self, lost: Unreachable, now: float) -> list[Effect]:
+        """Some cells are cut off: pulls from them have no way, but for those that are linked directly."""
+        is_direct = self._loop.switch.routes.is_direct
+        origins = {each.origin for each in self._fetchings.values()} - {self._fqcn}
+        return [effect for origin in origins if concerns(lost, origin) and not is_direct(origin)
+                for effect in self._pulls.receive(Unreachable(lost.at, origin, False, lost.why), now)]
 
     # --- lending --------------------------------------------------------------------------------
 

@@ -144,7 +144,7 @@ class Loop:
         self._tell(afterwards)
 
     def ask(self, question: Callable[[], Value]) -> Value:
-        """The answer to a question about the machines, while nobody else touches them.
+        """The answer to a question put to the machines, while nobody else touches them; it may set a time for them.
 
         Raises:
             Closed: the loop has ended.
@@ -154,7 +154,12 @@ class Loop:
         with self._lock:
             if not self._is_running:
                 raise Closed(fqcn=self._me)
-            return question()
+            answer = question()
+            deadline = self._deadline()
+            is_wanted = deadline is not None and deadline < self._wakes_at
+        if is_wanted:
+            self.mailbox.wake()
+        return answer
 
     def traffic(self) -> list[Traffic]:
         """What has moved so far, per peer."""
