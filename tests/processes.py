@@ -15,9 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from waiting import PATIENCE_S
-
 ROOT = Path(__file__).resolve().parents[1]
+# What starting and ending a process may take on a machine that does ten other things.
+PROCESS_S = 60.0
 
 
 def words_of(*words: str | Path) -> list[str]:
@@ -49,7 +49,7 @@ class Ended:
 def ended(*words: str | Path, cwd: Path | None = None, prefix: Sequence[str] = (), **more: str) -> Ended:
     """Runs a command to its end; `more` are variables of its environment."""
     done = subprocess.run([*prefix, *words_of(*words)], cwd=cwd or ROOT, env=environment(**more), text=True,
-                          capture_output=True, stdin=subprocess.DEVNULL, timeout=2 * PATIENCE_S)
+                          capture_output=True, stdin=subprocess.DEVNULL, timeout=2 * PROCESS_S)
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
@@ -106,7 +106,7 @@ class Zdl:
         assert self.process.stdout is not None and self.process.stderr is not None
         out = self.process.stdout.read()
         err = self.process.stderr.read()
-        return Ended(self.process.wait(PATIENCE_S), out.decode(), err.decode())
+        return Ended(self.process.wait(PROCESS_S), out.decode(), err.decode())
 
     def stopped(self) -> Ended:
         """Sends SIGTERM and waits for the end."""
@@ -115,10 +115,10 @@ class Zdl:
 
     def _line(self, descriptor: int) -> str:
         text = b""
-        until = time.monotonic() + PATIENCE_S
+        until = time.monotonic() + PROCESS_S
         while not text.endswith(b"\n"):
             readable, _, _ = select.select([descriptor], [], [], max(0.0, until - time.monotonic()))
-            assert readable, f"{self.process.args} said only {text!r} in {PATIENCE_S} s"
+            assert readable, f"{self.process.args} said only {text!r} in {PROCESS_S} s"
             byte = os.read(descriptor, 1)
             assert byte, f"it ended after {text!r}: {self.ended()}"
             text += byte

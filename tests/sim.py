@@ -276,17 +276,17 @@ class Sim(World):
         cell = self.start(name)
         self.quiet_after = max(self.quiet_after, self.now + PLACE_S + 0.01)
         if self.now <= self.faults_end:
-            self.at(max(self.now, self.faults_end) + PLACE_S, self._has_its_place, cell)
+            self.at(max(self.now, self.faults_end) + PLACE_S, self._has_its_place, cell, self.now)
         if self.rng.random() < 0.5:
             for transaction in list(self.transactions.values()):
                 if name in transaction.audience.names:
                     for source in transaction.sources:
                         self.at(self.now + self.rng.random() * 0.5, self._some_pull, name, source, None)
 
-    def _has_its_place(self, cell: SimCell) -> None:
-        """A cell that started again is let in within a bound."""
+    def _has_its_place(self, cell: SimCell, started_at: float) -> None:
+        """A cell that started again is let in within a bound, where nothing else happens meanwhile."""
         above = parent(cell.fqcn)
-        if above is not None and above in self.cells and cell.is_alive:
+        if above is not None and above in self.cells and cell.is_alive and self.harmed_at <= started_at:
             assert cell.control.routes.parent is not None, f"{cell.fqcn} started again and is not let in"
 
     # --- the end ----------------------------------------------------------------------------------
@@ -349,7 +349,7 @@ class Sim(World):
         what = f"pull {number} of {pull.source.label} by {pull.receiver.fqcn} from {pull.source.origin}"
         assert pull.is_settled and pull.settled_at is not None, f"{what} never settles"
         assert pull.forgotten_at is not None, f"{what} is never forgotten"
-        if self.hurt_at > pull.forgotten_at and pull.has_parent:
+        if self.hurt_at > pull.forgotten_at and pull.has_way:
             assert pull.forgotten_at < pull.settled_at + 0.1, f"{what}: nobody notes its end"
         if pull.error is None:
             return

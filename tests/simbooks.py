@@ -149,7 +149,7 @@ class Pull:
     ranges: tuple[tuple[int, int], ...]
     started_at: float
     place: bytearray
-    has_parent: bool
+    has_way: bool
     stored: dict[int, int] = field(default_factory=dict)
     is_cancelled: bool = False
     is_slow: bool = False

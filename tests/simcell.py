@@ -58,6 +58,7 @@ class Surroundings(Protocol):
     starts: Counter[str]
     lendings: dict[bytes, Lending]
     transactions: dict[bytes, Transaction]
+    noticed_at: list[float]
 
     def draw_bytes(self, length: int) -> bytes: ...
     def draw_id(self) -> int: ...
@@ -278,6 +279,7 @@ class SimCell:
         self.perform(DATA, self.data.dial_parent(address, self.world.now))
 
     def _peer_down(self, lane: int, effect: asked.PeerDown) -> None:
+        self.world.noticed_at[lane] = self.world.now
         self.world.tell(self.fqcn, LANES[lane], effect)
         if lane == DATA:
             for origin in self._led_by(effect.fqcn, effect.is_parent):

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 import msgpack
-from simbooks import CONTROL, DATA, PATIENT, Call, Lending, Pull, SimOptions, Transaction, Wire
+from simbooks import CONTROL, DATA, NEVER, PATIENT, Call, Lending, Pull, SimOptions, Transaction, Wire
 from simcell import Ended, SimCell
 from simnet import Network
 
@@ -18,6 +18,9 @@ from zdl.protocol.effects import Outcome
 from zdl.protocol.messages import Kind, Notice, Reply, Request
 from zdl.protocol.offers import Audience, Offer
 from zdl.refs import Source
+
+# How long a LOST is on its way at most, where messages meet with no accident.
+NEWS_S = 0.05
 
 
 class World(Network):
@@ -41,6 +44,7 @@ class World(Network):
         self.lendings: dict[bytes, Lending] = {}
         self.transactions: dict[bytes, Transaction] = {}
         self.died_at: dict[SimCell, float] = {}
+        self.noticed_at = [-NEVER, -NEVER]
 
     def draw_bytes(self, length: int) -> bytes:
         """Random bytes, for ids."""
@@ -113,27 +117,29 @@ class World(Network):
         return [wire for wire in self.open_wires() if wire.lane == lane and {one, other} == {
             end.fqcn for end in wire.ends if end is not None}]
 
-    def sound_path(self, one: str, other: str) -> tuple[Wire, ...] | None:
-        """The control links between two cells along the tree, if each is up, agreed upon and never was hurt."""
+    def sound_path(self, one: str, other: str, lane: int = CONTROL) -> tuple[Wire, ...] | None:
+        """The links between two cells along the tree, if each is up, agreed upon and never was hurt."""
+        if self.now < self.noticed_at[lane] + NEWS_S:  # the news of a loss is on its way, and is taken for a new one
+            return None
         top = common_ancestor(one, other)
         wires = []
         for below in (*_line(one, top), *_line(other, top)):
             above = parent(below)
-            wire = None if above is None else self._uplink(below, above)
+            wire = None if above is None else self._uplink(below, above, lane)
             if wire is None:
                 return None
             wires.append(wire)
         return tuple(wires)
 
-    def _uplink(self, below: str, above: str) -> Wire | None:
+    def _uplink(self, below: str, above: str, lane: int) -> Wire | None:
         child, over = self.cells.get(below), self.cells.get(above)
         if child is None or over is None:
             return None
-        up, down = child.control.peers.up(above), over.control.peers.up(below)
+        up, down = child.switches[lane].peers.up(above), over.switches[lane].peers.up(below)
         if up is None or down is None:
             return None
-        wire = child.wires[CONTROL].get(up.link)
-        is_sound = wire is not None and wire.is_open and not wire.is_hurt and over.wires[CONTROL].get(down.link) is wire
+        wire = child.wires[lane].get(up.link)
+        is_sound = wire is not None and wire.is_open and not wire.is_hurt and over.wires[lane].get(down.link) is wire
         return wire if is_sound else None
 
     # --- calls ------------------------------------------------------------------------------------
@@ -218,7 +224,7 @@ class World(Network):
         wanted = ((0, source.bytes_total),) if ranges is None else tuple(ranges)
         number, effects = receiver.pulls.start(source, wanted, self.now)
         pull = Pull(receiver, source, wanted, self.now, bytearray(source.bytes_total),
-                    receiver.fqcn == ROOT or receiver.data.routes.parent is not None)
+                    self.sound_path(receiver.fqcn, source.origin, DATA) is not None)
         self.pulls[receiver, number] = receiver.fetching[number] = pull
         self.tell(receiver.fqcn, "=", ("pulls", source.label, wanted, number, f"is_direct={is_direct}"))
         receiver.perform(DATA, effects)

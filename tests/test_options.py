@@ -10,16 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from zdl.errors import OptionError
-from zdl.options import (
-    CHUNK_BYTES_MAX,
-    FRAME_BYTES_MAX,
-    CallOptions,
-    LinkOptions,
-    OfferOptions,
-    Options,
-    PackOptions,
-    PullOptions,
-)
+from zdl.options import CHUNK_BYTES_MAX, FRAME_BYTES_MAX, CallOptions, LinkOptions, OfferOptions, Options, PackOptions, PullOptions
 
 CLASSES: tuple[type[Any], ...] = (LinkOptions, CallOptions, PackOptions, PullOptions, OfferOptions, Options)
 GROUPS = CLASSES[:-1]

@@ -9,7 +9,7 @@ from typing import TypeVar
 Value = TypeVar("Value")
 LOOK_S = 0.002
 # Long enough for a machine that does ten other things; nobody waits for it unless the test fails.
-PATIENCE_S = 5.0
+PATIENCE_S = 30.0
 
 
 def eventually(condition: Callable[[], Value], timeout_s: float = PATIENCE_S, what: str = "the condition") -> Value:

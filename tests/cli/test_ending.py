@@ -9,7 +9,7 @@ import pytest
 from zdl.cell.signal import Signal
 from zdl.cli.ending import Ending, Endings, Interrupted
 
-from waiting import PATIENCE_S
+from processes import PROCESS_S
 
 
 @pytest.mark.parametrize(("number", "ending"), [
@@ -22,7 +22,7 @@ def test_a_signal_is_raised_before_collect_and_queued_after(number: signal.Signa
         assert caught.value.ending is ending
         endings.collect()
         signal.raise_signal(number)
-        assert endings.wait(PATIENCE_S) is ending
+        assert endings.wait(PROCESS_S) is ending
         assert signal.getsignal(number) is signal.SIG_DFL, "a second one must end the process at once"
     assert signal.getsignal(number) is before
 
@@ -34,7 +34,7 @@ def test_the_end_of_input_ends() -> None:
         os.write(write, b"not yet\n")
         assert endings.wait(0.0) is Ending.TIME
         os.close(write)
-        assert endings.wait(PATIENCE_S) is Ending.EOF
+        assert endings.wait(PROCESS_S) is Ending.EOF
     os.close(read)
 
 
@@ -55,7 +55,7 @@ def test_a_signal_triggers_the_abort_signal_of_the_work() -> None:
         aborted = threading.Event()
         abort.on_trigger(aborted.set)
         os.kill(os.getpid(), signal.SIGINT)
-        assert aborted.wait(PATIENCE_S)
+        assert aborted.wait(PROCESS_S)
         return abort.value
 
     with Endings() as endings:
@@ -71,7 +71,7 @@ def test_a_signal_that_another_thread_gets_ends_it_too() -> None:
         endings.collect()
         other = threading.Thread(target=lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM))
         threading.Timer(0.0, other.start).start()
-        assert endings.wait(PATIENCE_S) is Ending.TERMINATED
+        assert endings.wait(PROCESS_S) is Ending.TERMINATED
         other.join()
 
 

@@ -12,7 +12,7 @@ import pytest
 from zdl.cli.get import NAME_BYTES_MAX, Lent, RefParam, check, files_of, planned, safe_name
 from zdl.refs import Ref, Source
 
-from processes import Start, ended
+from processes import PROCESS_S, Start, ended
 from waiting import eventually
 
 GIB = 1 << 30
@@ -181,7 +181,7 @@ def test_an_interrupted_get_leaves_nothing(run: Start, server: str, tmp_path: Pa
     out = tmp_path / "out"
     out.mkdir()
     get = run("get", put.line(), "-o", out / "got", "--parent", server)
-    eventually(lambda: left_in(out))
+    eventually(lambda: left_in(out), PROCESS_S)
     put.signal(signal.SIGSTOP)
     get.signal(number)
     done = get.ended()
@@ -196,7 +196,7 @@ def test_an_interrupted_get_of_several_leaves_nothing(run: Start, server: str, t
     parent = tmp_path / "parent"
     parent.mkdir()
     get = run("get", put.line(), "-o", parent / "out", "--parent", server)
-    eventually(lambda: any(each.name.endswith("large.zdl-part") for each in parent.rglob("*")))
+    eventually(lambda: any(each.name.endswith("large.zdl-part") for each in parent.rglob("*")), PROCESS_S)
     put.signal(signal.SIGSTOP)
     get.signal(signal.SIGINT)
     assert get.ended().code == 130
@@ -209,7 +209,7 @@ def test_an_origin_that_is_killed_is_told_and_leaves_nothing(run: Start, server:
     out = tmp_path / "out"
     out.mkdir()
     get = run("get", put.line(), "-o", out / "got", "--parent", server)
-    eventually(lambda: left_in(out))
+    eventually(lambda: left_in(out), PROCESS_S)
     put.signal(signal.SIGKILL)
     done = get.ended()
     assert done.code == 1 and " was lost while " in done.err and done.err.count("\n") == 1

@@ -9,12 +9,12 @@ from zdl.assembly import CHANNEL, PING_TOPIC, Cell
 from zdl.cli.joining import ADDRESS, joined
 from zdl.errors import TimedOut
 
-from waiting import PATIENCE_S
+from processes import PROCESS_S
 
 
 def test_the_root_takes_a_command_as_a_child_of_its_own() -> None:
     with Cell("server", listen="tcp://127.0.0.1:0") as server:
-        with joined(server.addresses[0], timeout_s=PATIENCE_S) as here:
+        with joined(server.addresses[0], timeout_s=PROCESS_S) as here:
             assert re.fullmatch(r"cli-[0-9a-f]{8}", here.cell.fqcn)
             assert here.dialled == "server"
             assert here.cell.request("server", CHANNEL, PING_TOPIC).hops == 0
@@ -24,8 +24,8 @@ def test_any_other_cell_says_its_name_and_the_command_joins_below_it() -> None:
     with Cell("server", listen="tcp://127.0.0.1:0") as server, \
             Cell("site-1", parent=server.addresses[0], listen="tcp://127.0.0.1:0") as site:
         site.wait_ready()
-        with joined(site.addresses[0], timeout_s=PATIENCE_S) as here, \
-                joined(site.addresses[0], timeout_s=PATIENCE_S) as other:
+        with joined(site.addresses[0], timeout_s=PROCESS_S) as here, \
+                joined(site.addresses[0], timeout_s=PROCESS_S) as other:
             assert re.fullmatch(r"site-1\.cli-[0-9a-f]{8}", here.cell.fqcn)
             assert here.dialled == "site-1"
             assert here.cell.request("server", CHANNEL, PING_TOPIC).hops == 1

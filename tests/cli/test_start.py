@@ -15,8 +15,8 @@ from zdl.cli.joining import joined
 from zdl.cli.main import main
 from zdl.errors import Closed, ZdlError
 
-from processes import ROOT, Start, ended, environment, words_of
-from waiting import PATIENCE_S, eventually
+from processes import PROCESS_S, ROOT, Start, ended, environment, words_of
+from waiting import eventually
 
 # A handler that says by one pipe that it runs, and waits at another one until it may return.
 TRAIN = """
@@ -35,7 +35,7 @@ def register(cell):
 def is_draining(cell: Cell, target: str) -> bool:
     """Whether a cell takes no more work."""
     try:
-        cell.request(target, CHANNEL, SNAPSHOT_TOPIC, timeout_s=PATIENCE_S)
+        cell.request(target, CHANNEL, SNAPSHOT_TOPIC, timeout_s=PROCESS_S)
     except Closed:
         return True
     except ZdlError:
@@ -117,7 +117,7 @@ def test_a_parent_that_is_not_there_is_4_with_the_last_cause() -> None:
 def test_sigterm_ends_a_cell_that_still_waits_for_its_parent(run: Start) -> None:
     worker = run("start", "worker", "w0", "--parent", "tcp://127.0.0.1:1", "--timeout", "1h", "-v")
     assert worker.process.stderr is not None
-    eventually(lambda: signal.SIGTERM in _caught(worker.process.pid))
+    eventually(lambda: signal.SIGTERM in _caught(worker.process.pid), PROCESS_S)
     assert worker.stopped().code == 0
 
 
@@ -155,7 +155,7 @@ def test_a_server_does_not_mind_the_parent_of_others(run: Start) -> None:
 
 def test_what_is_loaded_from_the_current_folder_answers(run: Start, train: Path) -> None:
     server = run("start", "server", "server", "--load", "train:register", cwd=train)
-    with joined(server.address, timeout_s=PATIENCE_S) as here:
+    with joined(server.address, timeout_s=PROCESS_S) as here:
         assert here.cell.request("server", "task", "who").body == "server"
 
 
@@ -174,20 +174,20 @@ def test_what_a_loaded_function_raises_is_told(train: Path) -> None:
 
 def test_sigterm_lets_a_running_handler_finish_and_its_reply_arrive(run: Start, train: Path) -> None:
     server = run("start", "server", "server", "--load", "train:register", "--grace", "60s", cwd=train)
-    with joined(server.address, timeout_s=PATIENCE_S) as here:
+    with joined(server.address, timeout_s=PROCESS_S) as here:
         body = {"began": str(train / "began"), "go": str(train / "go")}
         waiting = here.cell.request_future("server", "task", "wait", body)
         (train / "began").read_text()
         server.signal(signal.SIGTERM)
-        eventually(lambda: is_draining(here.cell, "server"))
+        eventually(lambda: is_draining(here.cell, "server"), PROCESS_S)
         (train / "go").write_text("done")
-        assert waiting.result(PATIENCE_S).body == "done"
+        assert waiting.result(PROCESS_S).body == "done"
     assert server.ended().code == 0
 
 
 def test_what_runs_beyond_the_grace_is_told_and_left(run: Start, train: Path) -> None:
     server = run("start", "server", "server", "--load", "train:register", "--grace", "100ms", cwd=train)
-    with joined(server.address, timeout_s=PATIENCE_S) as here:
+    with joined(server.address, timeout_s=PROCESS_S) as here:
         waiting = here.cell.request_future("server", "task", "wait", {"began": str(train / "began"), "go": str(train / "go")})
         (train / "began").read_text()
         done = server.stopped()
@@ -198,11 +198,11 @@ def test_what_runs_beyond_the_grace_is_told_and_left(run: Start, train: Path) ->
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_it_at_once(run: Start, train: Path, second: signal.Signals) -> None:
     server = run("start", "server", "server", "--load", "train:register", "--grace", "1h", cwd=train)
-    with joined(server.address, timeout_s=PATIENCE_S) as here:
+    with joined(server.address, timeout_s=PROCESS_S) as here:
         waiting = here.cell.request_future("server", "task", "wait", {"began": str(train / "began"), "go": str(train / "go")})
         (train / "began").read_text()
         server.signal(signal.SIGTERM)
-        eventually(lambda: is_draining(here.cell, "server"))
+        eventually(lambda: is_draining(here.cell, "server"), PROCESS_S)
         server.signal(second)
         assert server.ended().code == -second
         waiting.cancel()

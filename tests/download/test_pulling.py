@@ -33,7 +33,14 @@ def siblings(trees: Trees, pulls: PullOptions = PullOptions()) -> tuple[Cell, Ce
     server = trees.add(Cell("server", listen="tcp://127.0.0.1:0"))
     lender = trees.add(Cell("site-1", parent=server.addresses[0]))
     puller = trees.add(Cell("site-2", parent=server.addresses[0], options=Options(pulls=pulls)))
+    for each in (lender, puller):
+        wait_for_data_lane(each)
     return server, lender, puller
+
+
+def wait_for_data_lane(cell: Cell) -> None:
+    """Until its data lane is linked to its parent too, so that no pull dials the parent a second time."""
+    eventually(lambda: ("data", "parent", "up") in {(each.lane, each.role, each.state) for each in cell.peers})
 
 
 def lent_by(cell: Cell, array: object, receivers: int = 1) -> Ref:
@@ -83,6 +90,8 @@ def test_the_routed_way_leads_through_a_relay_too(trees: Trees) -> None:
     relay.close()
     relay = trees.add(Cell("site-2", parent=server.addresses[0], listen="tcp://127.0.0.1:0"))
     leaf = trees.add(Cell("site-2.w0", parent=relay.addresses[0], options=Options(pulls=PullOptions(direct=False))))
+    wait_for_data_lane(relay)
+    wait_for_data_lane(leaf)
     array = np.arange(2 * MIB)
     assert np.array_equal(leaf.downloads.pull(lent_by(server, array)), array)  # type: ignore[arg-type]
     assert leaf.downloads.transfers[-1].way == "routed"
@@ -90,7 +99,8 @@ def test_the_routed_way_leads_through_a_relay_too(trees: Trees) -> None:
 
 
 def test_a_link_that_breaks_is_replaced_by_the_way_along_the_tree(trees: Trees) -> None:
-    server, lender, puller = siblings(trees)
+    # A chunk that the lender sends while it does not know yet that the connection is gone is asked for again after this.
+    server, lender, puller = siblings(trees, PullOptions(retry_s=0.5))
     array = np.arange(4 * MIB)
     with Chaos(lender.data_addresses[0]) as chaos:
         listens_at(lender, chaos.address)

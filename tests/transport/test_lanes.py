@@ -13,15 +13,7 @@ import pytest
 
 from zdl.errors import OptionError
 from zdl.options import Options
-from zdl.transport.lanes import (
-    Lanes,
-    data_address_of,
-    derive_data_addresses,
-    first_id,
-    private_folder,
-    runtime_folder,
-    wait_until,
-)
+from zdl.transport.lanes import Lanes, data_address_of, derive_data_addresses, first_id, private_folder, runtime_folder, wait_until
 
 from trees import Trees
 

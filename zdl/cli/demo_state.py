@@ -65,7 +65,7 @@ def load(paths: list[str]) -> State:
         try:
             for name, array in _arrays_in(path):
                 state[f"{path.name}:{name}" if name else path.name] = array
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             why = getattr(error, "strerror", None) or str(error)
             raise OptionError(name="PATH", value=text, allowed=f"a file that can be read: {why}") from error
     if not state:

@@ -43,7 +43,7 @@ class Seen:
     Attributes:
         fqcn: its name.
         state: ``up`` or ``suspect``, as the cell above sees it; ``unreachable``.
-        links_count: its control links.
+        links_count: its control links, without the one to who asks.
         addresses: where it listens.
         rss_bytes: memory of its process.
         lent_count: open transactions.
@@ -119,7 +119,7 @@ class Walk:
             self.seen[name] = Seen(name, "unreachable", error=str(error))
             return {}
         links = [_mapping(each) for each in _list(facts.get("links"))]
-        control = [each for each in links if each.get("lane") == "control"]
+        control = [each for each in links if each.get("lane") == "control" and each.get("fqcn") != self._cell.fqcn]
         process = _mapping(facts.get("process"))
         addresses = tuple(each for each in _list(facts.get("addresses")) if isinstance(each, str))
         self.seen[name] = Seen(name, state, len(control), addresses, _number(process.get("rss_bytes")),

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import click
 
 from zdl.cli.failing import one_line, printed
+from zdl.cli.units import size_text
 
 Row = Mapping[str, object]
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -110,15 +111,16 @@ class Output:
             return
         from rich.console import Console
         from rich.live import Live
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
         drawn = Progress(TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(binary_units=True),
-                         TransferSpeedColumn(), TimeRemainingColumn(), auto_refresh=False)
-        task = drawn.add_task(one_line(what, chars_max=40), total=bytes_total)
+                         TextColumn("{task.fields[speed]}"), TimeRemainingColumn(), auto_refresh=False)
+        task = drawn.add_task(one_line(what, chars_max=40), total=bytes_total, speed="")
         done_now = [0]
 
         def draw() -> Progress:
-            drawn.update(task, completed=done_now[0])
+            speed = drawn.tasks[0].speed
+            drawn.update(task, completed=done_now[0], speed=f"{size_text(speed)}/s" if speed else "")
             return drawn
 
         def note(done: int) -> None:

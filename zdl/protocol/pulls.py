@@ -30,17 +30,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from zdl.errors import (
-    Busy,
-    Cancelled,
-    IntegrityError,
-    LeaseEnded,
-    LocalProtocolError,
-    OriginLost,
-    Stalled,
-    ZdlError,
-    from_wire,
-)
+from zdl.errors import Busy, Cancelled, IntegrityError, LeaseEnded, LocalProtocolError, OriginLost, Stalled, ZdlError, from_wire
 from zdl.options import PullOptions
 from zdl.protocol.effects import Effect, Post, Progressed, PullForgotten, PullSettled, Unreachable
 from zdl.protocol.frames import RANGES_MAX
@@ -340,7 +330,7 @@ class Pulls:
 
     def _has_way_again(self, pull: Pull, now: float) -> bool:
         """Where there is no way, every question comes back: none came back for long, so the origin is only slow."""
-        return now >= pull.no_way_at + self._options.lost_timeout_s / 2
+        return now >= pull.no_way_at + max(self._options.lost_timeout_s / 2, 2 * BOUNCED_S)
 
     def _watch(self, pull: Pull, now: float) -> list[Effect]:
         options = self._options

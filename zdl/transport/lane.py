@@ -108,6 +108,7 @@ class Lane:
         self._settled: dict[bytes, Callable[[TransactionSettled], None]] = {}
         self._receiver_settled: dict[bytes, Callable[[ReceiverSettled], None]] = {}
         self._dialled: dict[int, str] = {}
+        self._replaced: set[str] = set()
         self._parent_address = ""
         self._incoming: Incoming | None = None
         self._background: Callable[[Callable[[], None]], None] | None = None
@@ -264,12 +265,17 @@ class Lane:
         match effect:
             case PeerUp(link=link, fqcn=fqcn):
                 self._dialled.pop(link, None)
+                if fqcn in self._replaced:
+                    self._replaced.discard(fqcn)
+                    effects += self._pulls.way_changed(fqcn, now)
                 for step in self._ways.linked(fqcn):
                     effects += self._take_way(step, now)
             case DialFailed(link=link, error=error):
                 for step in self._ways.failed(self._dialled.pop(link, ""), error):
                     effects += self._take_way(step, now)
             case PeerDown(fqcn=fqcn, is_parent=is_parent, why=why):
+                if self._loop.switch.routes.is_direct(fqcn):
+                    self._replaced.add(fqcn)  # by a link that is about to be welcomed: then all is asked again
                 for origin in self._led_by(fqcn, is_parent):
                     for fetching in self._fetchings.values():
                         if fetching.origin == origin:
@@ -282,7 +288,7 @@ class Lane:
         return effects
 
     def _led_by(self, fqcn: str, is_parent: bool) -> set[str]:
-        """The origins of pulls whose chunks came over a link that is gone now."""
+        """The origins of pulls whose questions may have gone with a link that is gone now."""
         origins = {each.origin for each in self._fetchings.values()} - {self._fqcn}
         return {each for each in origins if not self._loop.switch.routes.is_direct(each) and (
             not is_within(each, self._fqcn) if is_parent else is_within(each, fqcn))}
@@ -293,8 +299,6 @@ class Lane:
         origins = {each.origin for each in self._fetchings.values()} - {self._fqcn}
         return [effect for origin in origins if concerns(lost, origin) and not is_direct(origin)
                 for effect in self._pulls.receive(Unreachable(lost.at, origin, False, lost.why), now)]
-
-    # --- lending --------------------------------------------------------------------------------
 
     def _serve(self, ask: Ask) -> list[Effect]:
         if not self._chunks.may_block(ask):
@@ -370,8 +374,6 @@ class Lane:
         elif isinstance(effect, PullSettled):
             del self._fetchings[effect.pull_id]
             fetching.events.settled(effect.error)
-
-    # --- life -----------------------------------------------------------------------------------
 
     def _set_parent(self, address: str) -> None:
         if address != self._parent_address or self._loop.switch.routes.parent is None:
