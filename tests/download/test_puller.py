@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -223,7 +222,8 @@ def test_a_pull_goes_on_along_the_tree_when_its_connection_breaks(chaos: tuple[S
 
 
 def test_a_pull_survives_the_loss_of_a_parent_that_comes_back(trees: Trees) -> None:
-    options = Options(links=LinkOptions(heartbeat_s=0.2, redial_max_s=0.1), pulls=PullOptions(direct=False, lost_timeout_s=PATIENCE_S))
+    options = Options(links=LinkOptions(heartbeat_s=0.2, redial_max_s=0.1),
+                      pulls=PullOptions(direct=False, lost_timeout_s=PATIENCE_S))
     (server,) = trees.grow("server", options=options)
     with Chaos(server.addresses[0]) as control, Chaos(server.data_addresses[0]) as data:
         origin = trees.add(Cell("site-1", parent=server.addresses[0], options=options))

@@ -11,7 +11,7 @@ import pytest
 from zdl.assembly import Cell
 from zdl.download.transaction import Transaction, TransactionOutcome
 from zdl.errors import Busy, LeaseEnded, OptionError, TimedOut, UnknownRef
-from zdl.options import LinkOptions, OfferOptions, Options, PullOptions
+from zdl.options import LinkOptions, OfferOptions, Options
 from zdl.protocol.effects import Outcome
 from zdl.refs import Ref, Source
 

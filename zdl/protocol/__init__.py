@@ -38,7 +38,7 @@ Frames
 
 Kinds on a link (never passed on)
     ==== ========== =====================================================================
-    1    HELLO      incarnation, role (child or direct), heartbeat_s, data addresses, fabric root
+    1    HELLO      incarnation, role (child or direct), heartbeat_s, data addresses
     2    WELCOME    incarnation, heartbeat_s, data addresses
     3    REJECT     reason, text: the link is not wanted; reasons are those of `errors.Refused`
     4    HEARTBEAT  (nothing): I am alive and had nothing else to say
@@ -65,10 +65,11 @@ Kinds on a link (never passed on)
 Routing
     A cell sends a message on, in this order: to the target itself if linked; if it stands above the
     target, to the longest linked prefix of the target's name, and nowhere else; else to the longest
-    linked prefix, else to the root, its parent or the nearest linked cell above. Never back over the link it came by, never more than ``hops_max``
-    times. Where that leads nowhere, a BOUNCE goes back to the message's origin. When a link is
-    lost, every origin that recently sent over it is told by LOST which names can no longer be
-    reached; so calls and pulls end when the way breaks, not when they time out.
+    linked prefix, else to the root, its parent or the nearest linked cell above. Never back over the
+    link it came by, never more than ``hops_max`` times. Where that leads nowhere, a BOUNCE goes back to
+    the message's origin. When a link is lost, every origin that recently sent over it is told by LOST
+    which names can no longer be reached; so calls and pulls end when the way breaks, not when they
+    time out.
 
 Kinds that are routed
     ==== ========= ===========================================================================
