@@ -15,7 +15,7 @@ from zdl.cell.messages import Request
 from zdl.errors import Busy, CannotUnpack, LeaseEnded, OriginLost, RemoteError, UnknownRef, ZdlError
 from zdl.objects.pack import pack
 from zdl.options import CallOptions, Options, PackOptions
-from zdl.protocol.messages import Bounce, Notice, Reply, Request as WireRequest, Transit
+from zdl.protocol.messages import Bounce, Cancel, Notice, Reply, Request as WireRequest, Transit
 from zdl.refs import Ref, Source
 
 from rawpeer import RawPeer
@@ -224,6 +224,32 @@ def test_an_abort_reaches_handlers_that_fill_the_pool(trees: Trees) -> None:
         future.cancel()
     assert entered.acquire(timeout=PATIENCE_S), "a handler that should have been aborted still holds its thread"
     waiting.cancel()
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_cancellation_that_comes_with_its_request_is_heard(cells: tuple[Cell, ...], is_first: bool) -> None:
+    """Both are here when the loop looks, in either order."""
+    server, _ = cells
+    heard = threading.Event()
+
+    @server.handler("task", "wait")
+    def wait(request: Request) -> object:
+        request.abort.on_trigger(heard.set)
+        return heard.wait(PATIENCE_S)
+
+    gate = threading.Event()
+    with RawPeer(server.addresses[0], "site-9") as peer:
+        peer.join()
+        server._open_lanes().control_loop.mailbox.put(gate.wait)
+        messages = [WireRequest("site-9", "server", 1, "task", "wait", 20.0, {}, (b"\x92\x90\xc0",)), Cancel("site-9", "server", 1)]
+        for message in messages if is_first else reversed(messages):
+            peer.send(message)
+        peer.send(WireRequest("site-9", "server", 2, "zdl", "ping", 20.0, {}, (b"\x92\x90\xc0",)))
+        gate.set()
+        if is_first:
+            assert heard.wait(PATIENCE_S)
+        while not (isinstance(reply := peer.receive(), Reply) and reply.id == 2):
+            pass
 
 
 def test_handlers_may_ask_in_turn_however_deep(trees: Trees) -> None:

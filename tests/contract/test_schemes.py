@@ -177,3 +177,19 @@ def test_all_threads_of_many_may_ask_at_once(cells: tuple[Cell, ...]) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_an_ipv6_address_is_bound_and_dialled() -> None:
+    with Cell("server", listen="tcp://[::1]:0") as server, Cell("site-1", parent=server.addresses[0]) as site:
+        server.handler("task", "echo")(lambda request: request.body)
+        array = np.arange(2_000_000, dtype=np.float32)
+        assert np.array_equal(site.request("server", "task", "echo", {"x": array}).body["x"], array)
+
+
+def test_a_wildcard_listens_on_both_lanes_with_a_name_that_can_be_dialled() -> None:
+    with Cell("server", listen="tcp://*:0", insecure=True) as server:
+        assert all("*" not in address for address in (*server.addresses, *server.data_addresses))
+        port, data_port = (address.rpartition(":")[2] for address in (*server.addresses, *server.data_addresses))
+        assert port != data_port
+        with Cell("site-1", parent=f"tcp://127.0.0.1:{port}") as site:
+            site.wait_ready(30.0)

@@ -351,3 +351,10 @@ def test_headers_with_flipped_bytes_are_decoded_or_refused(message: Message, fli
 def test_headers_that_are_cut_off_are_refused(message: Message, at: int) -> None:
     header = sent(message)[0]
     refusal(header[:at % len(header)])
+
+
+def test_a_rejection_is_read_whatever_its_version() -> None:
+    header = bytearray(bytes(encode(Reject("server", "version", "server speaks version 2, site-1 speaks version 1"))[0]))
+    header[1] = 2
+    assert decode(bytes(header), (), me="site-1") == Reject(
+        "server", "version", "server speaks version 2, site-1 speaks version 1")

@@ -12,8 +12,9 @@ import zmq
 
 from zdl.errors import Closed
 from zdl.options import LinkOptions
-from zdl.protocol.effects import Arrived, Effect, PeerDown, PeerUp, Post
-from zdl.protocol.messages import Bounce, Goodbye, Heartbeat, Notice, Reject, Welcome
+from zdl.protocol.effects import Arrived, Dial, Effect, PeerDown, PeerUp, Post, Send
+from zdl.protocol.frames import WIRE_VERSION
+from zdl.protocol.messages import Bounce, Goodbye, Heartbeat, Hello, Notice, Reject, Role, Welcome
 from zdl.protocol.peers import Self
 from zdl.protocol.switch import Switch
 from zdl.transport.links import Incoming, Links
@@ -149,6 +150,16 @@ def test_it_ticks_when_its_desk_wants_it(server: Lone) -> None:
 
     server.loop.mailbox.put(want)
     eventually(lambda: server.desk.ticks == 1)
+
+
+def test_a_connection_that_another_thread_began_is_noticed_although_the_loop_sleeps(server: Lone) -> None:
+    with ExitStack() as stack:
+        site = Lone("site-1", stack)
+        hello = Hello("site-1", bytes(range(16)), Role.CHILD, 5.0, (), WIRE_VERSION)
+        eventually(lambda: site.loop.mailbox._is_asleep)
+        # Below the brain, so that no deadline of its wakes the loop.
+        site.loop.submit(site.loop.act, [Dial(1, server.address), Send(1, hello)], 0.0)
+        eventually(lambda: any(each.messages_in for each in site.loop.traffic()), what="the welcome")
 
 
 def test_it_counts_what_moves_per_peer(server: Lone, peer: RawPeer) -> None:

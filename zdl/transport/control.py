@@ -146,7 +146,7 @@ class Control:
             case Handle(message=message):
                 self._loop.afterwards(self._events.handle, message)
             case Abort(origin=origin, id=number):
-                self._events.abort(origin, number)
+                self._loop.afterwards(self._events.abort, origin, number)  # after the handler that it is for
             case Unreachable():
                 self._events.unreachable(effect)
                 return [*self._calls.receive(effect, now), *self._serving.receive_loss(effect)]

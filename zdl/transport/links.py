@@ -138,6 +138,7 @@ class Links:
         self._by_fd: dict[int, zmq.Socket[bytes]] = {}
         self._unsure: dict[int, zmq.Socket[bytes]] = {}
         self._fd_of: dict[int, int] = {}
+        self.has_grown = False  # a sleeper does not sleep on sockets that were made since
         self._monitors: set[zmq.Socket[bytes]] = set()
 
     def __repr__(self) -> str:
@@ -217,6 +218,7 @@ class Links:
     def sleep(self, timeout_s: float | None) -> list[int]:
         """Until a descriptor is readable, or the time is over. Without the lock: it touches no socket."""
         timeout_ms = None if timeout_s is None else min(math.ceil(timeout_s * 1000), 3_600_000)
+        self.has_grown = False
         return [descriptor for descriptor, _ in self._poller.poll(timeout_ms)]
 
     def drained(self, socket: zmq.Socket[bytes]) -> bool:
@@ -320,6 +322,7 @@ class Links:
         self._by_fd[descriptor] = self._unsure[descriptor] = socket
         self._fd_of[id(socket)] = descriptor
         self._poller.register(descriptor, select.POLLIN)
+        self.has_grown = True
 
     def _unwatch(self, socket: zmq.Socket[bytes]) -> None:
         descriptor = self._fd_of.pop(id(socket))

@@ -134,7 +134,8 @@ class Loop:
             self._guard(function, *arguments)
             self._work()
             deadline = self._deadline()
-            is_wanted = self.links.is_pending() or (deadline is not None and deadline < self._wakes_at)
+            is_early = deadline is not None and deadline < self._wakes_at
+            is_wanted = is_early or self.links.has_grown or self.links.is_pending()
             afterwards, self._afterwards = self._afterwards, []
         finally:
             self._owner = 0
