@@ -181,7 +181,7 @@ class Network:
         """A connection breaks, and both ends notice."""
         if not wire.is_open:
             return
-        if wire.ends[1] is not None:
+        if wire.ends[1] is not None and not wire.is_mute:
             self.hurt(wire)
         wire.is_open = False
         self._tell_broken(wire, why)

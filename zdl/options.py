@@ -124,7 +124,8 @@ class PullOptions:
         stall_timeout_s: no verified byte for so long ends the pull.
         lost_timeout_s: no way to the origin for so long ends the pull.
         bad_chunks_max: so many wrong digests in one pull end it.
-        keep_alive_s: how often a receiver that has nothing to ask for renews its lease.
+        keep_alive_s: how often a receiver that has nothing to ask for renews its lease; well below the time
+            after which an origin counts a receiver that was cut off as lost (``offers.lost_grace_s``).
         pulls_max: pulls at one time in one cell.
         verify: digest of each chunk: ``blake3`` or ``none``.
         direct: whether the origin may be dialled directly.
@@ -138,7 +139,7 @@ class PullOptions:
     stall_timeout_s: float = 60.0
     lost_timeout_s: float = 6.0
     bad_chunks_max: int = 3
-    keep_alive_s: float = 10.0
+    keep_alive_s: float = 2.0
     pulls_max: int = 10_000
     verify: str = "blake3"
     direct: bool = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from zdl.assembly import Cell
 from zdl.cell.calling import DEFAULT_S, NO_HEADERS, Sending
 from zdl.cell.messages import Reply, Request
 from zdl.cell.signal import Signal
+from zdl.cell.waiting import Waiter
 from zdl.errors import (
     Busy,
     Cancelled,
@@ -174,9 +176,12 @@ def test_a_timeout_bounds_the_pulling_of_a_reply_too(trees: Trees, stage: Stage)
 
 
 def test_who_is_interrupted_while_waiting_leaves_nothing_behind(stage: Stage) -> None:
+    main = threading.main_thread().ident or 0
+
     def interrupt() -> None:
         stage.entered.acquire(timeout=PATIENCE_S)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        eventually(lambda: sys._current_frames()[main].f_code is Waiter.wait.__code__)
+        signal.pthread_kill(main, signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
