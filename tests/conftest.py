@@ -37,7 +37,10 @@ def _our_files(folders: list[Path]) -> set[str]:
     for folder in folders:
         if folder.is_dir():
             for path in folder.rglob("*"):
-                is_socket = stat.S_ISSOCK(path.lstat().st_mode)
+                try:
+                    is_socket = stat.S_ISSOCK(path.lstat().st_mode)
+                except FileNotFoundError:  # another process has just removed its own
+                    continue
                 if path.name.endswith(".zdl-part") or is_socket:
                     found.add(str(path))
     return found

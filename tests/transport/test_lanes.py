@@ -105,4 +105,4 @@ def test_an_address_that_is_taken_leaves_nothing_open(trees: Trees) -> None:
         with pytest.raises(OptionError, match="in use"):
             Lanes("server", parent=None, listen=("tcp://127.0.0.1:0", server.addresses[0]), data_listen=(),
                   is_insecure=False, options=Options())
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
