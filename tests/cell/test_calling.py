@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from zdl.assembly import Cell
-from zdl.cell.calling import DEFAULT_S, NO_HEADERS, Sending
+from zdl.cell.calling import check_headers
+from zdl.cell.futures import DEFAULT_S, NO_HEADERS, Sending
 from zdl.cell.messages import Reply, Request
 from zdl.cell.signal import Signal
-from zdl.cell.waiting import Waiter
 from zdl.errors import (
     Busy,
     Cancelled,
@@ -31,6 +31,7 @@ from zdl.errors import (
     ZdlError,
 )
 from zdl.options import CallOptions, Options
+from zdl.transport.poller import EpollPoller
 
 from trees import Trees
 from waiting import PATIENCE_S, eventually
@@ -180,7 +181,7 @@ def test_who_is_interrupted_while_waiting_leaves_nothing_behind(stage: Stage) ->
 
     def interrupt() -> None:
         stage.entered.acquire(timeout=PATIENCE_S)
-        eventually(lambda: sys._current_frames()[main].f_code is Waiter.wait.__code__)
+        eventually(lambda: sys._current_frames()[main].f_code is EpollPoller.sleep.__code__)
         signal.pthread_kill(main, signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
@@ -271,6 +272,10 @@ def test_headers_that_cannot_travel_are_refused_before_anything_is_lent(stage: S
     assert stage.is_quiet()
 
 
+def test_headers_that_can_travel_pass_the_check() -> None:
+    check_headers({"a": 1, "b": "x", "c": None, "d": b"", "e": 1.5, "f": True})
+
+
 def test_headers_arrive(stage: Stage) -> None:
     stage.server.handler("task", "headers")(lambda request: dict(request.headers))
     headers = {"a": 1, "b": "x", "c": 1.5, "d": None, "e": b"y", "f": True, "g": (1 << 64) - 1, "h": -(1 << 63)}
@@ -293,7 +298,7 @@ def test_a_header_that_is_too_large_is_refused_with_its_limit(stage: Stage) -> N
     eventually(stage.is_quiet)
 
 
-@pytest.mark.parametrize(("channel", "topic"), [("x" * 256, "echo"), ("task", "x" * 256), (None, "echo"), ("task", 7),
+@pytest.mark.parametrize(("channel", "topic"), [("x" * 256, "echo"), ("task", "x" * 256), (None, "echo"), ("task", 7), ([], "echo"),
                                                 ("task", "\ud800")])
 def test_a_name_of_a_handler_that_cannot_travel_is_refused(stage: Stage, channel: str, topic: str) -> None:
     for call in calls_of(stage.site, np.zeros(LARGE), channel=channel, topic=topic):

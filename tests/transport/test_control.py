@@ -24,12 +24,12 @@ def stack() -> Iterator[ExitStack]:
         yield stack
 
 
-def ask(side: Side, target: str, timeout_s: float = 30.0) -> tuple[Settled, object]:
-    """A call; what settles it, and what cancels it."""
+def ask(side: Side, target: str, timeout_s: float = 30.0) -> tuple[Settled, list[int]]:
+    """A call; what settles it, and what `cancel` wants."""
     settled: Settled = []
-    cancel = side.control.call(Question(target, "c", "t", (b"body",), timeout_s, {"h": 1}),
-                               lambda reply, error: settled.append((reply, error)))
-    return settled, cancel
+    call = side.control.call(Question(target, "c", "t", (b"body",), timeout_s, {"h": 1}),
+                             lambda reply, error: settled.append((reply, error)))
+    return settled, call
 
 
 def answer(side: Side, request: Request, text: bytes) -> None:
@@ -72,10 +72,9 @@ def test_a_call_to_oneself_goes_the_same_way(stack: ExitStack) -> None:
 def test_a_call_that_is_cancelled_reaches_the_handler(stack: ExitStack) -> None:
     server = Side(stack, "server")
     site = Side(stack, "site-1", server)
-    settled, cancel = ask(site, "server")
+    settled, call = ask(site, "server")
     request = the_request(server)
-    assert callable(cancel)
-    cancel("enough")
+    site.control.cancel(call, "enough")
     eventually(lambda: settled and server.aborted)
     assert isinstance(settled[0][1], Cancelled) and server.aborted == [("site-1", request.id)]
 

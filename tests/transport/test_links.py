@@ -40,7 +40,7 @@ class Pair:
         broken, readable = links.pending()
         if broken or readable:
             return False, broken, readable
-        descriptors = links.sleep(timeout_s)
+        descriptors = links.poller.sleep(timeout_s)
         return self.reader in descriptors, *links.pending(descriptors)
 
     def hear(self, links: Links) -> list[Broken | Incoming]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 from collections.abc import Callable, Mapping, Sequence
 
-from zdl.cell.calling import DEFAULT_S, NO_HEADERS, Caller, Sending
+from zdl.cell.calling import Caller
+from zdl.cell.futures import DEFAULT_S, NO_HEADERS, Sending
 from zdl.cell.messages import Answer, Reply
 from zdl.errors import ZdlError
 
@@ -46,7 +46,7 @@ class Aio:
         return answers
 
     def _asked(self, target: str, channel: str, topic: str, body: object, sending: Sending) -> asyncio.Future[Reply]:
-        # A plain future: asyncio's callback only hands over, so it may run on a loop of ours.
-        future: concurrent.futures.Future[Reply] = concurrent.futures.Future()
-        self._caller().request_future(target, channel, topic, body, sending, future=future)
+        caller = self._caller()
+        future = caller.future(is_bare=True)
+        caller.request_future(target, channel, topic, body, sending, future=future)
         return asyncio.wrap_future(future)

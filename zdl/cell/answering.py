@@ -9,12 +9,12 @@ dropped, and what it would have lent ends.
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from zdl.cell.calling import NO_HEADERS, Caller
-from zdl.cell.handlers import Handlers, Pool, Raised, Registration, guarded
+from zdl.cell.calling import Caller
+from zdl.cell.futures import NO_HEADERS
+from zdl.cell.handlers import Handlers, Pool, Raised, Registration, raised
 from zdl.cell.messages import REFS_HEADER, Request
 from zdl.cell.service import Lender
 from zdl.cell.signal import Signal
@@ -25,6 +25,20 @@ from zdl.protocol import messages as wire
 from zdl.transport.control import Control
 
 _LOG = logging.getLogger("zdl.cell")
+
+
+@dataclass(slots=True)
+class _Job:
+    """A request or notice whose handler shall run; called, it does."""
+
+    answerer: Answerer
+    message: wire.Request | wire.Notice
+    registration: Registration
+    abort: Signal
+    arrived_at: float
+
+    def __call__(self) -> None:
+        self.answerer.run(self)
 
 
 class Answerer:
@@ -52,7 +66,7 @@ class Answerer:
         self._caller = caller
         self._control = control
         self._lender: Lender | None = None
-        self._lock = threading.Lock()  # guards the signals of requests whose handlers run
+        # Of requests whose handlers run. Put in and taken out by single operations, which need no lock.
         self._aborts: dict[tuple[str, int], Signal] = {}
 
     def use_lender(self, lender: Lender) -> None:
@@ -60,30 +74,27 @@ class Answerer:
         self._lender = lender
 
     def handle(self, message: wire.Request | wire.Notice) -> None:
-        """On the loop: find the handler and hand over."""
+        """Who leads has read it: find the handler and hand over."""
         registration = self._handlers.find(message.channel, message.topic)
         if registration is None:
             self._answer_error(message, Refused(by=self._fqcn, reason="no-handler", text=(
                 f"it has no handler for {message.channel}/{message.topic}")))
             return
-        abort = Signal()
+        job = _Job(self, message, registration, Signal(), time.monotonic())
         if isinstance(message, wire.Request):
-            with self._lock:
-                self._aborts[message.origin, message.id] = abort
-        arrived_at = time.monotonic()
+            self._aborts[message.origin, message.id] = job.abort
         if registration.inline:
-            self._run(message, registration, abort, arrived_at)
+            job()
             return
         try:
-            self._pool.submit(lambda: self._run(message, registration, abort, arrived_at))
+            self._pool.submit(job)
         except ZdlError as error:
             self._forget(message)
             self._answer_error(message, error)
 
     def abort(self, origin: str, number: int) -> None:
         """On the loop: the caller waits no more."""
-        with self._lock:
-            signal = self._aborts.pop((origin, number), None)
+        signal = self._aborts.pop((origin, number), None)
         if signal is None:
             self._caller.undelivered(number)  # it was answered, and the answer came too late
             return
@@ -98,49 +109,58 @@ class Answerer:
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _run(self, message: wire.Request | wire.Notice, registration: Registration, abort: Signal, arrived_at: float) -> None:
-        request = guarded(lambda: self._request(message, registration, abort, arrived_at))
-        if isinstance(request, Raised):
-            self._forget(message)
-            error = request.error
-            self._answer_error(message, error if isinstance(error, ZdlError) else self._remote(message, request))
+    def run(self, job: _Job) -> None:
+        """Unpack, run the handler, pack, answer."""
+        message, registration = job.message, job.registration
+        try:
+            request = self._request(job)
+        except BaseException as error:
+            self._refuse(message, raised(error))
             return
-        body = guarded(lambda: registration.function(request))
-        if isinstance(body, Raised):
-            _LOG.info("! handler %s/%s raised", message.channel, message.topic, exc_info=body.error)
-            self._forget(message)
-            self._answer_error(message, self._remote(message, body))
+        try:
+            body = registration.function(request)
+        except BaseException as error:
+            _LOG.info("! handler %s/%s raised", message.channel, message.topic, exc_info=error)
+            self._refuse(message, raised(error), is_handlers=True)
             return
         if isinstance(message, wire.Request):
             self._answer(message, body)
 
-    def _request(self, message: wire.Request | wire.Notice, registration: Registration, abort: Signal,
-                 arrived_at: float) -> Request:
+    def _request(self, job: _Job) -> Request:
+        message, registration = job.message, job.registration
         body = unpack(message.body, options=self._options.packing)
         timeout_s = message.timeout_s if isinstance(message, wire.Request) else None
-        deadline = None if timeout_s is None else arrived_at + timeout_s
-        if registration.resolve and REFS_HEADER in message.headers and self._lender is not None:
-            left = None if deadline is None else max(0.001, deadline - time.monotonic())
-            body = self._lender.resolve(body, left, abort=abort)
-        headers = {name: value for name, value in message.headers.items() if name != REFS_HEADER}
+        deadline = None if timeout_s is None else job.arrived_at + timeout_s
+        headers = message.headers
+        if REFS_HEADER in headers:
+            if registration.resolve and self._lender is not None:
+                left = None if deadline is None else max(0.001, deadline - time.monotonic())
+                body = self._lender.resolve(body, left, abort=job.abort)
+            headers = {name: value for name, value in headers.items() if name != REFS_HEADER}
         return Request(message.origin, message.target, message.channel, message.topic, body, headers, message.hops,
-                       deadline, abort)
+                       deadline, job.abort)
 
     def _answer(self, message: wire.Request, body: object) -> None:
-        packed = guarded(lambda: self._caller.pack(body, 1))
-        if isinstance(packed, Raised):
-            self._forget(message)
-            failed = Raised(packed.error, packed.kind, f"its reply: {packed.text}")
-            self._answer_error(message, self._remote(message, failed))
+        try:
+            parts, scope, has_refs = self._caller.pack(body, 1)
+        except BaseException as error:
+            found = raised(error)
+            self._refuse(message, Raised(found.error, found.kind, f"its reply: {found.text}"), is_handlers=True)
             return
-        parts, scope, has_refs = packed
-        self._caller.remember(message.id, scope)
+        if scope is not None:
+            self._caller.remember(message.id, scope)
         if not self._forget(message):  # in this order: a cancellation finds either the signal or the scope
             self._caller.undelivered(message.id)
             self._answer_error(message, Cancelled(what=f"{message.channel}/{message.topic}", why="the caller waits no more"))
             return
-        self._send(wire.Reply(self._fqcn, message.origin, message.id, "", NO_HEADERS,
-                              self._caller.headers(NO_HEADERS, has_refs), parts))
+        headers = self._caller.headers(NO_HEADERS, has_refs) if has_refs else NO_HEADERS
+        self._send(wire.Reply(self._fqcn, message.origin, message.id, "", NO_HEADERS, headers, parts))
+
+    def _refuse(self, message: wire.Request | wire.Notice, found: Raised, *, is_handlers: bool = False) -> None:
+        """Users' code, or what came before it, raised."""
+        self._forget(message)
+        error = found.error
+        self._answer_error(message, error if isinstance(error, ZdlError) and not is_handlers else self._remote(message, found))
 
     def _remote(self, message: wire.Request | wire.Notice, raised: Raised) -> RemoteError:
         return RemoteError(fqcn=self._fqcn, channel=message.channel, topic=message.topic, kind=raised.kind, text=raised.text)
@@ -160,5 +180,4 @@ class Answerer:
 
     def _forget(self, message: wire.Request | wire.Notice) -> bool:
         """Its handler has ended. Returns whether its caller still waits."""
-        with self._lock:
-            return self._aborts.pop((message.origin, message.id), None) is not None
+        return self._aborts.pop((message.origin, message.id), None) is not None

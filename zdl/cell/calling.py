@@ -10,18 +10,17 @@ import concurrent.futures
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 
+from zdl.cell.futures import DEFAULT_S, NO_HEADERS, BareFuture, CallFuture, Sending, settle
 from zdl.cell.handlers import Pool
 from zdl.cell.messages import REFS_HEADER, Answer, Reply
 from zdl.cell.service import Lender, Scope
 from zdl.cell.signal import Signal
-from zdl.cell.waiting import Waiter
+from zdl.cell.waiting import CallWaiter
 from zdl.errors import Cancelled, Closed, OptionError, PeerLost, RemoteError, TimedOut, ZdlError
 from zdl.fqcn import parse
 from zdl.objects.manifest import Manifest
-from zdl.objects.pack import Lent, pack
+from zdl.objects.pack import Lent, pack, pack_plain
 from zdl.options import Options
 from zdl.protocol import messages as wire
 from zdl.protocol.calls import Question
@@ -30,10 +29,7 @@ from zdl.protocol.messages import Body
 from zdl.refs import Source
 from zdl.transport.control import Control, Settled
 
-# "As the cell's options say": None means for ever, so it cannot mean that.
-DEFAULT_S = -1.0
 TARGETS_MAX = 4096
-NO_HEADERS: Mapping[str, object] = MappingProxyType({})
 # What is left of a timeout is at least this: refs may be pulled already when nobody would wait any more.
 LEAST_S = 0.001
 # Ten years; the wire takes no more.
@@ -42,25 +38,6 @@ INT_MIN, INT_MAX = -(1 << 63), (1 << 64) - 1
 # Errors after which the handler may have run all the same. After any other error it did not: what the request lent ends.
 _MAYBE_DELIVERED = (RemoteError, TimedOut, Cancelled, PeerLost)
 _Settled = tuple[wire.Reply | None, ZdlError | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Sending:
-    """What one call may choose.
-
-    Attributes:
-        timeout_s: how long to wait; None for ever; `DEFAULT_S` as the options say.
-        headers: plain values for the handler.
-        abort: ends the wait when triggered.
-        resolve: whether refs in the reply are pulled before it is returned.
-        receivers: who pulls what the body lends, by name, or how many different cells.
-    """
-
-    timeout_s: float | None = DEFAULT_S
-    headers: Mapping[str, object] = field(default_factory=lambda: NO_HEADERS)
-    abort: Signal | None = None
-    resolve: bool = True
-    receivers: Sequence[str] | int = 1
 
 
 class Caller:
@@ -78,11 +55,13 @@ class Caller:
         self._fqcn = fqcn
         self._options = options
         self._control = control
+        self._lead = control.loop.lead
         self._pool = pool
         self._is_alive = is_alive
         self._lender: Lender | None = None
         self._scopes: dict[int, Scope] = {}
         self._targets: dict[str, str] = {}
+        self._names: set[tuple[str, str]] = set()
 
     def use_lender(self, lender: Lender) -> None:
         """What is too large for a message is lent by this service."""
@@ -92,54 +71,38 @@ class Caller:
 
     def request(self, target: str, channel: str, topic: str, body: object, sending: Sending) -> Reply:
         """Send and wait; see `BareCell.request`."""
-        timeout_s = self._timeout_s(sending)
-        until = None if timeout_s is None else time.monotonic() + timeout_s
         question, scope = self._question(target, channel, topic, body, sending)
-        waiter: Waiter[_Settled] = Waiter()
-        cancel = self._call(question, scope, lambda reply, error: waiter.settle((reply, error)))
-        unlink = _cancel_on(sending.abort, cancel)
+        until = None if question.timeout_s is None else time.monotonic() + question.timeout_s
+        waiter = CallWaiter()
+        call = self._call(question, scope, waiter.settled)
+        unlink = None if sending.abort is None else self._cancel_on(sending.abort, call)
         settled: _Settled | None = None
         try:
-            settled = waiter.wait(self._is_alive)
+            settled = waiter.wait(self._lead, self._is_alive)
         finally:
-            unlink()
+            if unlink is not None:
+                unlink()
             if settled is None:  # the thread that waits was interrupted, or the cell is closed
-                cancel("nobody waits for it")
+                self._control.cancel(call, "nobody waits for it")
         if settled is None:
             raise Closed(fqcn=self._fqcn)
-        return self._resolved(self._finish(*settled, scope), sending, until)
+        reply = self.finish(*settled, scope)
+        return self._resolved(reply, sending, until) if sending.resolve and reply.has_refs else reply
+
+    def future(self, *, is_bare: bool = False) -> CallFuture:
+        """What `request_future` will settle; a bare one calls back where it is settled."""
+        return (BareFuture if is_bare else CallFuture)(self, self._pool, self._control)
 
     def request_future(self, target: str, channel: str, topic: str, body: object, sending: Sending, *,
-                       future: concurrent.futures.Future[Reply]) -> None:
+                       future: CallFuture) -> None:
         """Send; `future` gets the reply or the error. Cancelling it cancels the call."""
-        timeout_s = self._timeout_s(sending)
-        until = None if timeout_s is None else time.monotonic() + timeout_s
         question, scope = self._question(target, channel, topic, body, sending)
-        abort = Signal()
-        pulling = replace(sending, abort=abort)
-
-        def settled(answer: wire.Reply | None, error: ZdlError | None) -> None:
-            """On the loop: finish the reply there if nothing has to be pulled for it."""
-            try:
-                reply = self._finish(answer, error, scope)
-                if sending.resolve and reply.has_refs and self._lender is not None:
-                    self._pool.submit(lambda: self._resolve_for(future, reply, pulling, until))
-                    return
-            except ZdlError as problem:
-                _settle(future, error=problem)
-                return
-            _settle(future, reply=reply)
-
-        cancel = self._call(question, scope, settled)
-        abort.on_trigger(lambda: cancel(f"its signal was triggered with {abort.value!r}"))
-        unlink = _linked(abort, sending.abort)
-
-        def done(ended: concurrent.futures.Future[Reply]) -> None:
-            unlink()
-            if ended.cancelled():
-                abort.trigger("its future was cancelled")
-
-        concurrent.futures.Future.add_done_callback(future, done)
+        future.begin(sending, question.timeout_s, scope)
+        call = self._call(question, scope, future.settled)
+        future.call = call
+        if sending.abort is not None:
+            unlink = self._cancel_on(sending.abort, call)
+            concurrent.futures.Future.add_done_callback(future, lambda ended: unlink())
 
     def broadcast(self, bodies: Mapping[str, object], channel: str, topic: str, sending: Sending) -> dict[str, Answer]:
         """One request per target; every target has an answer when it returns. A body that is shared is packed once."""
@@ -150,16 +113,17 @@ class Caller:
         check_headers(sending.headers)
         sharing = Counter(map(id, bodies.values()))
         packed: dict[int, tuple[Body, Scope | None, bool]] = {}
-        waiting: dict[str, tuple[Waiter[_Settled], Scope | None, Callable[[], None]]] = {}
+        waiting: dict[str, tuple[CallWaiter, Scope | None, Callable[[], None]]] = {}
         for target, body in bodies.items():
             count = sharing[id(body)]
             if id(body) not in packed:
                 packed[id(body)] = self.pack(body, _audience(sending.receivers, count))
             parts, scope, has_refs = packed[id(body)]
             question = Question(names[target], channel, topic, parts, timeout_s, self.headers(sending.headers, has_refs))
-            waiter: Waiter[_Settled] = Waiter()
+            waiter = CallWaiter()
             own = scope if count == 1 else None  # what others have too does not end with this one
-            waiting[target] = waiter, own, _cancel_on(sending.abort, self._call(question, own, _settling(waiter)))
+            call = self._call(question, own, waiter.settled)
+            waiting[target] = waiter, own, self._cancel_on(sending.abort, call)
         answers = {target: self._answer(target, waiter, own, sending, until) for target, (waiter, own, _) in waiting.items()}
         for _, _, unlink in waiting.values():
             unlink()
@@ -184,16 +148,20 @@ class Caller:
 
     def pack(self, body: object, receivers: Sequence[str] | int) -> tuple[Body, Scope | None, bool]:
         """The frames of a body, and what it lends; a body that lends nothing has no scope to end."""
+        packing = self._options.packing
+        plain = pack_plain(body, options=packing)
+        if plain is not None:
+            return plain, None, False
         lender = self._lender
         if lender is None:
-            return pack(body, options=self._options.packing).parts, None, False
+            return pack(body, options=packing).parts, None, False
         scopes: list[Scope] = []
 
         def lend(manifest: Manifest, lent: Sequence[Lent]) -> Source:
             scopes.append(lender.scope(receivers))
             return scopes[0].lend(manifest, lent)
 
-        packed = pack(body, options=self._options.packing, lend=lend)
+        packed = pack(body, options=packing, lend=lend)
         return packed.parts, scopes[0] if scopes else None, packed.has_refs
 
     def headers(self, headers: Mapping[str, object], has_refs: bool) -> Mapping[str, object]:
@@ -218,14 +186,34 @@ class Caller:
     def _question(self, target: str, channel: str, topic: str, body: object,
                   sending: Sending) -> tuple[Question, Scope | None]:
         """All that may be wrong with a call is found before anything is lent for it."""
-        name = self._target(target)
-        check_names(channel, topic)
-        check_headers(sending.headers)
+        name = self._targets.get(target) or self._target(target)
+        try:
+            is_known = (channel, topic) in self._names
+        except TypeError:  # something that cannot even be looked for
+            is_known = False
+        if not is_known:
+            self._check_names(channel, topic)
+        headers = sending.headers
+        if headers is not NO_HEADERS:
+            check_headers(headers)
         timeout_s = self._timeout_s(sending)
         parts, scope, has_refs = self.pack(body, sending.receivers)
-        return Question(name, channel, topic, parts, timeout_s, self.headers(sending.headers, has_refs)), scope
+        return Question(name, channel, topic, parts, timeout_s, self.headers(headers, has_refs) if has_refs else headers), scope
 
-    def _call(self, question: Question, scope: Scope | None, settled: Settled) -> Callable[[str], None]:
+    def _check_names(self, channel: str, topic: str) -> None:
+        """Names that were used before are known to be good."""
+        check_names(channel, topic)
+        if len(self._names) >= TARGETS_MAX:
+            self._names.clear()
+        self._names.add((channel, topic))
+
+    def _cancel_on(self, abort: Signal | None, call: list[int]) -> Callable[[], None]:
+        """Cancels when the signal is triggered. Returns what takes that back."""
+        if abort is None:
+            return _nothing
+        return abort.on_trigger(lambda: self._control.cancel(call, f"its signal was triggered with {abort.value!r}"))
+
+    def _call(self, question: Question, scope: Scope | None, settled: Settled) -> list[int]:
         try:
             return self._control.call(question, settled)
         except ZdlError:
@@ -240,7 +228,8 @@ class Caller:
                               allowed=f"seconds above 0 and up to {TIMEOUT_S_MAX:.0f}, or None for ever")
         return sending.timeout_s
 
-    def _finish(self, reply: wire.Reply | None, error: ZdlError | None, scope: Scope | None) -> Reply:
+    def finish(self, reply: wire.Reply | None, error: ZdlError | None, scope: Scope | None) -> Reply:
+        """The reply as users see it; raises the error if that is what came."""
         if error is not None:
             if not isinstance(error, _MAYBE_DELIVERED):
                 _end(scope)
@@ -256,20 +245,21 @@ class Caller:
         left = None if until is None else max(LEAST_S, until - time.monotonic())
         return reply.with_body(lambda body: lender.resolve(body, left, abort=sending.abort))
 
-    def _resolve_for(self, future: concurrent.futures.Future[Reply], reply: Reply, sending: Sending,
-                     until: float | None) -> None:
+    def resolve_for(self, future: concurrent.futures.Future[Reply], reply: Reply, sending: Sending,
+                    until: float | None) -> None:
+        """On the pool: settle the future with the reply when its refs are resolved."""
         try:
             finished = self._resolved(reply, sending, until)
         except ZdlError as error:
-            _settle(future, error=error)
+            settle(future, error=error)
             return
-        _settle(future, reply=finished)
+        settle(future, reply=finished)
 
-    def _answer(self, target: str, waiter: Waiter[_Settled], scope: Scope | None, sending: Sending,
+    def _answer(self, target: str, waiter: CallWaiter, scope: Scope | None, sending: Sending,
                 until: float | None) -> Answer:
-        settled = waiter.wait(self._is_alive) or (None, Closed(fqcn=self._fqcn))
+        settled: _Settled = waiter.wait(self._lead, self._is_alive) or (None, Closed(fqcn=self._fqcn))
         try:
-            reply = self._resolved(self._finish(*settled, scope), sending, until)
+            reply = self._resolved(self.finish(*settled, scope), sending, until)
         except ZdlError as error:
             return Answer(target, None, error)
         return Answer(target, reply, None)
@@ -283,28 +273,6 @@ class Caller:
                 self._targets.clear()
             self._targets[target] = known
         return known
-
-
-class CallFuture(concurrent.futures.Future[Reply]):
-    """The future of a call. Its callbacks are users' code, so they run on the handler pool, never on a loop.
-
-    Args:
-        pool: where they run; where they are called themselves when that is full or closed.
-    """
-
-    def __init__(self, pool: Pool) -> None:
-        super().__init__()
-        self._pool = pool
-
-    def add_done_callback(self, fn: Callable[[concurrent.futures.Future[Reply]], object]) -> None:
-        """Have it called with this future soon after it is done."""
-        super().add_done_callback(lambda done: self._hand_over(lambda: fn(done)))
-
-    def _hand_over(self, job: Callable[[], object]) -> None:
-        try:
-            self._pool.submit(lambda: _do(job))
-        except ZdlError:
-            job()
 
 
 def check_names(channel: object, topic: object) -> None:
@@ -331,8 +299,8 @@ def _is_text(value: str) -> bool:
     return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
 
 
-def _do(job: Callable[[], object]) -> None:
-    job()
+def _nothing() -> None:
+    """There was nothing to take back."""
 
 
 def _end(scope: Scope | None) -> None:
@@ -343,31 +311,3 @@ def _end(scope: Scope | None) -> None:
 def _audience(receivers: Sequence[str] | int, targets_count: int) -> Sequence[str] | int:
     """One body to several targets is lent to as many receivers, unless the caller named them."""
     return max(receivers, targets_count) if isinstance(receivers, int) else receivers
-
-
-def _settling(waiter: Waiter[_Settled]) -> Settled:
-    return lambda reply, error: waiter.settle((reply, error))
-
-
-def _cancel_on(abort: Signal | None, cancel: Callable[[str], None]) -> Callable[[], None]:
-    """Cancels when the signal is triggered. Returns what takes that back."""
-    if abort is None:
-        return lambda: None
-    return abort.on_trigger(lambda: cancel(f"its signal was triggered with {abort.value!r}"))
-
-
-def _linked(own: Signal, users: Signal | None) -> Callable[[], None]:
-    """Triggers the first signal with the second. Returns what takes that back."""
-    if users is None:
-        return lambda: None
-    return users.on_trigger(lambda: own.trigger(users.value))
-
-
-def _settle(future: concurrent.futures.Future[Reply], *, reply: Reply | None = None, error: ZdlError | None = None) -> None:
-    """Set the result, unless the owner has cancelled it."""
-    if not future.set_running_or_notify_cancel():
-        return
-    if error is not None:
-        future.set_exception(error)
-    elif reply is not None:
-        future.set_result(reply)

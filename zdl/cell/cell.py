@@ -17,25 +17,25 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from zdl.cell.aio import Aio
 from zdl.cell.answering import Answerer
-from zdl.cell.calling import DEFAULT_S, NO_HEADERS, Caller, CallFuture, Sending
+from zdl.cell.calling import Caller
+from zdl.cell.futures import DEFAULT_S, NO_HEADERS, Sending
 from zdl.cell.handlers import Function, Handlers, Pool, Registration
 from zdl.cell.messages import Answer, Reply
 from zdl.cell.service import Lender, Service
 from zdl.cell.signal import Signal
 from zdl.cell.watching import PeerInfo, Watching
-from zdl.errors import Busy, Closed, OptionError
+from zdl.errors import Closed, OptionError
 from zdl.fqcn import ROOT, parse
 from zdl.options import Options
 from zdl.transport.control import ControlEvents
 from zdl.transport.lane import Lane
 from zdl.transport.lanes import Lanes
-from zdl.transport.loop import Traffic
+from zdl.transport.traffic import Traffic
 
 _LOG = logging.getLogger("zdl.cell")
 # What the sockets and threads get of the time that close() has.
@@ -71,7 +71,7 @@ class BareCell:
         if parent is None and not self._listen and self._fqcn != ROOT:
             raise OptionError(name="parent", value="None", allowed=f"the address of the cell above; only {ROOT} has none")
         self._handlers = Handlers()
-        self._pool = Pool(f"zdl-handler-{self._fqcn}", self._fqcn, self._options.calls, wake=self._look_again)
+        self._pool: Pool | None = None
         self._services: list[Service] = []
         self._lock = threading.Lock()  # guards opening and closing
         self._lanes: Lanes | None = None
@@ -163,15 +163,16 @@ class BareCell:
             lanes = Lanes(self._fqcn, parent=self._parent, listen=self._listen, data_listen=self._data_listen,
                           is_insecure=self._is_insecure, options=self._options)
             watching = self._watching = Watching(self._fqcn, self._parent, lanes)
+            pool = self._pool = Pool(f"zdl-handler-{self._fqcn}", self._fqcn, self._options.calls, loop=lanes.control_loop)
             events = ControlEvents(
                 handle=lambda message: self._answering().handle(message),
                 abort=lambda origin, number: self._answering().abort(origin, number),
                 undelivered=self._undelivered,
                 peer_up=watching.peer_up, peer_down=watching.peer_down, unreachable=lanes.lane.unreachable,
-                parent_failed=watching.parent_failed, tick=self._pool.tick, deadline=self._pool.deadline)
+                parent_failed=watching.parent_failed, tick=pool.tick, deadline=pool.deadline)
             control = lanes.prepare(self._fqcn, events)
-            self._caller = Caller(self._fqcn, self._options, control, self._pool, lambda: self._closed is None)
-            self._answerer = Answerer(self._fqcn, self._options, handlers=self._handlers, pool=self._pool,
+            self._caller = Caller(self._fqcn, self._options, control, pool, lambda: self._closed is None)
+            self._answerer = Answerer(self._fqcn, self._options, handlers=self._handlers, pool=pool,
                                       caller=self._caller, control=control)
             self._lanes = lanes
         self._mount_services()
@@ -208,6 +209,7 @@ class BareCell:
             left += service.close(max(0.0, until - time.monotonic()))
         assert lanes.control is not None
         lanes.control.close()
+        assert self._pool is not None
         running = self._pool.close(max(0.0, until - time.monotonic()))
         running += self._answering().close(max(0.0, until - time.monotonic()))
         if running:
@@ -282,9 +284,9 @@ class BareCell:
 
         Threads: callbacks that are added to the future run on the handler pool, so they may block.
         """
-        future = CallFuture(self._pool)
-        sending = Sending(timeout_s, headers, abort, resolve, receivers)
-        self._calling().request_future(target, channel, topic, body, sending, future=future)
+        caller = self._calling()
+        future = caller.future()
+        caller.request_future(target, channel, topic, body, Sending(timeout_s, headers, abort, resolve, receivers), future=future)
         return future
 
     def notice(self, target: str, channel: str, topic: str, body: object = None, *,
@@ -322,12 +324,6 @@ class BareCell:
     def _answering(self) -> Answerer:
         assert self._answerer is not None
         return self._answerer
-
-    def _look_again(self) -> None:
-        """Has the loop look at its deadlines again; it may be about to sleep, so something must be in its mailbox."""
-        if self._lanes is not None:
-            with suppress(Closed, Busy):  # then it looks anyway, or never again
-                self._lanes.control_loop.mailbox.put(lambda: None)
 
     def _undelivered(self, number: int) -> None:
         assert self._caller is not None  # messages come back while the cell closes, too

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -20,6 +21,7 @@ from typing import TypeVar
 from zdl.cell.messages import Request
 from zdl.errors import Busy, Closed
 from zdl.options import CallOptions
+from zdl.transport.loop import Loop
 
 _LOG = logging.getLogger("zdl.cell")
 ANY = "*"
@@ -110,7 +112,12 @@ def guarded(function: Callable[[], Value]) -> Value | Raised:
     try:
         return function()
     except BaseException as error:
-        return Raised(error, type(error).__name__, _text_of(error))
+        return raised(error)
+
+
+def raised(error: BaseException) -> Raised:
+    """What there is to say of an error in users' code."""
+    return Raised(error, type(error).__name__, _text_of(error))
 
 
 def _text_of(error: BaseException) -> str:
@@ -124,30 +131,38 @@ def _text_of(error: BaseException) -> str:
 class Pool:
     """Threads that run jobs.
 
+    A thread that has nothing to do leads the control lane if nobody else does (`zdl.transport.lead`): what it reads
+    it runs itself, without waking anybody. Further jobs that it has read wait for it too, and are given to other
+    threads when it has not come to them within `PAUSE_S`.
+
     Threads: `submit` and `close` from any thread, `tick` from the loop's.
 
     Args:
         name: of the threads.
         fqcn: the cell, for errors.
         options: limits.
-        wake: makes the loop look at `deadline` again.
+        loop: whom idle threads may lead; None: they sleep.
     """
 
-    def __init__(self, name: str, fqcn: str, options: CallOptions, *, wake: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, name: str, fqcn: str, options: CallOptions, *, loop: Loop | None = None) -> None:
         self._name = name
         self._fqcn = fqcn
         self._options = options
-        self._wake = wake
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._lock = threading.Lock()  # guards the threads, and the counts of idle ones and of waiting jobs
+        self._loop = loop
+        self._leader = 0  # the thread of ours that leads
+        self._jobs: deque[Job] = deque()
+        self._tickets: SimpleQueue[None] = SimpleQueue()  # one wakes one thread that sleeps
+        self._lock = threading.Lock()  # guards the threads, and the count of those that sleep
         self._threads: list[threading.Thread] = []
-        self._idle = 0  # from the start of a thread, or the end of its job, until it has taken the next one
-        self._waiting = 0  # not the length of the queue, which a thread leaves before it is known to have a job
+        self._idle = 0  # threads that sleep and to whom no ticket is on its way
         self._starved_since: float | None = None
+        self._taken = 0  # jobs since `tick` looked
         self._is_closed = False
+        if loop is not None:
+            loop.lead.look = self.tick
 
     def __repr__(self) -> str:
-        return f"<Pool {self._name}: {len(self._threads)} threads, {self._idle} idle, {self._waiting} waiting>"
+        return f"<Pool {self._name}: {len(self._threads)} threads, {self._idle} idle, {len(self._jobs)} waiting>"
 
     def submit(self, job: Job) -> None:
         """Run a job soon.
@@ -156,33 +171,36 @@ class Pool:
             Busy: ``handler_queue_max`` jobs wait.
             Closed: the pool is closed.
         """
+        if len(self._jobs) - self._idle >= self._options.handler_queue_max:
+            raise Busy(limit="handler_queue_max", value=self._options.handler_queue_max, at=self._fqcn)
+        if self._leader == threading.get_ident():
+            self._jobs.append(job)  # this thread runs it next
+            if len(self._jobs) > 1:
+                self._starve()
+            return
         with self._lock:
             if self._is_closed:
                 raise Closed(fqcn=self._fqcn)
-            if self._waiting - self._idle >= self._options.handler_queue_max:
-                raise Busy(limit="handler_queue_max", value=self._options.handler_queue_max, at=self._fqcn)
-            self._waiting += 1
-            self._jobs.put(job)
-            if self._idle >= self._waiting:
+            self._jobs.append(job)
+            if self._give_thread(QUICK_THREADS):
                 return
-            if len(self._threads) < min(QUICK_THREADS, self._options.handler_threads_max):
-                self._start_thread()
-                return
-            if self._starved_since is not None:
-                return
-            self._starved_since = time.monotonic()
-        self._wake()
+            is_leading = self._leader != 0
+        if is_leading and self._loop is not None:
+            self._loop.wake()
+        if not is_leading or len(self._jobs) > 1:
+            self._starve()
 
     def tick(self, now: float) -> None:
-        """One more thread, if jobs have waited for a while and no thread is idle."""
-        with self._lock:
-            if self._starved_since is None or now < self._starved_since + PAUSE_S:
-                return
-            if self._waiting <= self._idle or len(self._threads) >= self._options.handler_threads_max:
-                self._starved_since = None
-                return
-            self._starved_since = now
-            self._start_thread()
+        """More threads, if jobs have waited for a while."""
+        since = self._starved_since
+        if since is None or now < since + PAUSE_S:
+            return
+        taken, self._taken = self._taken, 0
+        self._starved_since = now if self._jobs else None
+        if taken < QUICK_THREADS:  # else they are short, and more threads would only get into each other's way
+            with self._lock:
+                for _ in range(min(len(self._jobs), QUICK_THREADS)):
+                    self._give_thread(self._options.handler_threads_max)
 
     def deadline(self) -> float | None:
         """When `tick` is wanted next."""
@@ -195,30 +213,71 @@ class Pool:
             self._is_closed = True
             threads = list(self._threads)
             for _ in threads:
-                self._jobs.put(None)
+                self._tickets.put(None)
+        if self._loop is not None:
+            self._loop.wake()
         until = time.monotonic() + timeout_s
         for thread in threads:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, until - time.monotonic()))
         return sum(thread.is_alive() for thread in threads if thread is not threading.current_thread())
 
-    def _start_thread(self) -> None:
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _starve(self) -> None:
+        """There is a job that no thread was woken for."""
+        if self._starved_since is None:
+            self._starved_since = time.monotonic()
+            if self._loop is not None:
+                self._loop.look_again()
+
+    def _give_thread(self, threads_max: int) -> bool:
+        """Under the lock: wake a thread that sleeps, or start one. Returns False if neither can be."""
+        if self._idle:
+            self._idle -= 1
+            self._tickets.put(None)
+            return True
+        if self._leader or len(self._threads) >= min(threads_max, self._options.handler_threads_max):
+            return False
         thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
         self._threads.append(thread)
-        self._idle += 1
         thread.start()
+        return True
 
     def _work(self) -> None:
         while True:
-            job = self._jobs.get()
-            with self._lock:
-                self._idle -= 1
-                self._waiting -= job is not None
-            if job is None:
-                return
+            try:
+                job = self._jobs.popleft()
+            except IndexError:
+                if not self._await_job():
+                    return
+                continue
+            self._taken += 1
             try:
                 job()
             except Exception:
                 _LOG.exception("! %s: a job failed outside its handler", self._name)
-            with self._lock:
-                self._idle += 1
+
+    def _await_job(self) -> bool:
+        """Lead or sleep until there may be a job. Returns False when there will be none any more."""
+        with self._lock:
+            may_lead = self._loop is not None and not self._leader and not self._is_closed
+            if may_lead:
+                self._leader = threading.get_ident()
+        if may_lead:
+            assert self._loop is not None
+            try:
+                self._loop.lead.take(self._is_wanted)
+            finally:
+                self._leader = 0
+        with self._lock:
+            if self._jobs:
+                return True
+            if self._is_closed:
+                return False
+            self._idle += 1
+        self._tickets.get()
+        return True
+
+    def _is_wanted(self) -> bool:
+        return bool(self._jobs) or self._is_closed

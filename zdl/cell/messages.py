@@ -76,6 +76,8 @@ class Reply:
         Raises:
             CannotUnpack: it is none.
         """
+        if self._is_unpacked:
+            return self._body
         with self._lock:
             if not self._is_unpacked:
                 self._body = unpack(self._parts, options=self._options)

@@ -38,6 +38,7 @@ _SMALL_BUFFER: Final[Mapping[str, Any]] = MappingProxyType({"buf_size": 1024})
 _TUPLE_MARK: Final = msgpack.ExtType(Code.TUPLE, b"")
 _SKELETON_HEAD: Final = b"\x92"  # msgpack: an array of two
 _EMPTY_TABLE: Final = b"\x90"  # msgpack: an array of none
+_PLAIN_HEAD: Final = _SKELETON_HEAD + _EMPTY_TABLE
 _ARRAY: Final = LEAF_KINDS.index("array")
 _BYTES: Final = LEAF_KINDS.index("bytes")
 _INT64_MIN: Final = -(1 << 63)
@@ -97,9 +98,9 @@ def pack(obj: object, *, options: PackOptions, types: TypeTable = TypeTable(), l
         CannotPack: a leaf may not travel, or the nesting is too deep; it names the path.
         TooLarge: the skeleton is larger than ``skeleton_bytes_max``.
     """
-    plain = _plain(obj, inline_bytes_max=options.inline_bytes_max)
-    if plain is not None and len(plain) <= options.skeleton_bytes_max:
-        return Packed(parts=(plain,), source=None, lent_count=0, has_refs=False)
+    plain = pack_plain(obj, options=options)
+    if plain is not None:
+        return Packed(parts=plain, source=None, lent_count=0, has_refs=False)
     writer = _Writer(options, types, lends=lend is not None)
     try:
         root = writer.root(obj)
@@ -121,16 +122,19 @@ def pack(obj: object, *, options: PackOptions, types: TypeTable = TypeTable(), l
                   has_refs=skeleton[1:2] != _EMPTY_TABLE)
 
 
-def _plain(obj: object, *, inline_bytes_max: int) -> bytes | None:
-    """The whole skeleton of a small plain value, which is most small messages: 1 us instead of 6."""
+def pack_plain(obj: object, *, options: PackOptions) -> tuple[Part, ...] | None:
+    """The parts of a small plain value, which is most small messages, in 1 us instead of 6; None for anything else."""
     kind = type(obj)
-    is_small = kind in (bytes, str) and len(obj) <= inline_bytes_max  # type: ignore[arg-type]
-    if not is_small and obj is not None and kind not in (bool, float):
+    if kind is bytes or kind is str:
+        if len(obj) > options.inline_bytes_max:  # type: ignore[arg-type]
+            return None
+    elif obj is not None and kind is not bool and kind is not float:
         return None
     try:
-        return _SKELETON_HEAD + _EMPTY_TABLE + msgpack.packb(obj)
+        skeleton = _PLAIN_HEAD + msgpack.packb(obj)
     except ValueError:  # text that is not Unicode: the slow way finds the words for it
         return None
+    return (skeleton,) if len(skeleton) <= options.skeleton_bytes_max else None
 
 
 class _Writer:

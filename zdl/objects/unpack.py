@@ -33,6 +33,10 @@ _SAME_HASH_MAX: Final = 64
 # The types of what comes out, besides numpy's scalars.
 _RESULTS: Final = frozenset((*_SAFE_KEYS, int, dict, list, tuple, np.ndarray, Ref))
 _FILE_NAME_BYTES_MAX: Final = 255
+# How the skeleton of a plain value begins: an array of two, the first of which is empty; and how a plain value begins.
+_PLAIN_HEAD: Final = b"\x92\x90"
+_PLAIN_FIRST: Final = frozenset((*range(0x80), *range(0xa0, 0xc1), 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, *range(0xca, 0xd4),
+                                 0xd9, 0xda, 0xdb, *range(0xe0, 0x100)))
 _REASON_CHARS_MAX: Final = 200
 
 
@@ -52,11 +56,14 @@ def unpack(parts: Sequence[bytes | memoryview], *, options: PackOptions) -> obje
     """
     if not parts or len(parts) > options.frames_max:
         raise CannotUnpack(path="", reason=f"{len(parts)} parts are not within 1…{options.frames_max}")
-    size = memoryview(parts[0]).nbytes
+    size = len(parts[0]) if type(parts[0]) is bytes else memoryview(parts[0]).nbytes
     if size > options.skeleton_bytes_max:
         raise CannotUnpack(path="", reason=f"a skeleton of {size} bytes, "
                                            f"skeleton_bytes_max={options.skeleton_bytes_max}")
+    skeleton = parts[0]
     try:
+        if type(skeleton) is bytes and size > 2 and skeleton[:2] == _PLAIN_HEAD and skeleton[2] in _PLAIN_FIRST and len(parts) == 1:
+            return msgpack.unpackb(skeleton[2:])
         return _Reader(parts).read(options)
     except (ValueError, TypeError, OverflowError, BufferError, RecursionError, TooLarge,
             msgpack.UnpackException) as error:

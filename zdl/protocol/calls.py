@@ -36,9 +36,15 @@ class Call:
     """A request that waits for its answer."""
 
     target: str
-    what: str
+    channel: str
+    topic: str
     started_at: float
     deadline: float | None
+
+    @property
+    def what(self) -> str:
+        """What is waited for, in words."""
+        return f"the reply to {self.channel}/{self.topic}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +105,7 @@ class Calls:
             raise Busy(limit="calls_max", value=self._options.calls_max, at=self._me)
         number = self.next_id()
         deadline = None if question.timeout_s is None else now + question.timeout_s
-        what = f"the reply to {question.channel}/{question.topic}"
-        self._calls[number] = Call(question.target, what, now, deadline)
+        self._calls[number] = Call(question.target, question.channel, question.topic, now, deadline)
         if deadline is not None:
             heapq.heappush(self._deadlines, (deadline, number))
         request = Request(self._me, question.target, number, question.channel, question.topic, question.timeout_s,
@@ -126,12 +131,13 @@ class Calls:
     def receive(self, message: Reply | Bounce | Unreachable, now: float) -> list[Effect]:
         """A reply, or the news that none will come."""
         match message:
-            case Reply():
-                call = self._calls.get(message.id)
+            case Reply(id=number):
+                call = self._calls.get(number)
                 if call is None or call.target != message.origin:
                     return []
                 if not message.code:
-                    return self._settle(message.id, reply=message)
+                    del self._calls[number]
+                    return [CallSettled(number, message, None)]
                 return self._settle(message.id, error=from_wire(message.code, dict(message.facts), at=message.origin))
             case Bounce():
                 if message.id not in self._calls or message.of_kind != Kind.REQUEST:
@@ -190,6 +196,7 @@ class Serving:
     def __init__(self, me: str, options: CallOptions) -> None:
         self._me = me
         self._options = options
+        self._remembered_max = options.remembered_max
         self._running: dict[tuple[str, int], float] = {}
         self._seen: OrderedDict[tuple[str, int], None] = OrderedDict()
 
@@ -199,7 +206,7 @@ class Serving:
     def receive(self, message: Request | Notice | Cancel, now: float) -> list[Effect]:
         """A request or notice runs once; a cancellation reaches the handler that runs."""
         key = (message.origin, message.id)
-        if isinstance(message, Cancel):
+        if type(message) is Cancel:
             if key in self._running:
                 return [Abort(*key)]
             self._note(key)  # the request itself may come after its cancellation
@@ -207,8 +214,9 @@ class Serving:
         if key in self._seen or key in self._running:
             return []
         self._note(key)
-        if isinstance(message, Request):
+        if type(message) is Request:
             self._running[key] = now
+        assert not isinstance(message, Cancel)
         return [Handle(message)]
 
     def answered(self, origin: str, number: int) -> bool:
@@ -226,5 +234,5 @@ class Serving:
 
     def _note(self, key: tuple[str, int]) -> None:
         self._seen[key] = None
-        while len(self._seen) > self._options.remembered_max:
+        if len(self._seen) > self._remembered_max:
             self._seen.popitem(last=False)

@@ -59,6 +59,8 @@ from zdl.protocol.messages import (
 from zdl.refs import ITEM_BYTES_MAX, OFFER_ID_BYTES, SECRET_BYTES
 
 _ROUTED_FROM = int(Kind.REQUEST)
+_REQUEST, _REQUEST_POSITIONS = int(Kind.REQUEST), 10
+_REPLY, _REPLY_POSITIONS = int(Kind.REPLY), 9
 _NO_FACTS: Mapping[str, object] = MappingProxyType({})
 _S_MAX = 10.0 * 365 * 86400  # a time in seconds from a peer: ten years are for ever
 
@@ -77,6 +79,9 @@ def decode(header: bytes, body: Body, *, me: str) -> Message | Transit:
     if len(body) >= FRAMES_MAX:
         raise DecodeError(what=f"{len(body) + 1} frames are over FRAMES_MAX={FRAMES_MAX}")
     positions = _unpack(header)
+    message = _often(positions, header, body, me)
+    if message is not None:
+        return message
     version, kind, hops, origin, target, number = positions[:COMMON_POSITIONS]
     if type(kind) is not int or not 0 < kind < 128:
         raise DecodeError(what=f"kind {kind!r:.40} is not within 1…127")
@@ -97,7 +102,36 @@ def decode(header: bytes, body: Body, *, me: str) -> Message | Transit:
     return _routed_message(kind, (sender, me, number, hops), reader, body)
 
 
-def _unpack(header: bytes) -> list[object]:
+def _often(positions: tuple[object, ...], header: bytes, body: Body, me: str) -> Message | None:
+    """A request to us or a reply, which nearly all messages are; None if it is anything else, or anything is wrong.
+
+    All that is checked below is checked here, in one place, without words for what is wrong: 2 us instead of 9.
+    """
+    if len(positions) == _REPLY_POSITIONS and positions[1] == _REPLY:
+        version, kind, hops, origin, target, number, channel, topic, headers = positions
+        timeout_s = None
+        if topic is not None:
+            return None
+    elif len(positions) == _REQUEST_POSITIONS and positions[1] == _REQUEST:
+        version, kind, hops, origin, target, number, channel, topic, timeout_s, headers = positions
+        if type(topic) is not str or len(topic) > CHANNEL_BYTES_MAX:
+            return None
+        if timeout_s is not None and (type(timeout_s) is not float or not 0 <= timeout_s <= _S_MAX):
+            return None
+    else:
+        return None
+    if not (version == WIRE_VERSION == header[1] and kind == header[2] and type(hops) is int and hops == header[3]
+            and target == me and headers is None and type(number) is int and 0 <= number <= ID_MAX
+            and type(origin) is str and 0 < len(origin) <= FQCN_BYTES_MAX
+            and type(channel) is str and len(channel) <= CHANNEL_BYTES_MAX):
+        return None
+    if type(topic) is str:
+        assert timeout_s is None or isinstance(timeout_s, float)
+        return Request(origin, me, number, channel, topic, timeout_s, _NO_FACTS, body, hops)
+    return Reply(origin, me, number, channel, _NO_FACTS, _NO_FACTS, body, hops)
+
+
+def _unpack(header: bytes) -> tuple[object, ...]:
     if len(header) > HEADER_BYTES_MAX:
         raise DecodeError(what=f"header of {len(header)} bytes is over HEADER_BYTES_MAX={HEADER_BYTES_MAX}")
     if len(header) < COMMON_POSITIONS + 1 or not 0x90 + COMMON_POSITIONS <= header[0] <= 0x90 + POSITIONS_MAX:
@@ -106,7 +140,8 @@ def _unpack(header: bytes) -> list[object]:
         positions = msgpack.unpackb(header, use_list=False, strict_map_key=True, max_ext_len=0)
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         raise DecodeError(what=f"header is not msgpack: {type(error).__name__}") from error
-    return list(positions)
+    assert isinstance(positions, tuple)
+    return positions
 
 
 def _fqcn(value: object, what: str) -> str:
@@ -121,7 +156,7 @@ class _Reader:
 
     __slots__ = ("_positions", "_at")
 
-    def __init__(self, positions: list[object]) -> None:
+    def __init__(self, positions: tuple[object, ...]) -> None:
         self._positions = positions
         self._at = COMMON_POSITIONS
 

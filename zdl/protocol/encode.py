@@ -22,6 +22,7 @@ from zdl.protocol.messages import (
     Heartbeat,
     Hello,
     Keep,
+    Kind,
     Lost,
     Message,
     Notice,
@@ -35,6 +36,8 @@ from zdl.protocol.messages import (
     Withdrawn,
 )
 
+_REQUEST, _REPLY = int(Kind.REQUEST), int(Kind.REPLY)
+
 
 def encode(message: Message | Transit) -> list[Part]:
     """The frames of a message, the header first; the body's buffers are passed through uncopied.
@@ -44,7 +47,18 @@ def encode(message: Message | Transit) -> list[Part]:
     """
     if isinstance(message, Transit):
         return [_hopped(message), *message.body]
-    header = msgpack.packb(_positions(message))
+    kind = type(message)
+    if kind is Request:  # the kinds that nearly all messages are come before all others
+        assert isinstance(message, Request)
+        positions: list[object] = [WIRE_VERSION, _REQUEST, message.hops, message.origin, message.target, message.id,
+                                   message.channel, message.topic, message.timeout_s, _map(message.headers)]
+    elif kind is Reply:
+        assert isinstance(message, Reply)
+        positions = [WIRE_VERSION, _REPLY, message.hops, message.origin, message.target, message.id,
+                     message.code, _map(message.facts), _map(message.headers)]
+    else:
+        positions = _positions(message)
+    header = msgpack.packb(positions)
     if len(header) > HEADER_BYTES_MAX:
         raise TooLarge(what="the header of the message", size=len(header), limit="HEADER_BYTES_MAX",
                        value=HEADER_BYTES_MAX)
@@ -77,16 +91,13 @@ def _map(values: Mapping[str, object]) -> dict[str, object] | None:
 
 
 def _positions(message: Message) -> list[object]:
+    """Of all kinds but requests and replies."""
     match message:
         case Ask():
             return [*_routed(message), message.offer_id, message.secret, message.offset, message.length,
                     int(message.verify)]
         case Chunk():
             return [*_routed(message), message.offset, message.length, int(message.verify), message.digest]
-        case Request():
-            return [*_routed(message), message.channel, message.topic, message.timeout_s, _map(message.headers)]
-        case Reply():
-            return [*_routed(message), message.code, _map(message.facts), _map(message.headers)]
         case Notice():
             return [*_routed(message), message.channel, message.topic, _map(message.headers)]
         case Cancel() | Confirmed():
@@ -105,6 +116,8 @@ def _positions(message: Message) -> list[object]:
             return [*_routed(message), message.offer_id, message.secret, message.why]
         case Withdrawn():
             return [*_routed(message), message.offer_id, message.how]
+        case Request() | Reply():
+            raise AssertionError("`encode` takes these apart itself")
         case _:
             return _link_positions(message)
 

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from zdl.fqcn import ROOT, ancestors, is_ancestor
 
+# Targets whose next hop is known without looking for it.
+KNOWN_MAX = 4096
+
 
 class Routes:
     """The table of one lane of one cell."""
@@ -19,15 +22,18 @@ class Routes:
         self._root = root
         self._links: dict[str, int] = {}
         self._parent: int | None = None
+        self._known: dict[str, int | None] = {}  # what was found since the links changed
 
     def add(self, fqcn: str, link: int, *, is_parent: bool) -> None:
         """A link to this cell is up."""
+        self._known.clear()
         self._links[fqcn] = link
         if is_parent:
             self._parent = link
 
     def remove(self, fqcn: str, link: int) -> None:
         """The link is down."""
+        self._known.clear()
         if self._links.get(fqcn) == link:
             del self._links[fqcn]
         if self._parent == link:
@@ -44,6 +50,16 @@ class Routes:
 
     def next_hop(self, target: str, *, came_by: int | None = None) -> int | None:
         """The link that leads to `target`, or None."""
+        if came_by is not None:
+            return self._find(target, came_by)
+        if target in self._known:
+            return self._known[target]
+        if len(self._known) >= KNOWN_MAX:
+            self._known.clear()
+        found = self._known[target] = self._find(target, None)
+        return found
+
+    def _find(self, target: str, came_by: int | None) -> int | None:
         direct = self._links.get(target)
         if direct is not None and direct != came_by:
             return direct

@@ -46,6 +46,7 @@ from zdl.protocol.routes import Routes
 
 # Answers to messages that could not go on would only breed more of the same.
 _NEVER_BOUNCED = frozenset({Kind.BOUNCE, Kind.LOST, Kind.CANCEL, Kind.CONFIRMED})
+_ON_LINK = frozenset({Hello, Welcome, Reject, Heartbeat, Goodbye})
 # Who sends these says them again by himself, and must know at once when there is no way.
 _NEVER_WAITING = frozenset({Kind.ASK, Kind.KEEP})
 WAITING_MAX = 4096
@@ -89,21 +90,23 @@ class Switch:
 
     def receive(self, link: int, message: Message | Transit, now: float) -> list[Effect]:
         """A message came over a link (`SELF`: from this cell)."""
-        if isinstance(message, (Hello, Welcome, Reject, Heartbeat, Goodbye)):
+        if type(message) in _ON_LINK:
+            assert isinstance(message, (Hello, Welcome, Reject, Heartbeat, Goodbye))
             return self._settle(self.peers.receive(link, message, now), now)
+        assert not isinstance(message, (Hello, Welcome, Reject, Heartbeat, Goodbye))
         if link != SELF:
             known = self.peers.heard(link, now)
             if known is None:  # still greeting: it will be said again; unknown: it must greet
                 greeting = self.peers.link(link) is not None
                 reject = Reject(self._me.fqcn, "not-ready", "say HELLO first")
                 return [] if greeting else [Send(link, reject), Hang(link)]
-            if not self._may_speak(known, message.origin):
+            if message.origin != known.fqcn and not self._may_speak(known, message.origin):
                 return self._refuse_origin(known, message)
-        if not isinstance(message, Transit):
-            if isinstance(message, Lost):
-                return [Unreachable(message.origin, message.name, message.beyond, message.why)]
-            return [Arrived(message)]
-        return self._pass_on(link, message)
+        if isinstance(message, Transit):
+            return self._pass_on(link, message)
+        if type(message) is Lost:
+            return [Unreachable(message.origin, message.name, message.beyond, message.why)]
+        return [Arrived(message)]
 
     def send(self, message: Routed, now: float) -> list[Effect]:
         """A message of our own; one that cannot leave comes back at once as a `Bounce`."""

@@ -6,6 +6,7 @@ the events of `ControlEvents` are called on the loop, and must only hand over in
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from zdl.errors import Closed, ZdlError
 from zdl.options import CallOptions
 from zdl.protocol.calls import Calls, Question, Serving
 from zdl.protocol.effects import Abort, Arrived, CallSettled, DialFailed, Effect, Handle, PeerDown, PeerUp, Post, Unreachable
-from zdl.protocol.messages import Body, Bounce, Cancel, Kind, Notice, Reply, Request
+from zdl.protocol.messages import Body, Bounce, Cancel, Kind, Notice, Reply, Request, Routed
 from zdl.transport.links import Incoming
 from zdl.transport.loop import Loop
 
@@ -60,7 +61,7 @@ class Control:
 
     def __init__(self, fqcn: str, first_id: int, options: CallOptions, loop: Loop, events: ControlEvents) -> None:
         self._fqcn = fqcn
-        self._loop = loop
+        self.loop = loop
         self._events = events
         self._calls = Calls(fqcn, first_id, options)
         self._serving = Serving(fqcn, options)
@@ -71,15 +72,15 @@ class Control:
 
     # --- from any thread ------------------------------------------------------------------------
 
-    def call(self, question: Question, settled: Settled) -> Callable[[str], None]:
-        """Send a request; `settled` is called on the loop, once. Returns what cancels it, with a reason."""
+    def call(self, question: Question, settled: Settled) -> list[int]:
+        """Send a request; `settled` is called on the loop, once. Returns what `cancel` wants: the id, when it has one."""
         call_id: list[int] = []
-        self._loop.submit(self._call, question, settled, call_id)
+        self.loop.submit(self._call, question, settled, call_id)
+        return call_id
 
-        def cancel(why: str) -> None:
-            self._loop.submit(self._loop.do, lambda now: self._calls.cancel(call_id[0], why, now) if call_id else [])
-
-        return cancel
+    def cancel(self, call_id: list[int], why: str) -> None:
+        """Nobody waits for this call any more."""
+        self.loop.submit(self._cancel, call_id, why)
 
     def notice(self, target: str, channel: str, topic: str, headers: Mapping[str, object], body: Body, *,
                told: Callable[[int], None]) -> None:
@@ -89,15 +90,15 @@ class Control:
             told(number)
             return [Post(Notice(self._fqcn, target, number, channel, topic, headers, body))]
 
-        self._loop.submit(self._loop.do, send)
+        self.loop.submit(self.loop.do, send)
 
     def reply(self, reply: Reply) -> None:
         """Answer a request; a second answer is dropped."""
-        self._loop.submit(self._reply, reply)
+        self.loop.submit(self._reply, reply)
 
     def dial_parent(self, address: str) -> None:
         """Connect to the parent, for ever."""
-        self._loop.submit(self._loop.do, lambda now: self._loop.switch.dial_parent(address, now))
+        self.loop.submit(self.loop.do, lambda now: self.loop.switch.dial_parent(address, now))
 
     def calls_count(self) -> int:
         """Calls that wait. Read from any thread."""
@@ -105,7 +106,7 @@ class Control:
 
     def close(self) -> None:
         """Settle all calls."""
-        self._loop.submit(self._loop.do, lambda now: self._calls.close(Closed(fqcn=self._fqcn)))
+        self.loop.submit(self.loop.do, lambda now: self._calls.close(Closed(fqcn=self._fqcn)))
 
     # --- the desk -------------------------------------------------------------------------------
 
@@ -128,25 +129,37 @@ class Control:
 
     def perform(self, effect: Effect, now: float) -> Iterable[Effect]:
         """The effects that are not about links."""
+        if isinstance(effect, Arrived):
+            return self._arrived(effect.message, now)
+        if isinstance(effect, CallSettled):
+            self.loop.afterwards(self._waiting.pop(effect.id), effect.reply, effect.error)
+        elif isinstance(effect, Handle):
+            self.loop.afterwards(self._events.handle, effect.message)
+        else:
+            return self._perform_rarely(effect, now)
+        return []
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _arrived(self, message: Routed, now: float) -> Iterable[Effect]:
+        if isinstance(message, Reply):
+            return self._calls.receive(message, now)
+        if isinstance(message, (Request, Notice)):
+            return self._serving.receive(message, now)
+        if isinstance(message, Cancel):
+            # One that comes after the answer concerns what the answer lends.
+            return self._serving.receive(message, now) or [Abort(message.origin, message.id)]
+        if isinstance(message, Bounce):
+            if message.of_kind in (Kind.REPLY, Kind.NOTICE):
+                self._events.undelivered(message.id)
+                return []
+            return self._calls.receive(message, now)
+        return []
+
+    def _perform_rarely(self, effect: Effect, now: float) -> Iterable[Effect]:
         match effect:
-            case Arrived(message=Reply() as reply):
-                return self._calls.receive(reply, now)
-            case Arrived(message=Cancel(origin=origin, id=number) as cancel):
-                # One that comes after the answer concerns what the answer lends.
-                return self._serving.receive(cancel, now) or [Abort(origin, number)]
-            case Arrived(message=Request() | Notice() as message):
-                return self._serving.receive(message, now)
-            case Arrived(message=Bounce() as bounce):
-                if bounce.of_kind in (Kind.REPLY, Kind.NOTICE):
-                    self._events.undelivered(bounce.id)
-                    return []
-                return self._calls.receive(bounce, now)
-            case CallSettled(id=number, reply=reply_or_none, error=error):
-                self._loop.afterwards(self._waiting.pop(number), reply_or_none, error)
-            case Handle(message=message):
-                self._loop.afterwards(self._events.handle, message)
             case Abort(origin=origin, id=number):
-                self._loop.afterwards(self._events.abort, origin, number)  # after the handler that it is for
+                self.loop.afterwards(self._events.abort, origin, number)  # after the handler that it is for
             case Unreachable():
                 self._events.unreachable(effect)
                 return [*self._calls.receive(effect, now), *self._serving.receive_loss(effect)]
@@ -158,20 +171,22 @@ class Control:
                 self._events.parent_failed(error)
         return []
 
-    # --- inside ---------------------------------------------------------------------------------
-
     def _call(self, question: Question, settled: Settled, call_id: list[int]) -> None:
-        def start(now: float) -> list[Effect]:
-            number, effects = self._calls.start(question, now)
-            call_id.append(number)
-            self._waiting[number] = settled
-            return effects
-
+        now = time.monotonic()
         try:
-            self._loop.do(start)
+            number, effects = self._calls.start(question, now)
         except ZdlError as error:
             settled(None, error)
+            return
+        call_id.append(number)
+        self._waiting[number] = settled
+        self.loop.act(effects, now)
+
+    def _cancel(self, call_id: list[int], why: str) -> None:
+        if call_id:
+            self.loop.do(lambda now: self._calls.cancel(call_id[0], why, now))
 
     def _reply(self, reply: Reply) -> None:
         if self._serving.answered(reply.target, reply.id):
-            self._loop.do(lambda now: [Post(reply)])
+            now = time.monotonic()
+            self.loop.act(self.loop.switch.send(reply, now), now)

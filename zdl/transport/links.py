@@ -11,20 +11,19 @@ loop sleeps on their descriptors, and holds no socket meanwhile. A socket's desc
 something may have changed since its state was last read, so every socket that was used is asked
 (`pending`) before the loop sleeps again.
 
-Threads: one at a time, whoever holds the loop's lock; `sleep` is the loop's own, without the lock.
+Threads: one at a time, whoever holds the loop's lock.
 """
 
 from __future__ import annotations
 
-import math
-import select
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from zdl.errors import Busy, NoRoute, ZdlError
+from zdl.transport.poller import make_poller
 from zdl.transport.sockets import (
     CONTROL_MESSAGES_MAX,
     DATA_MESSAGES_MAX,
@@ -42,7 +41,7 @@ Socket = zmq.Socket[bytes]
 # `send(copy=False)` costs 2.5 us for a hook into the garbage collector: below this a copy is cheaper.
 COPY_BELOW_BYTES = 64 * 1024
 # Messages taken from one socket before the others are looked at.
-AT_ONCE = 64
+AT_ONCE = 32
 # Messages taken from a socket before a connection of it is given up: as many as one holds.
 LAST_WORDS_MAX = max(CONTROL_MESSAGES_MAX, DATA_MESSAGES_MAX)
 # zmq's names are enums, and an `|` of enums costs 1 us: more than what it is used for.
@@ -50,6 +49,9 @@ _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _LAST = int(zmq.NOBLOCK)
 _NOW = int(zmq.NOBLOCK)
 _POLLIN = int(zmq.POLLIN)
+_EVENTS = int(zmq.EVENTS)
+# `Socket.send` is a Python function that looks for options of other kinds of sockets before it calls this one.
+_send_frame: Callable[[Socket, Part, int, bool], object] = zmq.backend.Socket.send  # type: ignore[assignment]
 _ENDED = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL \
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 _WHY = ((zmq.EVENT_DISCONNECTED, "the connection was closed"), (zmq.EVENT_CLOSED, "nobody answers at {address}"))
@@ -134,7 +136,7 @@ class Links:
         self._by_routing: dict[bytes, int] = {}
         self._by_descriptor: dict[int, int] = {}
         self._next_accepted = 2
-        self._poller = select.poll()
+        self.poller = make_poller()
         self._by_fd: dict[int, zmq.Socket[bytes]] = {}
         self._unsure: dict[int, zmq.Socket[bytes]] = {}
         self._fd_of: dict[int, int] = {}
@@ -205,6 +207,7 @@ class Links:
                 self._router_monitor.close(0)
             self._router.close(LINGER_MS)
             self._router = None
+        self.poller.close()
         for address in self._bound:
             forget_ipc(address)
         self._bound.clear()
@@ -213,13 +216,7 @@ class Links:
 
     def wake_by(self, descriptor: int) -> None:
         """Sleep on this descriptor too."""
-        self._poller.register(descriptor, select.POLLIN)
-
-    def sleep(self, timeout_s: float | None) -> list[int]:
-        """Until a descriptor is readable, or the time is over. Without the lock: it touches no socket."""
-        timeout_ms = None if timeout_s is None else min(math.ceil(timeout_s * 1000), 3_600_000)
-        self.has_grown = False
-        return [descriptor for descriptor, _ in self._poller.poll(timeout_ms)]
+        self.poller.register(descriptor)
 
     def drained(self, socket: zmq.Socket[bytes]) -> bool:
         """Whether the socket has no further message; until it is used or woken again it need not be asked."""
@@ -239,6 +236,12 @@ class Links:
         """
         broken: list[Broken] = []
         readable: list[zmq.Socket[bytes]] = []
+        if not self._unsure and len(descriptors) == 1:  # most often it is one socket, and it has messages
+            socket_or_none = self._by_fd.get(descriptors[0])
+            if socket_or_none is not None and socket_or_none not in self._monitors:
+                self._unsure[descriptors[0]] = socket_or_none
+                readable.append(socket_or_none)
+                return broken, readable
         for descriptor, socket in list(self._unsure.items()):
             if descriptor not in descriptors and not self.has_more(socket):
                 del self._unsure[descriptor]
@@ -262,7 +265,10 @@ class Links:
 
     def is_pending(self) -> bool:
         """Whether `pending` would find something, among the sockets used since it was asked."""
-        return any(self.has_more(socket) for socket in self._unsure.values())
+        for socket in self._unsure.values():
+            if self.has_more(socket):
+                return True
+        return False
 
     def receive(self, socket: zmq.Socket[bytes]) -> Incoming | None:
         """The next message of a socket, its first frame read; None when it has none after all, or is closed."""
@@ -290,7 +296,7 @@ class Links:
 
     def has_more(self, socket: zmq.Socket[bytes]) -> bool:
         """Whether another message is here."""
-        return not socket.closed and bool(int(socket.getsockopt(zmq.EVENTS)) & _POLLIN)
+        return not socket.closed and bool(int(socket.getsockopt(_EVENTS)) & _POLLIN)
 
     def send(self, link: int, parts: Sequence[Part]) -> ZdlError | None:
         """Hand a message over, or say why it cannot be. A message is handed over whole or not at all."""
@@ -301,7 +307,7 @@ class Links:
                 _send(dealer.socket, parts)
             elif (routing := self._routing.get(link)) is not None and self._router is not None:
                 self._used(self._router)
-                self._router.send(routing, _MORE)
+                _send_frame(self._router, routing, _MORE, True)
                 _send(self._router, parts)
             else:
                 return NoRoute(target="", at=self._fqcn, why="the link is closed")
@@ -321,15 +327,14 @@ class Links:
         descriptor = int(socket.getsockopt(zmq.FD))
         self._by_fd[descriptor] = self._unsure[descriptor] = socket
         self._fd_of[id(socket)] = descriptor
-        self._poller.register(descriptor, select.POLLIN)
-        self.has_grown = True
+        self.has_grown = self.poller.register(descriptor) or self.has_grown
 
     def _unwatch(self, socket: zmq.Socket[bytes]) -> None:
         descriptor = self._fd_of.pop(id(socket))
         self._monitors.discard(socket)
         self._by_fd.pop(descriptor, None)
         self._unsure.pop(descriptor, None)
-        self._poller.unregister(descriptor)
+        self.poller.unregister(descriptor)
 
     def _used(self, socket: zmq.Socket[bytes]) -> None:
         self._unsure[self._fd_of[id(socket)]] = socket
@@ -368,5 +373,5 @@ def _descriptor_of(frame: zmq.Frame) -> int:
 def _send(socket: zmq.Socket[bytes], parts: Sequence[Part]) -> None:
     last = len(parts) - 1
     for index, part in enumerate(parts):
-        size = part.nbytes if isinstance(part, memoryview) else len(part)
-        socket.send(part, _LAST if index == last else _MORE, copy=size < COPY_BELOW_BYTES)
+        size = len(part) if type(part) is bytes else memoryview(part).nbytes
+        _send_frame(socket, part, _LAST if index == last else _MORE, size < COPY_BELOW_BYTES)

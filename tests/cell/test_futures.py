@@ -1,0 +1,97 @@
+"""Futures of calls: who waits for one polls for it himself; its callbacks are users' code; cancelling it cancels the call."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from zdl.assembly import Cell
+from zdl.cell.futures import BareFuture, CallFuture, settle
+from zdl.cell.messages import Reply
+from zdl.errors import NoRoute
+
+from trees import Trees
+from waiting import PATIENCE_S, eventually
+
+
+@pytest.fixture
+def site() -> Iterator[Cell]:
+    with Trees() as trees:
+        server, site = trees.grow("server", "site-1")
+        let_go = threading.Event()
+        server.handler("task", "echo")(lambda request: request.body)
+        server.handler("task", "wait")(lambda request: let_go.wait(PATIENCE_S))
+        yield site
+        let_go.set()
+
+
+def test_the_result_is_the_reply_and_stays_so(site: Cell) -> None:
+    future = site.request_future("server", "task", "echo", "it")
+    assert isinstance(future, CallFuture)
+    assert [future.result(PATIENCE_S).body, future.result().body] == ["it", "it"]
+    assert future.exception() is None
+
+
+def test_many_are_awaited_one_after_the_other_by_one_thread(site: Cell) -> None:
+    for _ in range(20):
+        futures = [site.request_future("server", "task", "echo", number) for number in range(64)]
+        assert [future.result(PATIENCE_S).body for future in futures] == list(range(64))
+
+
+def test_one_is_awaited_by_many_threads(site: Cell) -> None:
+    future = site.request_future("server", "task", "wait")
+    heard: list[str] = []
+
+    def wait() -> None:
+        with pytest.raises(concurrent.futures.CancelledError):
+            future.result(PATIENCE_S)
+        heard.append("cancelled")
+
+    threads = [threading.Thread(target=wait) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    assert future.cancel()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert heard == ["cancelled"] * 4
+
+
+def test_waiting_too_briefly_is_a_timeout_of_the_wait_and_not_of_the_call(site: Cell) -> None:
+    future = site.request_future("server", "task", "wait", timeout_s=None)
+    with pytest.raises(TimeoutError):
+        future.result(0.01)
+    with pytest.raises(TimeoutError):
+        future.exception(0.0)
+    assert not future.done() and future.cancel()
+
+
+def test_the_calls_error_is_raised_by_its_result(site: Cell) -> None:
+    future = site.request_future("site-9", "task", "echo")
+    assert isinstance(future.exception(PATIENCE_S), NoRoute)
+    with pytest.raises(NoRoute):
+        future.result()
+    assert not future.cancel()
+
+
+def test_a_callback_runs_on_the_pool_and_one_of_a_bare_future_where_it_is_settled(site: Cell) -> None:
+    names: list[str] = []
+    site.request_future("server", "task", "echo").add_done_callback(
+        lambda future: names.append(threading.current_thread().name))
+    eventually(lambda: names)
+    assert names[0].startswith("zdl-handler-site-1")
+    caller = site._calling()
+    bare = caller.future(is_bare=True)
+    assert isinstance(bare, BareFuture)
+    bare.add_done_callback(lambda future: names.append(threading.current_thread().name))
+    settle(bare, error=NoRoute(target="x", at="y", why="z"))
+    assert names[1] == threading.current_thread().name
+
+
+def test_who_was_cancelled_is_not_settled(site: Cell) -> None:
+    future: concurrent.futures.Future[Reply] = concurrent.futures.Future()
+    assert future.cancel()
+    settle(future, error=NoRoute(target="x", at="y", why="z"))
+    assert future.cancelled()

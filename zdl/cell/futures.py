@@ -1,0 +1,170 @@
+"""Futures: what one call may choose, and the future that stands for its reply."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Protocol
+
+from zdl.cell.handlers import Pool
+from zdl.cell.messages import Reply
+from zdl.cell.service import Scope
+from zdl.cell.signal import Signal
+from zdl.cell.waiting import LOOK_S
+from zdl.errors import Closed, ZdlError
+from zdl.protocol import messages as wire
+from zdl.transport.control import Control
+from zdl.transport.lead import FOREVER
+
+# "As the cell's options say": None means for ever, so it cannot mean that.
+DEFAULT_S = -1.0
+NO_HEADERS: Mapping[str, object] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What one call may choose.
+
+    Attributes:
+        timeout_s: how long to wait; None for ever; `DEFAULT_S` as the options say.
+        headers: plain values for the handler.
+        abort: ends the wait when triggered.
+        resolve: whether refs in the reply are pulled before it is returned.
+        receivers: who pulls what the body lends, by name, or how many different cells.
+    """
+
+    timeout_s: float | None = DEFAULT_S
+    headers: Mapping[str, object] = field(default_factory=lambda: NO_HEADERS)
+    abort: Signal | None = None
+    resolve: bool = True
+    receivers: Sequence[str] | int = 1
+
+
+class Finisher(Protocol):
+    """Whose call it is: turns what came into what users see."""
+
+    def finish(self, reply: wire.Reply | None, error: ZdlError | None, scope: Scope | None) -> Reply:
+        """The reply; raises the error if that is what came."""
+
+    def resolve_for(self, future: concurrent.futures.Future[Reply], reply: Reply, sending: Sending,
+                    until: float | None) -> None:
+        """Settle the future with the reply when its refs are resolved."""
+
+
+class CallFuture(concurrent.futures.Future[Reply]):
+    """The future of a call. Its callbacks are users' code, so they run on the handler pool, never on a loop.
+
+    Who waits for its result polls for it himself if nobody else does.
+
+    Args:
+        finisher: whose call it is.
+        pool: where callbacks run; they are called by who settles it when that is full or closed.
+        control: the lane that settles it.
+    """
+
+    def __init__(self, finisher: Finisher, pool: Pool, control: Control) -> None:
+        super().__init__()
+        self._finisher = finisher
+        self._pool = pool
+        self._control = control
+        self._lead = control.loop.lead
+        self._sending: Sending | None = None
+        self._until: float | None = None
+        self._scope: Scope | None = None
+        self._pulling: Signal | None = None
+        self.call: list[int] = []
+
+    def begin(self, sending: Sending, timeout_s: float | None, scope: Scope | None) -> None:
+        """The call that will settle it begins."""
+        self._sending = sending
+        self._until = None if timeout_s is None else time.monotonic() + timeout_s
+        self._scope = scope
+
+    def settled(self, answer: wire.Reply | None, error: ZdlError | None) -> None:
+        """On the loop: the end of the call. The reply is finished there if nothing has to be pulled for it."""
+        sending = self._sending
+        assert sending is not None
+        try:
+            reply = self._finisher.finish(answer, error, self._scope)
+            if sending.resolve and reply.has_refs:
+                self._pulling = Signal(sending.abort)
+                pulling = replace(sending, abort=self._pulling)
+                self._pool.submit(lambda: self._finisher.resolve_for(self, reply, pulling, self._until))
+                return
+        except ZdlError as problem:
+            settle(self, error=problem)
+            return
+        settle(self, reply=reply)
+
+    def cancel(self) -> bool:
+        """Nobody wants the reply: the call is cancelled, and what is pulled for it."""
+        if not super().cancel():
+            return False
+        if self._pulling is not None:
+            self._pulling.trigger("its future was cancelled")
+        with suppress(Closed):  # then nobody is called any more
+            self._control.cancel(self.call, "its future was cancelled")
+        return True
+
+    def result(self, timeout: float | None = None) -> Reply:
+        """The reply; raises the call's error, or `TimeoutError` when it has not come within `timeout` seconds."""
+        self._await(timeout)
+        return super().result(0.0)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """The call's error, or None if there is a reply; raises `TimeoutError` like `result`."""
+        self._await(timeout)
+        return super().exception(0.0)
+
+    def _await(self, timeout: float | None) -> None:
+        """Until it is done, or the time is over."""
+        until = FOREVER if timeout is None else time.monotonic() + timeout
+        while not self.done() and not self._lead.take(self.done, until):
+            left = until - time.monotonic()
+            if left <= 0 or self._lead.sleep_on(self._sleep, min(left, LOOK_S)):
+                return
+
+    def _sleep(self, slice_s: float) -> bool:
+        try:
+            super().exception(slice_s)
+        except TimeoutError:
+            return False
+        except concurrent.futures.CancelledError:
+            return True
+        return True
+
+    def add_done_callback(self, fn: Callable[[concurrent.futures.Future[Reply]], object]) -> None:
+        """Have it called with this future soon after it is done."""
+        super().add_done_callback(lambda done: self._hand_over(lambda: fn(done)))
+
+    def _hand_over(self, job: Callable[[], object]) -> None:
+        try:
+            self._pool.submit(lambda: _do(job))
+        except ZdlError:
+            job()
+
+
+class BareFuture(CallFuture):
+    """One whose callbacks run where it is settled."""
+
+    def add_done_callback(self, fn: Callable[[concurrent.futures.Future[Reply]], object]) -> None:
+        """Have it called with this future as soon as it is done, by the thread that settles it."""
+        concurrent.futures.Future.add_done_callback(self, fn)
+
+
+def _do(job: Callable[[], object]) -> None:
+    job()
+
+
+def settle(future: concurrent.futures.Future[Reply], *, reply: Reply | None = None, error: ZdlError | None = None) -> None:
+    """Set the result, unless the owner has cancelled it."""
+    if not future.set_running_or_notify_cancel():
+        return
+    if error is not None:
+        future.set_exception(error)
+    elif reply is not None:
+        future.set_result(reply)

@@ -1,0 +1,169 @@
+"""Shell: decode, feed, act: what one lane does with the messages of its sockets and the effects of its machines.
+
+The **desk** is what differs between lanes: it feeds the machines that stand behind the switch, and
+performs the effects that are not about links. Which thread does all this, and when, is the loop's business
+(`zdl.transport.loop`).
+
+Threads: one at a time, whoever holds the loop's lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Protocol
+
+from zdl.errors import DecodeError, NoRoute, TooLarge
+from zdl.protocol.decode import decode
+from zdl.protocol.effects import SELF, Dial, Effect, Hang, Post, Send
+from zdl.protocol.encode import encode
+from zdl.protocol.frames import FRAMES_MAX
+from zdl.protocol.messages import Transit
+from zdl.protocol.switch import Switch
+from zdl.transport.lead import FOREVER
+from zdl.transport.links import Broken, Incoming, Links
+from zdl.transport.traffic import TrafficBook
+
+_LOG = logging.getLogger("zdl.transport")
+
+
+class Desk(Protocol):
+    """What stands behind the switch of one lane."""
+
+    def takes(self, header: bytes) -> bool:
+        """Whether the desk wants to receive the body of this message into place itself."""
+
+    def incoming(self, message: Incoming | None) -> None:
+        """The message that is being received, for as long as its effects are performed."""
+
+    def perform(self, effect: Effect, now: float) -> Iterable[Effect]:
+        """An effect that is not about links."""
+
+    def tick(self, now: float) -> Iterable[Effect]:
+        """Time passed."""
+
+    def deadline(self) -> float | None:
+        """When `tick` is wanted next."""
+
+
+class Shell:
+    """The shell around the machines of one lane.
+
+    Args:
+        switch: the brain of its links.
+        links: its sockets.
+        later: has a connection that failed at once reported when all effects are performed.
+    """
+
+    def __init__(self, switch: Switch, links: Links, later: Callable[[Broken], None]) -> None:
+        self._switch = switch
+        self._links = links
+        self._later = later
+        self._me = switch.fqcn
+        self.traffic = TrafficBook(self._name_of)
+        self.undecoded = 0
+        self.desk: Desk | None = None
+
+    def __repr__(self) -> str:
+        return f"<Shell of {self._me}: {self._links!r}, {self.undecoded} undecodable>"
+
+    def act(self, effects: Iterable[Effect], now: float) -> None:
+        """Perform effects in order."""
+        assert self.desk is not None
+        for effect in effects:
+            kind = type(effect)
+            if kind is Send:
+                assert isinstance(effect, Send)
+                self._send(effect, now)
+            elif kind is Post:
+                assert isinstance(effect, Post)
+                self.act(self._switch.send(effect.message, now), now)
+            elif kind is Dial:
+                assert isinstance(effect, Dial)
+                problem = self._links.dial(effect.link, effect.address)
+                if problem is not None:
+                    self._later(problem)
+            elif kind is Hang:
+                assert isinstance(effect, Hang)
+                self._links.hang(effect.link)
+                self.traffic.fold(effect.link)
+            elif more := self.desk.perform(effect, now):
+                self.act(more, now)
+
+    def receive(self, incoming: Incoming) -> None:
+        """A message has come: its frames to a message, the message to the machines."""
+        assert self.desk is not None
+        now = time.monotonic()
+        is_taken = self.desk.takes(incoming.header)
+        body = () if is_taken else incoming.rest()
+        try:
+            if len(body) >= FRAMES_MAX:
+                raise DecodeError(what=f"{len(body)} frames are over FRAMES_MAX={FRAMES_MAX}")
+            message = decode(incoming.header, body, me=self._me)
+        except DecodeError as error:
+            self.undecoded += 1
+            incoming.discard()
+            _LOG.warning("! undecodable message link=%d why=%s", incoming.link, error)
+            return
+        if is_taken and isinstance(message, Transit):
+            message = replace(message, body=incoming.rest())
+            is_taken = False
+            body = message.body
+        self.traffic.count_in(incoming.link, body)
+        if is_taken:
+            self.desk.incoming(incoming)
+        try:
+            self.act(self._switch.receive(incoming.link, message, now), now)
+        finally:
+            if is_taken:
+                self.desk.incoming(None)
+                incoming.discard()
+
+    def broken(self, broken: Broken) -> None:
+        """A connection has ended."""
+        now = time.monotonic()
+        self.act(self._switch.broken(broken.link, broken.why, now), now)
+        self._links.hang(broken.link)  # the switch never knew a link on which nobody said HELLO
+        self.traffic.fold(broken.link)
+
+    def tick(self) -> None:
+        """Time has passed."""
+        assert self.desk is not None
+        now = time.monotonic()
+        self.act(self._switch.tick(now), now)
+        self.act(self.desk.tick(now), now)
+
+    def deadline(self) -> float:
+        """When `tick` is wanted next."""
+        assert self.desk is not None
+        one, other = self._switch.deadline(), self.desk.deadline()
+        return min(FOREVER if one is None else one, FOREVER if other is None else other)
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _send(self, effect: Send, now: float) -> None:
+        try:
+            parts = encode(effect.message)
+        except TooLarge as error:
+            self.act(self._switch.undelivered(effect.link, effect.message, error), now)
+            return
+        if effect.link == SELF:
+            header = parts[0]
+            assert isinstance(header, bytes)
+            self.act(self._switch.receive(SELF, decode(header, tuple(parts[1:]), me=self._me), now), now)
+            return
+        problem = self._links.send(effect.link, parts)
+        if problem is None:
+            self._switch.peers.said(effect.link, now)
+            self.traffic.count_out(effect.link, parts)
+            return
+        if isinstance(problem, NoRoute):
+            self.act(self._switch.broken(effect.link, problem.why, now), now)
+            problem = replace(problem, target=getattr(effect.message, "target", ""))
+        self.act(self._switch.undelivered(effect.link, effect.message, problem), now)
+
+    def _name_of(self, link: int) -> str:
+        known = self._switch.peers.link(link)
+        return known.fqcn if known is not None else ""
