@@ -1,4 +1,4 @@
-"""The measured end: ``python -m zdl_bench.peer module:Class`` plays one role until its stdin ends.
+"""The measured end: ``python -m zdl_bench.peer module:Class [core]`` plays one role until its stdin ends.
 
 The role's methods are the commands; see `zdl_bench.processes` for the lines. Beside them every peer knows
 ``meter_start`` and ``meter_read``, so that its CPU and memory can be asked for while its role is busy serving, and
@@ -74,7 +74,9 @@ def serve(peer: Peer, *, lines: TextIO, answers: TextIO) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Plays the role named by the only argument."""
+    """Plays the role named by the first argument; the second one, if any, is the core that all its threads run on."""
+    if len(argv) > 1:
+        os.sched_setaffinity(0, {int(argv[1])})
     # Whatever the role prints must not reach the parent's pipe.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -40,12 +40,17 @@ class PeerFailed(RuntimeError):
 class Child:
     """A process of ours that plays one role, such as ``zdl_bench.raw_tcp:Origin``.
 
+    Args:
+        role: of the process.
+        core: the one that all its threads run on; None: the system chooses.
+
     Threads: one thread uses it.
     Lifetime: from `start` (or ``with``) to `stop`; it is started once.
     """
 
-    def __init__(self, role: str) -> None:
+    def __init__(self, role: str, *, core: int | None = None) -> None:
         self._role = role
+        self._core = core
         self._process: subprocess.Popen[bytes] | None = None
         self._pending = b""
 
@@ -72,7 +77,8 @@ class Child:
         """Starts the process; it is ready when it answers."""
         assert self._process is None, "a child is started once"
         # A session of its own: an interrupt at the terminal reaches us, and the child through its stdin.
-        self._process = subprocess.Popen([sys.executable, "-m", "zdl_bench.peer", self._role], bufsize=0,
+        command = [sys.executable, "-m", "zdl_bench.peer", self._role, *([] if self._core is None else [str(self._core)])]
+        self._process = subprocess.Popen(command, bufsize=0,
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
 
     def ask(self, command: str, **arguments: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -102,14 +103,23 @@ class PullSystem:
         self._open.close()
 
 
+def two_cores() -> tuple[int | None, int | None]:
+    """A core for each of two processes, where the system lets us choose and there are two."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return (cores[0], cores[1]) if len(cores) > 1 else (None, None)
+
+
 class EchoSystem:
     """Small requests from a leaf to an origin; see `zdl_bench.rounds.System`.
 
     Each run calls one command of the leaf; ``value_name`` picks the figure among what it returns, the rest is extra.
+
+    Pinned, each end has a core of its own, as two machines would. Otherwise the system sometimes runs both on one core,
+    which halves the time of whoever does little between two messages, and then again does not.
     """
 
     def __init__(self, recipe: Recipe, *, scheme: str, command: str, arguments: Mapping[str, Any],
-                 value_name: str) -> None:
+                 value_name: str, is_pinned: bool = True) -> None:
         self.name = recipe.name
         self._recipe = recipe
         self._scheme = scheme
@@ -117,8 +127,9 @@ class EchoSystem:
         self._arguments = arguments
         self._value_name = value_name
         self._open = ExitStack()
-        self._leaf = Child(f"{recipe.module}:Leaf")
-        self._origin = Child(f"{recipe.module}:Origin")
+        leaf_core, origin_core = two_cores() if is_pinned else (None, None)
+        self._leaf = Child(f"{recipe.module}:Leaf", core=leaf_core)
+        self._origin = Child(f"{recipe.module}:Origin", core=origin_core)
 
     def start(self) -> None:
         """Starts the processes and connects them."""

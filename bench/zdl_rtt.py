@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import deque
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -79,6 +81,27 @@ class Leaf:
             return 1
 
         return counted(send, receive, count=count, in_flight=in_flight)
+
+    def callers(self, *, count: int, in_flight: int) -> dict[str, float]:
+        """``requests_per_s`` of so many threads, each of which waits for its reply before it asks again."""
+        cell = self._cell
+        assert cell is not None
+        each_count = count // in_flight
+        ready = threading.Barrier(in_flight + 1)
+
+        def ask() -> None:
+            ready.wait()
+            for _ in range(each_count):
+                cell.request(ORIGIN, CHANNEL, self._topic, PAYLOAD, timeout_s=TIMEOUT_S)
+
+        threads = [threading.Thread(target=ask) for _ in range(in_flight)]
+        for thread in threads:
+            thread.start()
+        ready.wait()
+        began = time.perf_counter()
+        for thread in threads:
+            thread.join()
+        return {"requests_per_s": each_count * in_flight / (time.perf_counter() - began)}
 
     def stop(self) -> None:
         """Closes the cell."""

@@ -37,7 +37,8 @@ def test_the_baselines_of_rtt_echo(scheme: str) -> None:
                                     throughput_count=200, rounds=ONCE))
     assert [(each.case, each.system) for each in found] == [
         (f"64B {scheme}", "bare_pyzmq"), (f"64B {scheme}", "raw_tcp"),
-        (f"64B x64 {scheme}", "bare_pyzmq"), (f"64B x64 {scheme}", "raw_tcp")]
+        (f"64B x64 {scheme}", "bare_pyzmq"), (f"64B x64 {scheme}", "raw_tcp"),
+        (f"64B 32 callers {scheme}", "bare_pyzmq"), (f"64B 32 callers {scheme}", "raw_tcp")]
     assert "p99_us" in found[0].extra
 
 

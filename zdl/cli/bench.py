@@ -42,6 +42,19 @@ def rtt(context: click.Context, *, scheme: str, rounds: int, is_json: bool) -> N
 
 
 @bench.command()
+@_round_options
+@output_options
+@click.pass_context
+def relay(context: click.Context, *, scheme: str, rounds: int, is_json: bool) -> None:
+    """What a cell on the way costs a message of 64 bytes, and how many it passes on per second."""
+    from zdl_bench import relay as question
+    from zdl_bench.rounds import Rounds
+
+    output = Output.of(context, is_json=is_json)
+    _show(question.measure(question.RelayQuestion(scheme=scheme, rounds=Rounds(rounds)), told=output.remark), output)
+
+
+@bench.command()
 @click.option("--size", type=SIZE, default="512M", show_default=True, help="Of the arrays together.")
 @click.option("--chunk", type=SIZE, default="1M", show_default=True, help="One piece on the wire.")
 @click.option("--window", type=SIZE,
