@@ -32,10 +32,11 @@ class Child:
     Args:
         program: Python source, with the names of `PRELUDE`; it should end with ``stay()``.
         arguments: what it finds in ``sys.argv[1:]``.
+        more: variables of its environment.
     """
 
-    def __init__(self, program: str, *arguments: str) -> None:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    def __init__(self, program: str, *arguments: str, **more: str) -> None:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), **more}
         self._process = subprocess.Popen([sys.executable, "-c", PRELUDE + program, *arguments], env=environment, text=True,
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
         self._lines: queue.Queue[str] = queue.Queue()
@@ -59,6 +60,18 @@ class Child:
         assert line.split(" ", 1)[0] == word, f"instead of {word!r} the child said {line!r}"
         return line[len(word):].strip()
 
+    def say(self, line: str) -> None:
+        """Writes a line to its standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def ended(self) -> int:
+        """Ends its standard input and waits for its end; its exit code, negative for a signal."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        return self._process.wait(PATIENCE_S)
+
     def kill(self) -> None:
         """kill -9: no goodbye, no clean-up."""
         self._process.send_signal(signal.SIGKILL)
@@ -67,6 +80,10 @@ class Child:
     def stop(self) -> None:
         """SIGSTOP: alive, connected, and silent."""
         self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """SIGCONT: after `stop`."""
+        self._process.send_signal(signal.SIGCONT)
 
     def _read(self) -> None:
         assert self._process.stdout is not None

@@ -83,7 +83,9 @@ KEYWORDS_MAX = 10
 UNDOCUMENTED_LINES_MAX = 6
 # (file, class, public methods, reason): classes that may have more public methods than the house allows, and why.
 MANY_METHODS: tuple[tuple[str, str, int, str], ...] = (
-    ("zdl/protocol/peers.py", "Peers", 14, "four verbs that every machine has, and what the switch and the loop tell it"),
+    ("zdl/protocol/peers.py", "Peers", 15, "four verbs that every machine has, and what the switch and the loop tell it"),
+    ("zdl/protocol/introductions.py", "Introductions", 13, "four verbs that every machine has; each step of a link is told"),
+    ("zdl/transport/control.py", "Control", 13, "five are asked of every desk by its loop"),
     ("zdl/transport/lane.py", "Lane", 13, "five are asked of every desk by its loop"),
     ("zdl/protocol/pulls.py", "Pulls", 14, "four verbs that every machine has; the steps of a chunk are told one by one"),
 )

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 from zdl.errors import ZdlError
 from zdl.options import Options
-from zdl.protocol.effects import PeerDown, PeerUp, Unreachable
+from zdl.protocol.effects import PeerBack, PeerDown, PeerStalled, PeerUp, SubtreeDown, SubtreeFull, SubtreeUp, Unreachable
 from zdl.protocol.messages import Notice, Request
 from zdl.transport.control import ControlEvents
 from zdl.transport.lanes import Lanes
@@ -31,13 +31,16 @@ class Side:
         self.undelivered: list[int] = []
         self.ups: list[PeerUp] = []
         self.downs: list[PeerDown] = []
+        self.stalls: list[PeerStalled | PeerBack] = []
         self.lost: list[Unreachable] = []
+        self.subtree: list[SubtreeUp | SubtreeDown | SubtreeFull] = []
         self.failures: list[ZdlError] = []
         self.lanes = Lanes(fqcn, parent=parent.address if parent else None, listen=("tcp://127.0.0.1:0",), data_listen=(),
                            is_insecure=False, options=options or Options())
         self.control = self.lanes.prepare(fqcn, ControlEvents(
             handle=self.handled.append, abort=lambda *who: self.aborted.append(who), undelivered=self.undelivered.append,
-            peer_up=self._up, peer_down=self.downs.append, unreachable=self.lost.append,
+            peer_up=self._up, peer_down=self.downs.append, peer_stalled=self.stalls.append, unreachable=self.lost.append,
+            subtree=self.subtree.append,
             parent_failed=self.failures.append, tick=lambda now: None, deadline=lambda: None))
         self.lanes.start(self.control)
         stack.callback(self.lanes.close, 5.0)

@@ -19,6 +19,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 try:
@@ -26,7 +27,7 @@ try:
 except ImportError:  # run from tests/ of a checkout that is not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from simbooks import CONTROL, DATA, IMPATIENT, LANES, NEVER, Call, Noise, Pull, Transaction, Wire
+from simbooks import CHALLENGE_S, CONTROL, DATA, IMPATIENT, LANES, NEVER, Call, Noise, Pull, Transaction, Wire
 from simcell import SimCell
 from simworld import World
 
@@ -46,16 +47,29 @@ from zdl.errors import (
 from zdl.fqcn import ROOT, ancestors, is_within, parent
 from zdl.protocol import effects as asked
 from zdl.protocol.effects import Outcome
-from zdl.protocol.messages import Notice
+from zdl.protocol.messages import Kind, Notice, Part
 from zdl.protocol.offers import Audience
 from zdl.refs import Source
 
-# How soon a cell that starts again has its place: suspect after 1.75 beats, one pause of redialling, some latency.
-PLACE_S = 1.75 + 0.8 + 0.3
+# How soon a cell that starts again has its place where its parent is there: its former self has its time to answer; and
+# some latency. Where the parent was not there, one pause of redialling more.
+PLACE_S = CHALLENGE_S + 0.1
+LATER_S = PLACE_S + 0.8
+# How long the news of the last link takes to the root: at each level what is collected, there and back.
+TOLD_S = 5 * 0.05
 # By now all calls and pulls of a history have begun.
-BEGUN_S = 1.75
+BEGUN_S = 2.15
 # No history is longer; what has not ended by then never will.
 HISTORY_S = 120.0
+
+
+class Stranger(SimCell):
+    """Somebody who dials a cell directly, under a name of his choice, and hears nothing that goes to that name."""
+
+    def receive(self, lane: int, link: int, header: bytes, body: tuple[Part, ...]) -> None:
+        """Only what is about the link itself may come."""
+        assert header[2] < Kind.REQUEST, f"a stranger who says that he is {self.fqcn} gets a {Kind(header[2]).name}"
+        super().receive(lane, link, header, body)
 
 
 class Sim(World):
@@ -93,6 +107,8 @@ class Sim(World):
         self.is_impatient = self.rng.random() < 0.15
         if self.is_impatient:
             self.options = IMPATIENT
+        if self.rng.random() < 0.4:
+            self.options = replace(self.options, links=replace(self.options.links, direct=False))
         self._plan_tree()
         self._plan_work()
         if self.rng.random() < 0.7:
@@ -104,7 +120,7 @@ class Sim(World):
             self.run_until(self.now + 0.1)
             if self.now > self.faults_end + 0.5:
                 self._end_unused()
-        self.run_until(max(self.now + 0.05, self.quiet_after))
+        self.run_until(max(self.now, self.quiet_after) + TOLD_S)
         self._verify()
         return self
 
@@ -125,6 +141,35 @@ class Sim(World):
             self.at(0.2 + rng.random() * 1.4, self._some_call)
         for _ in range(rng.choice((0, 1, 1, 2))):
             self.at(0.2 + rng.random() * 1.2, self._some_lending)
+        for _ in range(rng.choice((0, 0, 1, 1, 2))):
+            self.at(0.2 + rng.random() * 0.3, self._some_talk)
+        if rng.random() < 0.3:
+            self.at(0.2 + rng.random() * 1.3, self._some_stranger)
+
+    def direct_addresses(self, fqcn: str) -> tuple[str, ...]:
+        return super().direct_addresses(fqcn) if self.rng.random() < 0.7 else ()
+
+    def _some_stranger(self) -> None:
+        """Nobody has introduced him: on the control lane he is sent away, on the data lane he is a guest."""
+        cell = self.cells.get(self.rng.choice(self.names))
+        if cell is None:
+            return
+        stranger, lane = Stranger(self, self.rng.choice((*self.names, "ghost"))), self.rng.choice((CONTROL, DATA))
+        address = cell.control_address if lane == CONTROL else cell.data_address
+        _, effects = stranger.switches[lane].peers.dial(address, expected=cell.fqcn, now=self.now, token=b"x" * 16)
+        stranger.act(lane, effects)
+
+    def _some_talk(self) -> None:
+        """Two cells that have much to say to each other: enough for a direct link, which is left in between."""
+        one, other = self.rng.sample(self.names, 2)
+        for _ in range(self.rng.choice((3, 4, 6, 8))):
+            caller, target = (one, other) if self.rng.random() < 0.7 else (other, one)
+            self.at(self.now + self.rng.random() * 1.6, self._talk, caller, target)
+
+    def _talk(self, name: str, target: str) -> None:
+        caller = self.cells.get(name)
+        if caller is not None:
+            self.call(caller, target, delay_s=self.rng.choice((0.0, self.rng.random() * 0.9)), timeout_s=8.0)
 
     def _some_call(self) -> None:
         rng = self.rng
@@ -134,9 +179,9 @@ class Sim(World):
         target = rng.choice(self.names)
         if rng.random() < 0.15:
             target = "ghost" if target == ROOT else f"{target}.ghost"
-        does = rng.choices(("reply", "raise", "sleep"), (8, 1, 1))[0]
+        does = rng.choices(("reply", "raise", "sleep", "toil"), (8, 1, 1, 1))[0]
         number = self.call(caller, target, does=does, delay_s=rng.choice((0.0, rng.random() * 0.5)),
-                           timeout_s=0.6 if rng.random() < 0.2 else 8.0)
+                           timeout_s=0.6 if rng.random() < 0.2 or does == "toil" else 8.0, trace=rng.random() < 0.2)
         if rng.random() < 0.1:
             self.at(self.now + rng.random() * 0.3, self.cancel_call, caller, number)
         if rng.random() < 0.2:
@@ -274,9 +319,11 @@ class Sim(World):
         if name in self.cells:
             return
         cell = self.start(name)
-        self.quiet_after = max(self.quiet_after, self.now + PLACE_S + 0.01)
+        self.quiet_after = max(self.quiet_after, self.now + LATER_S + 0.01)
+        if parent(name) in self.cells and not self.partition and self.noise.until < self.now:
+            self.at(self.now + PLACE_S, self._has_its_place, cell, self.now)
         if self.now <= self.faults_end:
-            self.at(max(self.now, self.faults_end) + PLACE_S, self._has_its_place, cell, self.now)
+            self.at(max(self.now, self.faults_end) + LATER_S, self._has_its_place, cell, self.now)
         if self.rng.random() < 0.5:
             for transaction in list(self.transactions.values()):
                 if name in transaction.audience.names:
@@ -286,7 +333,7 @@ class Sim(World):
     def _has_its_place(self, cell: SimCell, started_at: float) -> None:
         """A cell that started again is let in within a bound, where nothing else happens meanwhile."""
         above = parent(cell.fqcn)
-        if above is not None and above in self.cells and cell.is_alive and self.harmed_at <= started_at:
+        if above is not None and above in self.cells and cell.is_alive and self.harmed_at < started_at:
             assert cell.control.routes.parent is not None, f"{cell.fqcn} started again and is not let in"
 
     # --- the end ----------------------------------------------------------------------------------
@@ -317,6 +364,7 @@ class Sim(World):
             self._verify_transaction(transaction)
         for cell in self.cells.values():
             self._verify_cell(cell)
+            self._verify_subtree(cell)
 
     def _verify_call(self, number: int, call: Call) -> None:
         what = f"call {number} of {call.caller.fqcn} to {call.target}"
@@ -338,7 +386,7 @@ class Sim(World):
             else:
                 assert call.reply is not None, f"nothing is in its way, but {what} ends with {call.error!r}"
                 assert b"".join(call.reply.body) == b"packed \xff object" + b"\x00" * 8
-        elif not call.has_parent and self.harmed_at <= call.started_at and not self.absent and call.timeout_s > 4:
+        elif not call.has_parent and self.harmed_at < call.started_at and not self.absent and call.timeout_s > 4:
             is_late = call.settled_at > call.started_at + 7.5
             assert call.does == "sleep" or not is_late, f"{what} is not sent when the parent is back"
         # Where links break or fall silent but no message meets with an accident, somebody always knows and tells.
@@ -413,6 +461,12 @@ class Sim(World):
                 and pull.forgotten_at < pull.settled_at + 15.0)}
             if noted >= set(transaction.sources):
                 assert told.get(receiver.fqcn) is Outcome.FINISHED, f"{receiver.fqcn} confirmed all and is {told}"
+
+    def _verify_subtree(self, cell: SimCell) -> None:
+        """Each cell knows who is below it: those with a living line of parents up to it."""
+        below = {name for name in self.cells if name != cell.fqcn and cell.fqcn in ancestors(name) and all(
+            above in self.cells for above in ancestors(name)[:ancestors(name).index(cell.fqcn)])}
+        assert set(cell.subtree.names()) == below, f"{cell.fqcn} knows {cell.subtree.names()}, below it are {below}"
 
     def _verify_cell(self, cell: SimCell) -> None:
         """Nothing is left over."""

@@ -16,6 +16,8 @@ from zdl.protocol.offers import Audience
 from zdl.refs import Source
 
 CONTROL, DATA = 0, 1
+# How long an incumbent has to show that it is alive.
+CHALLENGE_S = 0.3
 LANES = ("control", "data")
 NEVER = float("inf")
 
@@ -29,7 +31,8 @@ class SimOptions:
     """
 
     links: LinkOptions = field(default_factory=lambda: LinkOptions(
-        heartbeat_s=1.0, hello_timeout_s=1.0, redial_min_s=0.05, redial_max_s=0.8))
+        heartbeat_s=1.0, hello_timeout_s=1.0, redial_min_s=0.05, redial_max_s=0.8, challenge_s=CHALLENGE_S,
+        direct_after_count=2, direct_within_s=3.0, direct_idle_s=0.6, direct_retry_s=0.4, introduction_s=0.8))
     calls: CallOptions = field(default_factory=CallOptions)
     pulls: PullOptions = field(default_factory=lambda: PullOptions(
         chunk_bytes=128, window_bytes_min=256, window_bytes_max=1024, direct_timeout_s=0.3, retry_s=1.0,
@@ -106,14 +109,19 @@ class Call:
     path: tuple[Wire, ...] | None
     has_parent: bool
     is_cancelled: bool = False
+    renewed_at: float = 0.0
     settled_at: float | None = None
     reply: Reply | None = None
     error: ZdlError | None = None
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing has happened to its way."""
-        return self.path is not None and not any(wire.is_hurt for wire in self.path)
+        """Whether nothing has happened to its way, nor to a direct one that there may be."""
+        return self.path is not None and not any(wire.is_hurt for wire in (*self.path, *self._direct()))
+
+    def _direct(self) -> list[Wire]:
+        return [wire for wire in self.caller.all_wires if wire.lane == CONTROL and any(
+            end is not None and end.fqcn == self.target for end in wire.ends)]
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ from zdl.protocol.calls import Calls, Serving
 from zdl.protocol.decode import decode
 from zdl.protocol.effects import SELF, Effect, Outcome
 from zdl.protocol.encode import encode
+from zdl.protocol.link import Self
 from zdl.protocol.messages import (
     Ask,
     Bounce,
@@ -34,15 +35,17 @@ from zdl.protocol.messages import (
     Message,
     Notice,
     Part,
+    Progress,
     Reply,
     Request,
+    Role,
     Routed,
     Transit,
     Withdrawn,
 )
 from zdl.protocol.offers import Offers
-from zdl.protocol.peers import Self
 from zdl.protocol.pulls import Pulls
+from zdl.protocol.subtree import Subtree
 from zdl.protocol.switch import Switch, concerns
 from zdl.protocol.ways import Chosen, Try, Ways
 
@@ -62,6 +65,7 @@ class Surroundings(Protocol):
 
     def draw_bytes(self, length: int) -> bytes: ...
     def draw_id(self) -> int: ...
+    def direct_addresses(self, fqcn: str) -> tuple[str, ...]: ...
     def reading_s(self) -> float: ...
     def storing_s(self) -> float: ...
     def at(self, when: float, do: Callable[..., None], *arguments: object) -> None: ...
@@ -70,6 +74,7 @@ class Surroundings(Protocol):
     def hang(self, cell: SimCell, lane: int, link: int) -> None: ...
     def transmit(self, wire: Wire, to: int, header: bytes, body: tuple[Part, ...]) -> None: ...
     def handle(self, cell: SimCell, message: Request | Notice) -> None: ...
+    def progressed(self, cell: SimCell, effect: asked.CallProgressed) -> None: ...
     def settled(self, cell: SimCell, effect: Ended) -> None: ...
     def forgotten(self, receiver: SimCell, number: int) -> None: ...
     def must_hold(self, receiver: str, transaction: Transaction) -> None: ...
@@ -85,14 +90,17 @@ class SimCell:
         world.starts[fqcn] += 1
         self.control_address = f"control:{fqcn}"
         self.data_address = f"data:{fqcn}:{world.starts[fqcn]}"
-        self.me = Self(fqcn, world.draw_bytes(16), (self.data_address,))
+        self.direct_addresses = world.direct_addresses(fqcn)
+        secret = f"{fqcn} {world.starts[fqcn]}".encode()
+        self.me = Self(fqcn, world.draw_bytes(16), (self.data_address,), addresses=self.direct_addresses, secret=secret)
         self.switches = (Switch(self.me, options.links, watches=True), Switch(self.me, options.links, watches=False))
         self.calls = Calls(fqcn, world.draw_id(), options.calls)
         self.serving = Serving(fqcn, options.calls)
+        self.subtree = Subtree(fqcn, options.links)
         self.offers = Offers(fqcn, options.offers)
         self.pulls = Pulls(fqcn, world.draw_id(), options.pulls)
         self.ways = Ways(options.pulls.direct_timeout_s)
-        self.machines = ((self.control, self.calls), (self.data, self.offers, self.pulls, self.ways))
+        self.machines = ((self.control, self.calls, self.subtree), (self.data, self.offers, self.pulls, self.ways))
         self.is_alive = True
         self.wires: tuple[dict[int, Wire], dict[int, Wire]] = ({}, {})
         self.all_wires: list[Wire] = []
@@ -103,6 +111,11 @@ class SimCell:
         self.dialled: dict[int, str] = {}
         self.parent_data_address = ""
         self.wake_at = [NEVER, NEVER]
+
+    @property
+    def listens_at(self) -> tuple[str, ...]:
+        """All addresses of this cell."""
+        return self.control_address, self.data_address, *self.direct_addresses
 
     @property
     def control(self) -> Switch:
@@ -134,6 +147,7 @@ class SimCell:
             self.control.check()
             self.calls.check()
             self.serving.check()
+            self.subtree.check()
         if lane == DATA or self.world.is_thorough:
             self.data.check()
             self.offers.check()
@@ -164,6 +178,7 @@ class SimCell:
         if lane == CONTROL:
             self.perform(lane, self.control.tick(now))
             self.perform(lane, self.calls.tick(now))
+            self.perform(lane, self.subtree.tick(now))
         else:
             self.perform(lane, self.data.tick(now))
             self.perform(lane, self.offers.tick(now))
@@ -225,7 +240,7 @@ class SimCell:
         match message:
             case Chunk():
                 self._chunk(message)
-            case Reply():
+            case Reply() | Progress():
                 self.perform(lane, self.calls.receive(message, now))
             case Request() | Notice() | Cancel():
                 self.perform(lane, self.serving.receive(message, now))
@@ -266,6 +281,8 @@ class SimCell:
 
     def _peer_up(self, lane: int, effect: asked.PeerUp) -> None:
         self.world.tell(self.fqcn, LANES[lane], effect)
+        if lane == CONTROL:
+            self.perform(lane, self.subtree.peer_up(effect, self.world.now))
         if lane == DATA:
             self.dialled.pop(effect.link, None)
             self.take_ways(self.ways.linked(effect.fqcn))
@@ -281,6 +298,11 @@ class SimCell:
     def _peer_down(self, lane: int, effect: asked.PeerDown) -> None:
         self.world.noticed_at[lane] = self.world.now
         self.world.tell(self.fqcn, LANES[lane], effect)
+        if lane == CONTROL:
+            self.perform(lane, self.calls.watch(effect, self.world.now))
+            self.perform(lane, self.subtree.peer_down(effect, self.world.now))
+        if effect.role is Role.DIRECT and lane == CONTROL:
+            return
         if lane == DATA:
             for origin in self._led_by(effect.fqcn, effect.is_parent):
                 self.perform(DATA, self.pulls.way_changed(origin, self.world.now))
@@ -288,6 +310,15 @@ class SimCell:
         same = self.data.peers.up(effect.fqcn)  # silence ends control links only: the data link goes with it
         if same is not None:
             self.perform(DATA, self.data.hang(same.link, effect.why, self.world.now))
+
+    def _told(self, lane: int, effect: asked.Told) -> None:
+        assert lane == CONTROL, "who is below is told on the control lane"
+        self.perform(lane, self.subtree.receive(effect.link, effect.message, self.world.now))
+
+    def _watch(self, lane: int, effect: asked.PeerStalled | asked.PeerBack) -> None:
+        assert lane == CONTROL, "silence means nothing on the data lane"
+        self.world.tell(self.fqcn, LANES[lane], effect)
+        self.perform(lane, self.calls.watch(effect, self.world.now))
 
     def _dial_failed(self, lane: int, effect: asked.DialFailed) -> None:
         self.world.tell(self.fqcn, LANES[lane], effect)
@@ -383,6 +414,10 @@ class SimCell:
     def _tell(self, lane: int, effect: Effect) -> None:
         self.world.tell(self.fqcn, "=", effect)
 
+    def _progressed(self, lane: int, effect: asked.CallProgressed) -> None:
+        self.world.tell(self.fqcn, "=", effect)
+        self.world.progressed(self, effect)
+
     def _release(self, lane: int, effect: asked.Release) -> None:
         lending = self.lent[effect.offer_id]
         assert not lending.is_released, "an offer is released twice"
@@ -404,9 +439,11 @@ class SimCell:
 _PERFORM: Mapping[type, Callable[[SimCell, int, Effect], None]] = {  # type: ignore[assignment]
     asked.Dial: SimCell._dial, asked.Hang: SimCell._hang, asked.Post: SimCell._post, asked.Arrived: SimCell._arrived,
     asked.Unreachable: SimCell._unreachable, asked.PeerUp: SimCell._peer_up, asked.PeerDown: SimCell._peer_down,
-    asked.DialFailed: SimCell._dial_failed, asked.Handle: SimCell._handle, asked.Abort: SimCell._abort,
+    asked.Told: SimCell._told, asked.SubtreeUp: SimCell._tell, asked.SubtreeDown: SimCell._tell,
+    asked.PeerStalled: SimCell._watch, asked.PeerBack: SimCell._watch, asked.DialFailed: SimCell._dial_failed,
+    asked.Handle: SimCell._handle, asked.Abort: SimCell._abort,
     asked.Serve: SimCell._serve, asked.Release: SimCell._release, asked.Progressed: SimCell._tell,
-    asked.ReceiverSettled: SimCell._receiver_settled, asked.CallSettled: SimCell._settled,
-    asked.PullSettled: SimCell._settled, asked.TransactionSettled: SimCell._settled,
+    asked.CallProgressed: SimCell._progressed, asked.ReceiverSettled: SimCell._receiver_settled,
+    asked.CallSettled: SimCell._settled, asked.PullSettled: SimCell._settled, asked.TransactionSettled: SimCell._settled,
     asked.PullForgotten: SimCell._pull_forgotten,
 }

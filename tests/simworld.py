@@ -15,12 +15,16 @@ from zdl.fqcn import ROOT, ancestors, common_ancestor, is_within, parent
 from zdl.protocol import effects as asked
 from zdl.protocol.calls import Question
 from zdl.protocol.effects import Outcome
-from zdl.protocol.messages import Kind, Notice, Reply, Request
+from zdl.protocol.frames import TRACED
+from zdl.protocol.messages import Kind, Notice, Progress, Reply, Request
 from zdl.protocol.offers import Audience, Offer
+from zdl.protocol.trace import split, untraced
 from zdl.refs import Source
 
 # How long a LOST is on its way at most, where messages meet with no accident.
 NEWS_S = 0.05
+# A handler that toils works for so many parts of its caller's timeout, and reports after each.
+TOIL_STEPS, TOIL_STEP = 5, 0.4
 
 
 class World(Network):
@@ -54,6 +58,10 @@ class World(Network):
         """A random number of 62 bits, where ids begin."""
         return self.rng.getrandbits(62)
 
+    def direct_addresses(self, fqcn: str) -> tuple[str, ...]:
+        """Where a cell can be dialled directly, on its control lane."""
+        return (f"tcp://{fqcn}:1",)
+
     def reading_s(self) -> float:
         """How long reading a chunk takes; 0: it is at hand."""
         return self.rng.random() * 0.02 if self.rng.random() < 0.3 else 0.0
@@ -68,7 +76,8 @@ class World(Network):
         """A cell starts, and dials its parent."""
         cell = SimCell(self, fqcn)
         self.cells[fqcn] = cell
-        self.listening[cell.control_address] = self.listening[cell.data_address] = cell
+        for address in cell.listens_at:
+            self.listening[address] = cell
         self.tell(fqcn, "=", "starts")
         above = parent(fqcn)
         if above is not None:
@@ -110,7 +119,9 @@ class World(Network):
     def _bury(self, cell: SimCell) -> None:
         cell.is_alive = False
         self.died_at[cell] = self.now
-        del self.cells[cell.fqcn], self.listening[cell.control_address], self.listening[cell.data_address]
+        del self.cells[cell.fqcn]
+        for address in cell.listens_at:
+            del self.listening[address]
 
     def wires_between(self, one: str, other: str, lane: int) -> list[Wire]:
         """The open connections between two cells."""
@@ -119,7 +130,7 @@ class World(Network):
 
     def sound_path(self, one: str, other: str, lane: int = CONTROL) -> tuple[Wire, ...] | None:
         """The links between two cells along the tree, if each is up, agreed upon and never was hurt."""
-        if self.now < self.noticed_at[lane] + NEWS_S:  # the news of a loss is on its way, and is taken for a new one
+        if lane == DATA and self.now < self.noticed_at[lane] + NEWS_S:  # the news of a loss is taken for a new one
             return None
         top = common_ancestor(one, other)
         wires = []
@@ -145,15 +156,15 @@ class World(Network):
     # --- calls ------------------------------------------------------------------------------------
 
     def call(self, caller: SimCell, target: str, *, does: str = "reply", delay_s: float = 0.0,
-             timeout_s: float = 5.0) -> int:
-        """A call; its handler does: ``reply``, ``raise`` or ``sleep``."""
+             timeout_s: float = 5.0, trace: bool = False) -> int:
+        """A call; its handler does: ``reply``, ``raise``, ``sleep``, or ``toil``: long, and tells that it still does."""
         nearest = target
         while nearest not in self.starts:
             nearest = parent(nearest) or ROOT
         call = Call(caller, target, does, delay_s, timeout_s, self.now, self.sound_path(caller.fqcn, nearest),
                     caller.fqcn == ROOT or caller.control.routes.parent is not None)
         body = (b"packed \xff object", b"\x00" * 8)
-        question = Question(target, "sim", does, body, timeout_s, {"delay_s": delay_s})
+        question = Question(target, "sim", does, body, timeout_s, {"delay_s": delay_s}, trace)
         number, effects = caller.calls.start(question, self.now)
         self.calls[caller.fqcn, number] = call
         self.tell(caller.fqcn, "=", ("calls", target, does, number, f"timeout_s={timeout_s}"))
@@ -179,7 +190,21 @@ class World(Network):
         delay_s = message.headers["delay_s"] if message.topic != "sleep" else message.timeout_s + 0.1
         assert isinstance(delay_s, float)
         cell.handlers[message.origin, message.id] = self.now
+        if message.topic == "toil":
+            delay_s = TOIL_STEPS * TOIL_STEP * message.timeout_s
+            for step in range(1, TOIL_STEPS):
+                self.at(self.now + step * TOIL_STEP * message.timeout_s, self._report, cell, message, step)
         self.at(self.now + delay_s, self._answer, cell, message)
+
+    def _report(self, cell: SimCell, request: Request, step: int) -> None:
+        if cell.is_alive and (request.origin, request.id) in cell.handlers:
+            cell.act(CONTROL, [asked.Post(Progress(cell.fqcn, request.origin, request.id, {"step": step}))])
+
+    def progressed(self, cell: SimCell, effect: asked.CallProgressed) -> None:
+        """The callee has said how far it is: the caller waits anew."""
+        call = self.calls[cell.fqcn, effect.id]
+        assert call.settled_at is None and call.does == "toil", f"call {effect.id} of {cell.fqcn} makes no progress"
+        call.renewed_at = self.now
 
     def _answer(self, cell: SimCell, request: Request) -> None:
         if not cell.is_alive or cell.handlers.pop((request.origin, request.id), None) is None:
@@ -189,7 +214,9 @@ class World(Network):
             wire = to_wire(RemoteError(fqcn=cell.fqcn, channel="sim", topic="raise", kind="ValueError", text="no"))
             reply = Reply(cell.fqcn, request.origin, request.id, *wire, {})
         else:
-            reply = Reply(cell.fqcn, request.origin, request.id, "", {}, {}, request.body)
+            route = None if request.route is None else (*request.route, cell.fqcn)
+            reply = Reply(cell.fqcn, request.origin, request.id, "", {}, {}, request.body, route=route)
+        cell.serving.keep(reply)
         cell.act(CONTROL, [asked.Post(reply)])
 
     # --- objects ----------------------------------------------------------------------------------
@@ -268,9 +295,12 @@ class World(Network):
         if isinstance(effect, asked.CallSettled):
             call = self.calls[cell.fqcn, effect.id]
             assert call.settled_at is None, f"call {effect.id} of {cell.fqcn} settles twice"
-            assert self.now <= call.started_at + call.timeout_s + 1e-9, f"call {effect.id} of {cell.fqcn} settles late"
+            until = max(call.started_at, call.renewed_at) + call.timeout_s
+            assert self.now <= until + 1e-9, f"call {effect.id} of {cell.fqcn} settles late"
             assert (effect.reply is None) != (effect.error is None)
             call.settled_at, call.reply, call.error = self.now, effect.reply, effect.error
+            if effect.reply is not None and effect.reply.route is not None:
+                self._was_traced(effect.reply, effect.reply.route)
             if call.is_sound:
                 self.at(self.now + 0.1, self._is_aborted, call, effect.id)
             return
@@ -295,6 +325,13 @@ class World(Network):
         if effect.outcome is Outcome.FINISHED:
             names, count = transaction.audience.names, transaction.audience.count
             assert names <= set(finished) if names else len(finished) >= count > 0, "finished without its receivers"
+
+    def _was_traced(self, reply: Reply, route: tuple[str, ...]) -> None:
+        """Everybody on the way is named once in each direction."""
+        there, back = split(route, reply.origin)
+        assert route[len(there)] == reply.origin and len(back) == reply.hops, f"{route} is not the way of {reply.hops} hops"
+        for way in ((reply.target, *there, reply.origin), (reply.origin, *back, reply.target)):
+            assert reply.origin == reply.target or len(set(way)) == len(way), f"{way} goes in a circle"
 
     def _is_aborted(self, call: Call, number: int) -> None:
         """Nobody waits for a call any more: its handler knows soon."""
@@ -328,7 +365,8 @@ def describe(what: object) -> str:
     if isinstance(what, bytes):
         _, kind, hops, origin, target, number, *rest = msgpack.unpackb(what)
         shown = ", ".join(each.hex()[:8] if isinstance(each, bytes) else repr(each) for each in rest)
-        return f"{Kind(kind).name} {origin} → {target or 'peer'} id={number} hops={hops} ({shown})"
+        mark = "traced " if kind & TRACED else ""
+        return f"{mark}{Kind(untraced(kind)).name} {origin} → {target or 'peer'} id={number} hops={hops} ({shown})"
     if isinstance(what, tuple) and len(what) == 4 and isinstance(what[2], bytes):
         lane, cell, header, body = what
         return f"{lane} {cell.fqcn}: {describe(header)} + {sum(map(len, body))} bytes"

@@ -94,6 +94,8 @@ SENTENCES = (
     (Cancelled(what="the pull"), "the pull was cancelled"),
     (Cancelled(what="the pull", why="no longer wanted"), "the pull was cancelled: no longer wanted"),
     (Closed(fqcn="site-1"), "cell site-1 is closed"),
+    (errors.ForkedCell(fqcn="site-1", pid=7),
+     "cell site-1 works in process 7 only, which this one was forked from: make another cell here"),
     (ZdlError(), "error"),
 )
 

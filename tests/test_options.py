@@ -41,7 +41,7 @@ def test_a_number_that_is_not_above_zero_is_refused_by_name(cls: type[Any], name
 
 
 def test_the_unit_is_last_in_every_name() -> None:
-    units = ("_s", "_beats", "_max", "_bytes", "_min")
+    units = ("_s", "_beats", "_max", "_bytes", "_min", "_count", "_share")
     assert [name for _, name in NUMBERS if not name.endswith(units)] == []
 
 

@@ -29,6 +29,7 @@ from zdl.errors import (
     DeliveryError,
     DiskFull,
     DownloadError,
+    ForkedCell,
     FqcnError,
     IntegrityError,
     LeaseEnded,
@@ -72,7 +73,7 @@ __all__ = [
     "SourceChanged", "IntegrityError", "Stalled", "DiskFull",
     "StreamError",
     "Cancelled",
-    "Closed",
+    "Closed", "ForkedCell",
     "__version__",
 ]
 

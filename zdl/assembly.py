@@ -8,17 +8,18 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Sequence
+from weakref import proxy
 
 from zdl.cell.cell import BareCell
 from zdl.cell.messages import Request
+from zdl.cell.tree import CHANNEL, PING_TOPIC
 from zdl.download.broker import DownloadBroker
 from zdl.observe.snapshot import LinkFacts, ProcessFacts, Snapshot, TrafficFacts, TransferFacts
 from zdl.options import Options
 
-# What every cell answers about itself, to any cell of its fabric.
-CHANNEL = "zdl"
+# What every cell answers about itself, to any cell of its fabric, beside a ping.
 SNAPSHOT_TOPIC = "snapshot"
-PING_TOPIC = "ping"
+BELOW_TOPIC = "below"
 
 
 class Cell(BareCell):
@@ -29,10 +30,14 @@ class Cell(BareCell):
     """
 
     def __init__(self, fqcn: str, *, parent: str | None = None, listen: str | Sequence[str] = (),
-                 data_listen: str | Sequence[str] = (), insecure: bool = False, options: Options | None = None) -> None:
-        super().__init__(fqcn, parent=parent, listen=listen, data_listen=data_listen, insecure=insecure, options=options)
-        self.downloads = DownloadBroker(self)
-        self.handler(CHANNEL, SNAPSHOT_TOPIC)(self._tell_snapshot)
+                 data_listen: str | Sequence[str] = (), insecure: bool = False, advertise: str | None = None,
+                 options: Options | None = None) -> None:
+        super().__init__(fqcn, parent=parent, listen=listen, data_listen=data_listen, insecure=insecure,
+                         advertise=advertise, options=options)
+        me = proxy(self)  # what runs for a cell must not keep it alive: see `zdl.cell.life`
+        self.downloads = DownloadBroker(me)
+        self.handler(CHANNEL, SNAPSHOT_TOPIC)(lambda request: me.snapshot().plain())
+        self.handler(CHANNEL, BELOW_TOPIC)(lambda request: list(me.tree.below()))
         self.handler(CHANNEL, PING_TOPIC, inline=True)(_pong)
 
     def snapshot(self) -> Snapshot:
@@ -44,14 +49,12 @@ class Cell(BareCell):
         transfers = [TransferFacts(each.origin, each.label, each.bytes_total, each.bytes_done, each.way, each.why,
                                    each.seconds, str(each.error or "")) for each in self.downloads.transfers]
         return Snapshot(self.fqcn, self.incarnation, self.addresses, self.data_addresses, tuple(links), tuple(traffic),
-                        tuple(transfers), len(self.downloads.transactions), self.parent_error, process_facts())
+                        tuple(transfers), len(self.downloads.transactions), self.parent_error, process_facts(),
+                        self.tree.below_count)
 
     def _mount_services(self) -> None:
         self.downloads.attach()
         self.mount(self.downloads, lender=self.downloads)
-
-    def _tell_snapshot(self, request: Request) -> object:
-        return self.snapshot().plain()
 
 
 def process_facts() -> ProcessFacts:

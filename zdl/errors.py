@@ -24,7 +24,7 @@
     │  └─ SourceChanged, IntegrityError, Stalled, DiskFull
     ├─ StreamError
     ├─ Cancelled                  a call or a pull was ended on purpose
-    └─ Closed                     this cell is closed
+    └─ Closed                     this cell is closed; ForkedCell: it belongs to the process we were forked from
 
 Each class has attributes, all plain values, and builds one lower-case sentence from them. An error
 crosses the wire as its ``code`` and those attributes (`to_wire`, `from_wire`); a code that this
@@ -40,12 +40,10 @@ from typing import ClassVar
 
 def _bytes_text(count: int) -> str:
     """A number of bytes for people: ``1.5 MiB``."""
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(size) < 1024 or unit == "GiB":
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{count} B"
+    if abs(count) < 1024:
+        return f"{count} B"
+    power = min(3, (abs(count).bit_length() - 1) // 10)
+    return f"{count / 1024 ** power:.1f} {('KiB', 'MiB', 'GiB')[power - 1]}"
 
 
 @dataclass(eq=False)
@@ -252,7 +250,8 @@ class Refused(DeliveryError):
 
     Attributes:
         by: the cell that refused.
-        reason: a stable word: ``version``, ``name-taken``, ``no-handler``, ``not-allowed``, ``not-ready``.
+        reason: a stable word: ``version``, ``name-taken``, ``no-handler``, ``not-allowed``, ``not-ready``,
+            ``not-introduced``, ``crossed``.
         text: the reason in words.
     """
 
@@ -322,11 +321,7 @@ class UnknownRef(DownloadError):
 
 @dataclass(eq=False)
 class LeaseEnded(DownloadError):
-    """The object was lent, and is not any more.
-
-    Attributes:
-        how: which end it had: ``finished``, ``expired``, ``deleted``, ``undeliverable``.
-    """
+    """The object was lent, and is not any more; `how`: ``finished``, ``expired``, ``deleted`` or ``undeliverable``."""
 
     code: ClassVar[str] = "lease-ended"
     exit_code: ClassVar[int] = 3
@@ -346,9 +341,8 @@ class OriginLost(DownloadError):
     why: str = ""
 
     def __str__(self) -> str:
-        return (f"{self.origin} was lost while {self.ref} was pulled from it, "
-                f"after {_bytes_text(self.bytes_done)} of {_bytes_text(self.bytes_total)}"
-                + (f": {self.why}" if self.why else ""))
+        return (f"{self.origin} was lost while {self.ref} was pulled from it, after {_bytes_text(self.bytes_done)} of "
+                f"{_bytes_text(self.bytes_total)}" + (f": {self.why}" if self.why else ""))
 
 
 @dataclass(eq=False)
@@ -383,8 +377,7 @@ class IntegrityError(DownloadError):
     attempts: int = 0
 
     def __str__(self) -> str:
-        return (f"{self.ref} of {self.origin}: the chunk at byte {self.offset} came "
-                f"{self.attempts} times with a wrong digest")
+        return f"{self.ref} of {self.origin}: the chunk at byte {self.offset} came {self.attempts} times with a wrong digest"
 
 
 @dataclass(eq=False)
@@ -450,13 +443,24 @@ class Closed(ZdlError):
         return f"cell {self.fqcn} is closed"
 
 
+@dataclass(eq=False)
+class ForkedCell(Closed):
+    """The cell was started by the process that this one was forked from, and works there only."""
+
+    code: ClassVar[str] = "forked-cell"
+    pid: int
+
+    def __str__(self) -> str:
+        return f"cell {self.fqcn} works in process {self.pid} only, which this one was forked from: make another cell here"
+
+
 # --- wire code <-> class ------------------------------------------------------------------------
 
 WIRE_CLASSES: tuple[type[ZdlError], ...] = (
     FqcnError, OptionError, ProtocolError, LocalProtocolError, RemoteProtocolError, DecodeError,
     ObjectError, CannotPack, CannotUnpack, DeliveryError, NoRoute, PeerLost, Busy, TooLarge, Refused,
     TimedOut, RemoteError, DownloadError, UnknownRef, LeaseEnded, OriginLost, OriginFailed,
-    SourceChanged, IntegrityError, Stalled, DiskFull, StreamError, Cancelled, Closed,
+    SourceChanged, IntegrityError, Stalled, DiskFull, StreamError, Cancelled, Closed, ForkedCell,
 )
 # A peer may write what it likes into an error; a text of an error is cut here (faults H28).
 FACT_CHARS_MAX = 2000
@@ -493,6 +497,4 @@ def _clean(value: object) -> object:
     if isinstance(value, str):
         cut = value if len(value) <= FACT_CHARS_MAX else value[:FACT_CHARS_MAX] + "…"
         return "".join(ch if ch.isprintable() else " " for ch in cut)
-    if isinstance(value, (bool, int, float)):
-        return value
-    return str(value)[:FACT_CHARS_MAX]
+    return value if isinstance(value, (bool, int, float)) else str(value)[:FACT_CHARS_MAX]

@@ -38,6 +38,18 @@ class LinkOptions:
         peers_max: links at one time.
         hops_max: how many cells may pass a message on.
         interest_max: how many origins are remembered per link, to be told when it is lost.
+        subtree_max: how many cells below this one are noted by name; further ones are served all the same.
+        subtree_batch_s: how long news from below is collected before it is told to the parent.
+        challenge_s: how long a peer has to show that it is alive when another cell comes with its name.
+        direct: whether messages may go over direct links, asked for along the tree.
+        direct_after_count: so many requests and notices to one cell that is not linked, within `direct_within_s`, and
+            a direct link to it is asked for.
+        direct_within_s: see there.
+        direct_idle_s: a direct link of ours over which we have sent nothing for so long is ended.
+        direct_retry_s: how long the tree is used after a direct link could not be had; twice as long each time, up to
+            16 times as long.
+        direct_peers_max: direct links of the control lane at one time.
+        introduction_s: how long an introduction may take, from the question to the link.
     """
 
     heartbeat_s: float = 2.0
@@ -49,9 +61,22 @@ class LinkOptions:
     peers_max: int = 4096
     hops_max: int = 16
     interest_max: int = 4096
+    subtree_max: int = 65_536
+    subtree_batch_s: float = 0.02
+    challenge_s: float = 1.0
+    direct: bool = True
+    direct_after_count: int = 8
+    direct_within_s: float = 10.0
+    direct_idle_s: float = 60.0
+    direct_retry_s: float = 30.0
+    direct_peers_max: int = 64
+    introduction_s: float = 5.0
 
     def __post_init__(self) -> None:
         _positive(self)
+        if not self.challenge_s < self.hello_timeout_s:
+            raise OptionError(name="challenge_s", value=str(self.challenge_s),
+                              allowed=f"below hello_timeout_s={self.hello_timeout_s}, or who waits for it gives up")
         if not self.suspect_beats < self.dead_beats <= 3.4:
             raise OptionError(name="dead_beats", value=str(self.dead_beats),
                               allowed="above suspect_beats and at most 3.4, or death is known too late")
@@ -67,7 +92,14 @@ class CallOptions:
         mailbox_max: pieces of work that wait for a loop.
         handler_threads_max: threads that run handlers; they are started as they are needed.
         handler_queue_max: requests that wait for a handler thread.
-        remembered_max: settled calls whose late or doubled replies are recognised.
+        origin_share: of ``handler_threads_max`` and ``handler_queue_max`` together, what the unanswered requests of one
+            cell may take; what is above is answered `Busy`, so that a flood leaves places for the others; 1 is no limit.
+        remembered_max: requests served lately that are recognised when they come a second time.
+        answers_kept_max: answers to these that are kept, so that who asks a second time gets the first answer.
+        answers_kept_bytes_max: their bytes in all; a single answer of more than a hundredth of this is not kept, and
+            who asks for it a second time is not answered again.
+        late_answers_max: answers that handlers have promised and not yet given (``request.later()``).
+        told_max: reports of progress, or observations, that wait for one function of the user's; what is above is dropped.
     """
 
     timeout_s: float = 30.0
@@ -75,10 +107,17 @@ class CallOptions:
     mailbox_max: int = 100_000
     handler_threads_max: int = 256
     handler_queue_max: int = 20_000
+    origin_share: float = 0.75
     remembered_max: int = 4096
+    answers_kept_max: int = 1024
+    answers_kept_bytes_max: int = 16 * MIB
+    late_answers_max: int = 20_000
+    told_max: int = 1000
 
     def __post_init__(self) -> None:
         _positive(self)
+        if self.origin_share > 1:
+            raise OptionError(name="origin_share", value=str(self.origin_share), allowed="above 0 and at most 1: a share")
 
 
 @dataclass(frozen=True, slots=True)

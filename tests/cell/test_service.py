@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -39,7 +39,8 @@ class Notebook:
         self.scopes.append(Page(receivers))
         return self.scopes[-1]
 
-    def resolve(self, body: object, timeout_s: float | None = None, *, abort: Signal | None = None) -> object:
+    def resolve(self, body: object, timeout_s: float | None = None, *, abort: Signal | None = None,
+                progress: Callable[[int, int], None] | None = None, renew_s: float | None = None) -> object:
         self.resolved.append(body)
         return "resolved"
 

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from zdl.assembly import CHANNEL, SNAPSHOT_TOPIC, Cell
-from zdl.cli.look import Walk
+from zdl.assembly import BELOW_TOPIC, SNAPSHOT_TOPIC, Cell
+from zdl.cell.tree import CHANNEL
+from zdl.cli.look import Walk, names_below
 
 from processes import Start, ended
+from trees import Trees
+from waiting import eventually
 
 
 def test_ls_shows_the_tree_from_the_root_down(run: Start, server: str, relay: str) -> None:
@@ -17,10 +20,33 @@ def test_ls_shows_the_tree_from_the_root_down(run: Start, server: str, relay: st
     done = ended("ls", "--parent", relay)
     assert (done.code, done.err) == (0, "")
     rows = [line.split("\t") for line in done.lines]
-    assert rows[0] == ["fqcn", "state", "links_count", "addresses", "rss_bytes", "lent_count", "error"]
+    assert rows[0] == ["fqcn", "state", "links_count", "below_count", "addresses", "rss_bytes", "lent_count", "error"]
     assert [row[:2] for row in rows[1:]] == [["server", "up"], ["site-1", "up"], ["site-1.w0", "up"]]
-    assert rows[1][3] == server and rows[2][3] == relay and rows[3][3] == ""
-    assert all(int(row[4]) > 1 << 20 for row in rows[1:])
+    assert rows[1][4] == server and rows[2][4] == relay and rows[3][4] == ""
+    assert all(int(row[5]) > 1 << 20 for row in rows[1:])
+    assert int(rows[2][3]) >= 1 and rows[3][3] == "0"
+
+
+def test_ls_names_asks_one_cell_for_the_names_below_it(run: Start, server: str, relay: str) -> None:
+    worker = run("start", "worker", "site-1.w0", "--parent", relay)
+    worker.ready()
+    worker.signal(signal.SIGSTOP)  # it is not asked
+    with Cell("names", parent=server) as here:
+        here.wait_ready()
+        eventually(lambda: "site-1.w0" in here.request("server", CHANNEL, BELOW_TOPIC).body)
+    done = ended("ls", "--names", "--parent", server)
+    worker.signal(signal.SIGCONT)
+    names = done.lines
+    assert (done.code, names[0]) == (0, "fqcn")
+    assert [name for name in names[1:] if not name.startswith("names")] == ["site-1", "site-1.w0"]
+    below = ended("ls", "*.w0", "--names", "--root", "site-1", "--json", "--parent", relay)
+    assert [json.loads(line) for line in below.lines] == [{"fqcn": "site-1.w0"}]
+
+
+def test_names_that_are_none_are_left_out(trees: Trees) -> None:
+    server, liar = trees.grow("server", "a")
+    liar.handler(CHANNEL, BELOW_TOPIC)(lambda request: ["a.b", 3, None, "server"])
+    assert names_below(server, "a", timeout_s=5.0) == ["a.b"]
 
 
 def test_ls_json_and_pattern(server: str, relay: str) -> None:
@@ -84,6 +110,14 @@ def test_ping(server: str, relay: str) -> None:
     assert (done.code, said["fqcn"], said["count"], said["hops"]) == (0, "server", 5, 1)
     assert 0 < said["min_us"] <= said["median_us"] <= said["max_us"] < 5e6
     assert ended("ping", "site-1", "--parent", relay).lines[0].startswith("site-1\t4\t0\t")
+
+
+def test_ping_shows_the_way_there_and_back(server: str, relay: str) -> None:
+    done = ended("ping", "server", "--count", "1", "--trace", "--json", "--parent", relay)
+    said = json.loads(done.out)
+    assert (done.code, said["there"][1:], said["back"][:2]) == (0, ["site-1", "server"], ["server", "site-1"])
+    assert said["there"][0] == said["back"][-1] and said["there"][0].startswith("site-1.cli-")
+    assert "there" not in json.loads(ended("ping", "server", "--count", "1", "--json", "--parent", relay).out)
 
 
 @pytest.mark.parametrize("name", ["nobody", "site-1.nobody"])

@@ -15,7 +15,7 @@ def snapshot() -> Snapshot:
         links=(LinkFacts("server", "control", "parent", "up", "tcp://127.0.0.1:3"),),
         traffic=(TrafficFacts("server", "data", 1, 2, 3, 4),),
         transfers=(TransferFacts("server", "ref:00…", 10, 5, "direct", "", None, ""),),
-        lent_count=7, parent_error="", process=ProcessFacts(123, 0.5, 1000, 2000))
+        lent_count=7, parent_error="", process=ProcessFacts(123, 0.5, 1000, 2000), below_count=3)
 
 
 def test_plain_values_say_all_that_the_snapshot_says(snapshot: Snapshot) -> None:
@@ -27,7 +27,8 @@ def test_plain_values_say_all_that_the_snapshot_says(snapshot: Snapshot) -> None
         "transfers": ({"origin": "server", "label": "ref:00…", "bytes_total": 10, "bytes_done": 5, "way": "direct",
                        "why": "", "seconds": None, "error": ""},),
         "lent_count": 7, "parent_error": "",
-        "process": {"pid": 123, "cpu_s": 0.5, "rss_bytes": 1000, "rss_peak_bytes": 2000}}
+        "process": {"pid": 123, "cpu_s": 0.5, "rss_bytes": 1000, "rss_peak_bytes": 2000},
+        "below_count": 3}
 
 
 def test_plain_values_travel(snapshot: Snapshot) -> None:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from zdl.errors import Busy, Cancelled, Closed, NoRoute, PeerLost, RemoteError, TimedOut, ZdlError, to_wire
 from zdl.options import CallOptions
 from zdl.protocol.calls import Calls, Question, Serving
-from zdl.protocol.effects import Abort, CallSettled, Effect, Handle, Post, Unreachable
+from zdl.protocol.effects import (
+    Abort,
+    CallProgressed,
+    CallSettled,
+    Effect,
+    Handle,
+    PeerBack,
+    PeerDown,
+    PeerStalled,
+    Post,
+    Unreachable,
+)
 from zdl.protocol.frames import ID_MAX
-from zdl.protocol.messages import Bounce, Cancel, Kind, Notice, Reply, Request
+from zdl.protocol.messages import NO_REQUEST, Bounce, Cancel, Kind, Notice, Progress, Reply, Request, Role, Waiting
 
 OPTIONS = CallOptions(calls_max=3, remembered_max=3)
 
@@ -135,6 +147,46 @@ def test_deadlines_come_in_the_order_of_time_and_settled_calls_have_none() -> No
     machine.check()
 
 
+def progress(number: int = 100, origin: str = "site-2") -> Progress:
+    return Progress(origin, "site-1", number, {"step": 3})
+
+
+def test_progress_begins_the_timeout_anew_as_often_as_it_comes() -> None:
+    machine = calling()
+    assert machine.receive(progress(), 14.0) == [CallProgressed(100, {"step": 3})]
+    assert machine.tick(15.0) == []
+    assert machine.deadline() == 19.0
+    assert machine.receive(progress(), 16.0) == machine.receive(progress(), 18.0) == [CallProgressed(100, {"step": 3})]
+    assert machine.tick(19.0) == []
+    machine.check()
+    late = TimedOut(what="the reply to c/t", address="site-2", waited_s=13.0)
+    assert shown(machine.tick(23.0)) == shown([Post(Cancel("site-1", "site-2", 100)), CallSettled(100, None, late)])
+    assert (len(machine), machine.deadline()) == (0, None)
+
+
+def test_much_progress_leaves_one_deadline() -> None:
+    machine = calling()
+    for number in range(1000):
+        machine.receive(progress(), 10.0 + number)
+    assert len(machine._deadlines) == 1
+    machine.check()
+
+
+def test_progress_of_a_call_that_waits_for_ever_is_told() -> None:
+    machine = calling(timeout_s=None)
+    assert machine.receive(progress(), 11.0) == [CallProgressed(100, {"step": 3})]
+    assert machine.deadline() is None
+
+
+def test_progress_that_is_late_unknown_or_of_somebody_else_changes_nothing() -> None:
+    machine = calling()
+    assert machine.receive(progress(999), 11.0) == []
+    assert machine.receive(progress(origin="site-3"), 14.0) == []
+    assert machine.deadline() == 15.0
+    machine.receive(reply(), 11.0)
+    assert machine.receive(progress(), 12.0) == []
+
+
 def test_the_loss_of_the_target_settles_the_call() -> None:
     lost = PeerLost(target="site-2", lost="site-2", at="server", why="closed")
     assert shown(calling().receive(Unreachable("server", "site-2", False, "closed"), 11.0)) == shown([
@@ -180,6 +232,80 @@ def test_closing_settles_all_that_is_left() -> None:
     assert len(machine) == 0
 
 
+# --- what is believed, and what is concerned -----------------------------------------------------
+
+
+def bounced(by: str, number: int = 100, kind: Kind = Kind.REQUEST, target: str = "site-2.w0") -> Bounce:
+    return Bounce(by, "site-1", number, int(kind), *to_wire(NoRoute(target=target, at=by)))
+
+
+@pytest.mark.parametrize(("by", "is_believed"), [
+    ("site-1", True), ("server", True), ("site-2", True), ("site-2.w0", True),
+    ("site-3", False), ("site-1.w0", False), ("site-2.w1", False), ("site-2.w0.x", False)])
+def test_a_bounce_is_believed_of_a_cell_that_can_be_on_the_way(by: str, is_believed: bool) -> None:
+    machine = calling("site-2.w0")
+    assert (machine.receive(bounced(by), 11.0) != []) is is_believed
+    assert len(machine) == (0 if is_believed else 1)
+
+
+def test_a_loss_ends_the_requests_that_went_over_what_was_lost_and_no_later_one() -> None:
+    machine = calls()
+    for _ in range(3):
+        machine.start(question(), 10.0)
+    effects = machine.receive(Unreachable("server", "site-2", False, "closed", up_to=101), 11.0)
+    assert [each.id for each in effects if isinstance(each, CallSettled)] == [100, 101]
+    assert machine.receive(Unreachable("server", "site-2", False, "closed", up_to=NO_REQUEST), 11.0) == []
+    assert len(machine.receive(Unreachable("server", "site-2", False, "closed"), 11.0)) == 1, "0: any of them may have"
+
+
+def test_a_loss_along_the_tree_spares_the_requests_that_went_directly() -> None:
+    machine = calls()
+    for target in ("site-2", "site-2", "site-2.w0"):
+        machine.start(question(target), 10.0)
+    effects = machine.receive(Unreachable("server", "site-2", False, "closed", spared=(("site-2", 100),)), 11.0)
+    assert [each.id for each in effects if isinstance(each, CallSettled)] == [100, 102]
+
+
+def test_the_loss_of_a_direct_link_concerns_its_peer_alone() -> None:
+    machine = calls()
+    for target in ("site-2", "site-2.w0"):
+        machine.start(question(target), 10.0)
+    effects = machine.receive(Unreachable("site-1", "site-2", False, "closed", only=True), 11.0)
+    assert [each.id for each in effects if isinstance(each, CallSettled)] == [100]
+
+
+def test_when_a_direct_link_was_left_the_tree_hears_who_is_waited_for() -> None:
+    machine = calls()
+    for target in ("site-2", "site-2", "site-3"):
+        machine.start(question(target), 10.0)
+    left = PeerDown(3, "site-2", False, "idle", Role.DIRECT, True)
+    assert machine.watch(left, 11.0) == [Post(Waiting("site-1", "site-2", 101))]
+    assert machine.watch(PeerDown(5, "site-9", False, "idle", Role.DIRECT, True), 11.0) == []
+    effects = machine.receive(bounced("server", 101, Kind.WAITING, "site-2"), 11.1)
+    assert [each.id for each in effects if isinstance(each, CallSettled)] == [100, 101]
+
+
+@pytest.mark.parametrize(("peer", "is_parent", "why"), [
+    ("site-2", False, "it is stalled: nothing came from it for 3.0 s"),
+    ("server", True, "server, which leads there, is stalled: nothing came from it for 3.0 s"),
+    ("site-1.w0", False, ""), ("site-3", False, "")])
+def test_a_timeout_says_when_who_leads_there_has_stalled(peer: str, is_parent: bool, why: str) -> None:
+    machine = calling(timeout_s=2.0)
+    machine.watch(PeerStalled(1, peer, is_parent, 2.0), 11.0)
+    (_, settled) = machine.tick(12.0)
+    assert isinstance(settled, CallSettled) and isinstance(settled.error, TimedOut)
+    assert settled.error.why == why
+
+
+@pytest.mark.parametrize("news", [PeerBack(1, "site-2", False), PeerDown(1, "site-2", False, "closed")])
+def test_a_peer_that_is_back_or_gone_is_stalled_no_more(news: PeerBack | PeerDown) -> None:
+    machine = calling(timeout_s=2.0)
+    machine.watch(PeerStalled(1, "site-2", False, 2.0), 11.0)
+    assert machine.watch(news, 11.5) == []
+    (_, settled) = machine.tick(12.0)
+    assert isinstance(settled, CallSettled) and isinstance(settled.error, TimedOut) and settled.error.why == ""
+
+
 # --- serving ------------------------------------------------------------------------------------
 
 
@@ -189,6 +315,18 @@ def test_a_request_runs_its_handler_once_however_often_it_arrives() -> None:
     assert serving.receive(request(), 0.1) == []
     assert serving.answered("site-1", 7)
     assert serving.receive(request(), 0.2) == []
+    serving.check()
+
+
+def test_who_asks_a_second_time_gets_the_first_answer() -> None:
+    serving, answer = Serving("site-2", OPTIONS), Reply("site-2", "site-1", 7, "", {}, {}, (b"first",))
+    serving.receive(request(), 0.0)
+    assert serving.receive(request(), 0.1) == [], "it will be answered"
+    assert serving.answered("site-1", 7)
+    serving.keep(answer)
+    assert serving.receive(request(), 0.2) == serving.receive(request(), 0.3) == [Post(answer)]
+    assert serving.receive(Cancel("site-1", "site-2", 7), 0.4) == []
+    assert serving.receive(Notice("site-1", "site-2", 7, "c", "t", {}), 0.4) == []
     serving.check()
 
 
@@ -246,3 +384,27 @@ def test_callers_that_are_cut_off_do_not_wait_any_more() -> None:
     assert serving.receive_loss(Unreachable("server", "site-1", False, "closed")) == [Abort("site-1.job", 7)]
     assert serving.receive_loss(Unreachable("site-2", "site-2", True, "closed")) == [
         Abort("site-1.job", 7), Abort("site-3", 8)]
+
+
+def test_a_loss_stops_the_handlers_of_callers_that_are_cut_off_and_no_others() -> None:
+    serving = Serving("site-2", OPTIONS)
+    for number in (7, 8):
+        serving.receive(request(number), 1.0)
+    assert serving.receive_loss(Unreachable("server", "site-1", False, "closed", spared=(("site-1", 0),))) == []
+    assert serving.receive_loss(Unreachable("site-2", "site-1", False, "closed", only=True, asked=(8,))) == [Abort("site-1", 8)]
+    assert serving.receive_loss(Unreachable("site-2", "site-1.w0", False, "closed", only=True, asked=(8,))) == []
+    assert serving.receive_loss(Unreachable("server", "site-1", False, "closed", asked=(8,))) == [Abort("site-1", 7)]
+    assert serving.receive_loss(Unreachable("server", "site-1", False, "closed")) == [Abort("site-1", 7), Abort("site-1", 8)]
+
+
+def test_one_cell_takes_no_more_than_its_share_and_the_others_have_theirs() -> None:
+    serving = Serving("site-2", CallOptions(handler_threads_max=2, handler_queue_max=2, origin_share=0.5))
+    assert [type(serving.receive(replace(request(), id=number), 0.0)[0]) for number in (1, 2)] == [Handle, Handle]
+    (refusal,) = serving.receive(replace(request(), id=3), 0.0)
+    assert isinstance(refusal, Post) and isinstance(refusal.message, Reply)
+    assert (refusal.message.target, refusal.message.id, refusal.message.code) == ("site-1", 3, "busy")
+    assert refusal.message.facts == {"limit": "origin_share", "value": 2, "at": "site-2"}
+    assert isinstance(serving.receive(replace(request(), origin="site-3"), 0.0)[0], Handle)
+    assert serving.answered("site-1", 1)
+    assert isinstance(serving.receive(replace(request(), id=3), 0.1)[0], Handle), "it may ask again"
+    serving.check()

@@ -13,9 +13,21 @@ from hypothesis import example, given, settings, strategies as st
 from zdl.errors import DecodeError
 from zdl.protocol.decode import decode
 from zdl.protocol.encode import encode
-from zdl.protocol.frames import FRAMES_MAX, HEADER_BYTES_MAX, HEADERS_MAX, HOPS_AT, ID_MAX, RANGES_MAX, WIRE_VERSION
+from zdl.protocol.frames import (
+    BELOW_NAMES_MAX,
+    BELOW_WHY_CHARS_MAX,
+    EMBEDDED_BYTES_MAX,
+    FRAMES_MAX,
+    HEADER_BYTES_MAX,
+    HEADERS_MAX,
+    HOPS_AT,
+    ID_MAX,
+    RANGES_MAX,
+    WIRE_VERSION,
+)
 from zdl.protocol.messages import (
     Ask,
+    Below,
     Bounce,
     Cancel,
     Chunk,
@@ -26,17 +38,22 @@ from zdl.protocol.messages import (
     Goodbye,
     Heartbeat,
     Hello,
+    Introduce,
+    Introduced,
     Keep,
     Kind,
+    Leave,
     Lost,
     Message,
     Notice,
+    Progress,
     Reject,
     Reply,
     Request,
     Role,
     Transit,
     Verify,
+    Waiting,
     Welcome,
     Withdrawn,
 )
@@ -44,11 +61,12 @@ from zdl.refs import ITEM_BYTES_MAX
 
 ME, PEER = "server", "site-1"
 SOME, SECRET = b"o" * 16, b"s" * 16
+BELOW = Below(PEER, 3, (("site-1.a", "closed"),), ("site-1.b", "site-1.b.c"))
 EXAMPLES: tuple[Message, ...] = (
-    Hello(PEER, SOME, Role.CHILD, 2.0, ("tcp://h:1", "ipc:///x"), WIRE_VERSION),
+    Hello(PEER, SOME, Role.CHILD, 2.0, ("tcp://h:1", "ipc:///x"), WIRE_VERSION, "pid 7 on h", SECRET),
     Welcome(PEER, SOME, 2.5, ()),
     Reject(PEER, "name-taken", "another site-1"),
-    Heartbeat(PEER),
+    Heartbeat(PEER, True),
     Goodbye(PEER, "closed"),
     Request(PEER, ME, 1, "c", "t", 2.5, {"a": 1}, (b"x", b"")),
     Request(PEER, ME, ID_MAX, "", "", None, {}),
@@ -67,7 +85,18 @@ EXAMPLES: tuple[Message, ...] = (
     Keep(PEER, ME, 11, SOME, SECRET),
     Drop(PEER, ME, 12, SOME, SECRET, "cancelled"),
     Withdrawn(PEER, ME, 13, SOME, "deleted"),
+    BELOW,
+    Leave(PEER, True),
+    Introduce(PEER, ME, 14, "machine/7", SECRET, ("tcp://h:1",)),
+    Introduced(PEER, ME, 15, SECRET, ("tcp://h:1",), "why not"),
+    Waiting(PEER, ME, 16),
+    Progress(PEER, ME, 17, {"step": 3}),
+    Progress(PEER, ME, 18, {}),
 )
+
+
+# How many positions were added to a kind later: a message without them is a good one.
+LATER = {Kind.HELLO: 2, Kind.HEARTBEAT: 1}
 
 
 def sent(message: Message) -> tuple[bytes, tuple[bytes | memoryview, ...]]:
@@ -123,9 +152,32 @@ def test_positions_that_a_later_version_adds_are_ignored(message: Message) -> No
 
 @pytest.mark.parametrize("message", EXAMPLES, ids=lambda each: type(each).__name__)
 def test_a_header_that_ends_too_early_names_what_is_missing(message: Message) -> None:
-    whole = positions(message)
-    for count in range(6, len(whole)):
+    whole = positions(dataclasses.replace(message, body=()) if getattr(message, "body", ()) else message)  # type: ignore[call-arg]
+    for count in range(6, len(whole) - LATER.get(message.kind, 0)):
         assert "is missing" in refusal(msgpack.packb(whole[:count]))
+
+
+def test_a_cell_that_does_not_say_what_was_added_later_is_understood() -> None:
+    old = Hello(PEER, SOME, Role.CHILD, 2.0, (), WIRE_VERSION)
+    assert len(positions(old)) == 10 and decode(*sent(old), me=ME) == old
+    assert len(positions(Heartbeat(PEER))) == 6 and decode(*sent(Heartbeat(PEER)), me=ME) == Heartbeat(PEER)
+
+
+@pytest.mark.parametrize("size", [0, 1, EMBEDDED_BYTES_MAX, EMBEDDED_BYTES_MAX + 1])
+def test_a_small_body_of_one_part_travels_in_the_header(size: int) -> None:
+    part = bytes(size)
+    for message in (Request(PEER, ME, 1, "c", "t", 1.5, {}, (part,)), Request(PEER, ME, 1, "c", "t", None, {"h": 1}, (part,)),
+                    Reply(PEER, ME, 1, "", {}, {}, (part,)), Reply(PEER, ME, 1, "busy", {"a": 1}, {}, (part,)),
+                    Notice(PEER, ME, 1, "c", "t", {}, (part,))):
+        header, *frames = encode(message)
+        assert len(frames) == (size > EMBEDDED_BYTES_MAX)
+        assert decode(bytes(header), tuple(frames), me=ME) == message
+
+
+def test_what_stands_where_a_small_body_would_is_ignored_when_there_are_frames_or_it_is_no_body() -> None:
+    bare = positions(Request(PEER, ME, 1, "c", "t", 1.5, {}))
+    assert decode(msgpack.packb([*bare, b"small"]), (b"frame",), me=ME) == Request(PEER, ME, 1, "c", "t", 1.5, {}, (b"frame",))
+    assert decode(msgpack.packb([*bare, "text"]), (), me=ME) == Request(PEER, ME, 1, "c", "t", 1.5, {})
 
 
 def test_what_was_passed_on_is_decoded_with_its_hops() -> None:
@@ -245,6 +297,11 @@ BIG_MAP = {str(index): 0 for index in range(HEADERS_MAX + 1)}
     (EXAMPLES[14], 9, [b"x" * 31, b"x", "x" * 32]),
     (EXAMPLES[17], 8, [5, [1], [[1]], [[1, 2, 3]], [["a", 1]], [[-1, 1]], [[0, 0]] * (RANGES_MAX + 1), None]),
     (EXAMPLES[21], 7, ["x" * 256]),
+    (EXAMPLES[-1], 6, [5, [1], {1: 2}, BIG_MAP]),
+    (BELOW, 6, [-1, "3", None]),
+    (BELOW, 7, [5, ["a"], [["a"]], [["a", 1]], [["a", "b", "c"]], [["a", "x" * (BELOW_WHY_CHARS_MAX + 1)]], [["a..b", ""]],
+                [[" a", ""]], [["a", ""]] * (BELOW_NAMES_MAX + 1), None]),
+    (BELOW, 8, [5, [1], ["a b"], ["a."], [" a"], ["x" * 256], [["a", ""]], ["a"] * (BELOW_NAMES_MAX + 1), None]),
 ])
 def test_a_position_that_is_not_right_is_refused(message: Message, at: int, values: list[object]) -> None:
     for value in values:

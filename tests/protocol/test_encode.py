@@ -65,7 +65,7 @@ def test_as_many_frames_as_allowed_are_encoded_and_one_more_is_refused() -> None
 
 
 def test_what_is_passed_on_keeps_its_bytes_but_for_the_hop_count() -> None:
-    header, part = encode(request((b"opaque",)))
+    header, part = encode(request((b"opaque" * 100,)))
     assert isinstance(header, bytes)
     passed = encode(Transit(16, 9, "site-1", "server", 7, header, (part,)))
     assert passed == [header[:3] + b"\x09" + header[4:], part]

@@ -8,12 +8,14 @@ import pytest
 
 from zdl.errors import PeerLost, Refused, TimedOut
 from zdl.options import LinkOptions
-from zdl.protocol.effects import Dial, DialFailed, Effect, Hang, PeerDown, PeerUp, Send
+from zdl.protocol.effects import Dial, DialFailed, Effect, Hang, PeerBack, PeerDown, PeerStalled, PeerUp, Send, Unreachable
 from zdl.protocol.frames import WIRE_VERSION
-from zdl.protocol.messages import Goodbye, Heartbeat, Hello, Reject, Role, Welcome
-from zdl.protocol.peers import Peers, Self, State
+from zdl.protocol.link import Self, State
+from zdl.protocol.messages import Goodbye, Heartbeat, Hello, Leave, Reject, Role, Welcome
+from zdl.protocol.peers import Peers
 
-OPTIONS = LinkOptions(heartbeat_s=2.0, hello_timeout_s=3.0, redial_min_s=0.1, redial_max_s=1.0, peers_max=3)
+OPTIONS = LinkOptions(heartbeat_s=2.0, hello_timeout_s=3.0, redial_min_s=0.1, redial_max_s=1.0, peers_max=3,
+                      challenge_s=1.0)
 ONE, OTHER = b"1" * 16, b"2" * 16
 SERVER = Self("server", ONE, ("tcp://server:2",))
 SITE = Self("site-1", b"\xff" * 16, ("tcp://site-1:2",))
@@ -136,23 +138,24 @@ def test_a_child_that_is_not_below_is_refused_with_the_name_that_would_be() -> N
     assert (reason, text) == ("not-below", "site-2.job is not a name below site-1; name it site-1.job")
 
 
-def test_a_direct_peer_may_have_any_name() -> None:
+def test_a_direct_peer_of_the_control_lane_may_have_any_name_for_it_was_introduced() -> None:
     peers = Peers(SITE, OPTIONS, watches=True)
     assert peers.receive(2, hello("site-2", role=Role.DIRECT), 0.0)[-1] == PeerUp(
         2, "site-2", False, Role.DIRECT, ("tcp://site-2:2",))
 
 
-def test_another_incarnation_is_refused_while_the_incumbent_is_up() -> None:
-    peers = server_with("site-1")
+def test_on_the_data_lane_another_incarnation_is_refused_while_the_incumbent_is_up() -> None:
+    peers = server_with("site-1", watches=False)
     reason, text = refusal(peers, 4, hello("site-1", OTHER))
     assert (reason, text) == (
         "name-taken",
-        f"another site-1 (incarnation {ONE.hex()[:8]}) is connected to server; yours is {OTHER.hex()[:8]}")
+        f"another site-1 (incarnation {ONE.hex()[:8]}) is connected to server; "
+        f"yours is incarnation {OTHER.hex()[:8]}")
     up = peers.up("site-1")
     assert up is not None and up.link == 2
 
 
-def test_another_incarnation_replaces_an_incumbent_that_is_suspect() -> None:
+def test_another_incarnation_replaces_an_incumbent_that_has_stalled() -> None:
     peers = server_with("site-1")
     peers.tick(3.0)
     assert peers.receive(4, hello("site-1", OTHER), 3.1) == [
@@ -210,27 +213,27 @@ def test_the_wrong_cell_at_an_address_is_told_goodbye() -> None:
     link, _ = peers.dial("tcp://h:1", expected="site-2", now=0.0)
     wrong = Refused(by="site-3", reason="wrong-cell", text="tcp://h:1 is not site-2")
     assert shown(peers.receive(link, Welcome("site-3", ONE, 2.0, ()), 0.1)) == shown([
-        Send(1, Goodbye("site-1", "wrong cell")), Hang(1), DialFailed(1, "tcp://h:1", wrong)])
+        Send(1, Goodbye("site-1", "wrong-cell")), Hang(1), DialFailed(1, "tcp://h:1", wrong)])
     assert peers.links() == ()
 
 
 def test_of_two_direct_links_that_cross_the_one_that_the_lesser_name_dialled_stays() -> None:
     lesser, greater = Self("site-1", ONE), Self("site-2", OTHER)
     for hello_is_late in (False, True):
-        one, other = Peers(lesser, OPTIONS, watches=False), Peers(greater, OPTIONS, watches=False)
+        one, other = Peers(lesser, OPTIONS, watches=True), Peers(greater, OPTIONS, watches=True)
         one.dial("tcp://site-2:2", expected="site-2", now=0.0)
         other.dial("tcp://site-1:2", expected="site-1", now=0.0)
         other.receive(2, hello("site-1", ONE, role=Role.DIRECT), 0.1)
         if hello_is_late:
             one.receive(1, Welcome("site-2", OTHER, 2.0, ()), 0.2)
             assert refusal(one, 2, hello("site-2", OTHER, role=Role.DIRECT)) == (
-                "crossed", "site-1 has dialled site-2 itself")
+                "crossed", "site-1 has a link to site-2 already")
             refused = Refused(by="site-1", reason="crossed", text="")
             assert shown(other.receive(1, Reject("site-1", "crossed", ""), 0.3)) == shown([
                 Hang(1), DialFailed(1, "tcp://site-1:2", refused)])
         else:
             one.receive(2, hello("site-2", OTHER, role=Role.DIRECT), 0.1)
-            assert PeerDown(2, "site-2", False, "another link took its place") in one.receive(
+            assert PeerDown(2, "site-2", False, "another link took its place", Role.DIRECT) in one.receive(
                 1, Welcome("site-2", OTHER, 2.0, ()), 0.2)
             assert [type(each) for each in other.receive(1, Welcome("site-1", ONE, 2.0, ()), 0.2)] == [
                 Send, Hang, DialFailed]
@@ -239,12 +242,12 @@ def test_of_two_direct_links_that_cross_the_one_that_the_lesser_name_dialled_sta
 
 
 def test_a_link_that_is_dialled_replaces_one_that_was_accepted_from_the_same_cell() -> None:
-    peers = Peers(SITE, OPTIONS, watches=False)
+    peers = Peers(SITE, OPTIONS, watches=True)
     link, _ = peers.dial("tcp://h:1", expected="site-2", now=0.0)
     peers.receive(2, hello("site-2", role=Role.DIRECT), 0.1)
     assert peers.receive(link, Welcome("site-2", ONE, 2.0, ()), 0.2) == [
         Send(2, Goodbye("site-1", "another link took its place")), Hang(2),
-        PeerDown(2, "site-2", False, "another link took its place"),
+        PeerDown(2, "site-2", False, "another link took its place", Role.DIRECT),
         PeerUp(1, "site-2", False, Role.DIRECT, ())]
     peers.check()
 
@@ -390,6 +393,7 @@ def test_a_heartbeat_is_said_when_nothing_else_was_for_as_long() -> None:
     assert peers.tick(1.9) == []
     assert peers.tick(2.0) == [Send(2, Heartbeat("server"))]
     assert peers.tick(2.1) == []
+    peers.heard(2, 3.9)
     peers.said(2, 3.9)
     peers.said(99, 3.9)
     assert peers.tick(4.0) == []
@@ -399,18 +403,36 @@ def test_a_heartbeat_needs_no_answer_and_is_a_sign_of_life() -> None:
     peers = server_with("site-1")
     peers.tick(3.5)
     known = peers.link(2)
-    assert known is not None and known.state is State.SUSPECT
+    assert known is not None and known.state is State.STALLED
     assert peers.receive(2, Heartbeat("site-1"), 3.6) == []
     assert (known.state, known.heard_at) == (State.UP, 3.6)
+    assert peers.deadline() == 3.6, "who is back is told at once"
+    assert peers.tick(3.6) == [PeerBack(2, "site-1", False)]
+    assert peers.tick(3.7) == []
 
 
-def test_a_silent_peer_is_first_suspect_and_then_down() -> None:
+def test_a_heartbeat_that_asks_is_answered_at_once() -> None:
+    assert site().receive(1, Heartbeat("server", True), 1.0) == [Send(1, Heartbeat("site-1"))]
+    assert site(is_up=False).receive(1, Heartbeat("server", True), 1.0) == []
+    assert server().receive(2, Heartbeat("site-1", True), 1.0) == []
+
+
+def test_a_peer_that_is_lost_before_anybody_could_be_told_that_it_is_back_is_not_back() -> None:
+    peers = server_with("site-1")
+    peers.tick(3.5)
+    peers.heard(2, 3.6)
+    peers.broken(2, "closed", 3.6)
+    assert peers.tick(3.6) == []
+
+
+def test_a_silent_peer_is_first_stalled_and_then_down() -> None:
     peers = server_with("site-1")
     assert peers.tick(2.9) == [Send(2, Heartbeat("server"))]
     known = peers.link(2)
     assert known is not None and known.state is State.UP
-    peers.tick(3.0)
-    assert known.state is State.SUSPECT
+    assert peers.tick(3.0) == [PeerStalled(2, "site-1", False, 3.0)]
+    assert known.state is State.STALLED
+    assert peers.tick(3.5) == [], "it is told once"
     assert peers.tick(6.0) == [
         Send(2, Goodbye("server", "silent for 6.0 s")), Hang(2), PeerDown(2, "site-1", False, "silent for 6.0 s")]
     peers.check()
@@ -453,3 +475,198 @@ def test_links_that_come_and_go_all_the_time_do_not_put_off_the_heartbeats() -> 
 def test_a_frame_from_a_link_that_is_not_welcomed_is_no_sign_of_life() -> None:
     assert server().heard(2, 1.0) is None
     assert site(is_up=False).heard(1, 1.0) is None
+
+
+# --- two lives of one name ----------------------------------------------------------------------
+
+
+def challenged() -> Peers:
+    """A server whose site-1, up since 0 s on link 2, is challenged at 1 s by another life of it on link 4."""
+    peers = server_with("site-1")
+    assert peers.receive(4, hello("site-1", OTHER), 1.0) == [Send(2, Heartbeat("server", True))]
+    peers.check()
+    return peers
+
+
+def test_an_incumbent_that_answers_keeps_its_name_and_the_newcomer_is_told_both_sides() -> None:
+    peers = server()
+    peers.receive(2, Hello("site-1", ONE, Role.CHILD, 2.0, (), WIRE_VERSION, "pid 1 on a"), 0.0)
+    peers.receive(4, Hello("site-1", OTHER, Role.CHILD, 2.0, (), WIRE_VERSION, "pid 2 on b"), 1.0)
+    assert peers.receive(2, Heartbeat("site-1"), 1.1) == []
+    assert peers.deadline() == 1.1, "the newcomer does not wait for its time to be over"
+    text = (f"another site-1 (incarnation {ONE.hex()[:8]}, pid 1 on a) is connected to server; "
+            f"yours is incarnation {OTHER.hex()[:8]}, pid 2 on b")
+    assert peers.tick(1.1) == [Send(4, Reject("server", "name-taken", text)), Hang(4)]
+    up = peers.up("site-1")
+    assert up is not None and (up.link, up.state) == (2, State.UP)
+    peers.check()
+
+
+def test_an_incumbent_that_is_silent_makes_way_within_the_time_of_the_challenge() -> None:
+    peers = challenged()
+    assert peers.tick(1.5) == []
+    deadline = peers.deadline()
+    assert deadline is not None and deadline <= 2.0
+    why = "it was silent when another cell came with its name"
+    assert peers.tick(2.0) == [
+        Send(2, Goodbye("server", why)), Hang(2), PeerDown(2, "site-1", False, why),
+        Send(4, Welcome("server", ONE, 2.0, ("tcp://server:2",))),
+        PeerUp(4, "site-1", False, Role.CHILD, ("tcp://site-1:2",))]
+    peers.check()
+
+
+def test_an_incumbent_whose_link_breaks_makes_way_at_once() -> None:
+    peers = challenged()
+    assert peers.broken(2, "closed", 1.2)[-1] == PeerUp(4, "site-1", False, Role.CHILD, ("tcp://site-1:2",))
+    peers.check()
+
+
+def test_a_newcomer_that_goes_away_leaves_the_incumbent_in_peace() -> None:
+    peers = challenged()
+    assert peers.broken(4, "closed", 1.2) == []
+    assert peers.tick(2.5) == [Send(2, Heartbeat("server"))]
+    up = peers.up("site-1")
+    assert up is not None and up.state is State.UP
+    peers.check()
+
+
+def test_a_doubled_hello_of_the_newcomer_changes_nothing_and_another_link_of_it_takes_its_place() -> None:
+    peers = challenged()
+    assert peers.receive(4, hello("site-1", OTHER), 1.1) == []
+    assert peers.receive(6, hello("site-1", OTHER), 1.2) == [Hang(4)]
+    assert peers.tick(2.0)[-1] == PeerUp(6, "site-1", False, Role.CHILD, ("tcp://site-1:2",))
+
+
+def test_of_several_newcomers_the_last_one_waits() -> None:
+    peers = challenged()
+    first, *rest = peers.receive(6, hello("site-1", b"3" * 16), 1.1)
+    assert isinstance(first, Send) and first.link == 4 and isinstance(first.message, Reject) and rest == [Hang(4)]
+    assert peers.tick(2.0)[-1] == PeerUp(6, "site-1", False, Role.CHILD, ("tcp://site-1:2",))
+
+
+def test_an_incumbent_that_connects_again_is_alive() -> None:
+    peers = challenged()
+    effects = peers.receive(6, hello("site-1", ONE), 1.1)
+    assert isinstance(effects[0], Send) and effects[0].link == 4 and isinstance(effects[0].message, Reject)
+    assert effects[-1] == PeerUp(6, "site-1", False, Role.CHILD, ("tcp://site-1:2",))
+    assert not any(isinstance(each, PeerUp) and each.link == 4 for each in effects)
+    peers.check()
+
+
+def test_a_cell_that_closes_lets_go_of_who_waits() -> None:
+    assert challenged().close(1.5) == [Send(2, Goodbye("server", "closed")), Hang(2), Hang(4)]
+
+
+# --- direct links -------------------------------------------------------------------------------
+
+
+def direct(*, watches: bool = True) -> Peers:
+    """site-1, which has dialled site-2 directly, on link 1."""
+    peers = Peers(SITE, OPTIONS, watches=watches)
+    peers.dial("tcp://site-2:1", expected="site-2", now=0.0, token=b"t" * 16)
+    peers.receive(1, Welcome("site-2", OTHER, 2.0, ()), 0.1)
+    return peers
+
+
+def test_the_token_of_an_introduction_is_said_in_the_hello() -> None:
+    peers = Peers(Self("site-1", ONE, place="pid 7 on h"), OPTIONS, watches=True)
+    _, effects = peers.dial("tcp://site-2:1", expected="site-2", now=0.0, token=b"t" * 16)
+    assert effects[1] == Send(1, Hello("site-1", ONE, Role.DIRECT, 2.0, (), WIRE_VERSION, "pid 7 on h", b"t" * 16))
+
+
+def test_a_direct_link_is_left_without_losing_a_word() -> None:
+    one, other = direct(), Peers(Self("site-2", OTHER), OPTIONS, watches=True)
+    other.receive(2, hello("site-1", role=Role.DIRECT), 0.0)
+    assert one.leave(1, "idle", 1.0) == [
+        Send(1, Leave("site-1", False)), PeerDown(1, "site-2", False, "idle", Role.DIRECT, True)]
+    assert one.up("site-2") is None and one.heard(1, 1.0) is not None, "what is on its way is still heard"
+    one.check()
+    assert other.receive(2, Leave("site-1", False), 1.1) == [
+        Send(2, Leave("site-2", False)),
+        PeerDown(2, "site-1", False, "the other side has left the direct link", Role.DIRECT, True)]
+    assert one.receive(1, Leave("site-2", False), 1.2) == [Send(1, Leave("site-1", True)), Hang(1)]
+    assert other.receive(2, Leave("site-1", True), 1.3) == [Hang(2)]
+    assert one.links() == other.links() == ()
+    assert one.leave(1, "idle", 1.4) == []
+
+
+@pytest.mark.parametrize("end", ["broken", "goodbye", "late"])
+def test_a_direct_link_that_ends_before_both_have_left_it_may_have_lost_something(end: str) -> None:
+    peers = direct()
+    peers.leave(1, "idle", 1.0)
+    effects = peers.broken(1, "closed", 1.1) if end == "broken" else peers.receive(
+        1, Goodbye("site-2", "closed"), 1.1) if end == "goodbye" else peers.tick(4.0)
+    lost = effects[-1]
+    assert isinstance(lost, Unreachable) and (lost.name, lost.only, lost.asked) == ("site-2", True, ())
+    assert peers.links() == ()
+
+
+def test_only_direct_links_can_be_left() -> None:
+    peers = site()
+    assert peers.leave(1, "idle", 1.0) == [] and peers.receive(1, Leave("server", False), 1.0) == []
+    assert peers.up("server") is not None
+    assert peers.receive(9, Leave("nobody", False), 1.0) == []
+
+
+def test_a_direct_link_gives_way_to_one_of_the_tree_and_does_not_take_its_place() -> None:
+    peers = server()
+    peers.receive(2, hello("site-1", role=Role.DIRECT), 0.0)
+    assert peers.receive(4, hello("site-1", OTHER), 0.1)[-1] == PeerUp(4, "site-1", False, Role.CHILD, ("tcp://site-1:2",))
+    assert refusal(peers, 6, hello("site-1", OTHER, role=Role.DIRECT)) == ("crossed", "server has a link to site-1 already")
+    link, _ = peers.dial("tcp://site-1:1", expected="site-1", now=0.2)
+    effects = peers.receive(link, Welcome("site-1", OTHER, 2.0, ()), 0.3)
+    assert [type(each) for each in effects] == [Send, Hang, DialFailed]
+    up = peers.up("site-1")
+    assert up is not None and up.link == 4
+
+
+def test_a_direct_peer_that_was_restarted_has_its_link_at_once() -> None:
+    peers = Peers(SITE, OPTIONS, watches=True)
+    peers.receive(2, hello("site-2", role=Role.DIRECT), 0.0)
+    assert peers.receive(4, hello("site-2", OTHER, role=Role.DIRECT), 0.1)[-1] == PeerUp(
+        4, "site-2", False, Role.DIRECT, ("tcp://site-2:2",))
+
+
+# --- guests of the data lane --------------------------------------------------------------------
+
+
+def test_a_direct_peer_of_the_data_lane_is_a_guest_without_a_name() -> None:
+    peers = server(watches=False)
+    assert peers.receive(2, hello("site-1", role=Role.DIRECT), 0.0) == [
+        Send(2, Welcome("server", ONE, 2.0, ("tcp://server:2",)))]
+    assert peers.up("site-1") is None
+    assert peers.heard(2, 0.1) is not None
+    peers.check()
+
+
+def test_a_guest_is_not_in_the_way_of_who_has_the_name() -> None:
+    peers = server(watches=False)
+    peers.receive(2, hello("site-1", OTHER, role=Role.DIRECT), 0.0)
+    assert peers.receive(4, hello("site-1"), 0.1)[-1] == PeerUp(4, "site-1", False, Role.CHILD, ("tcp://site-1:2",))
+    peers.check()
+
+
+def test_a_guest_that_comes_again_takes_its_own_place_and_no_other() -> None:
+    peers = server(watches=False, options=LinkOptions(peers_max=4))
+    peers.receive(2, hello("site-1", role=Role.DIRECT), 0.0)
+    assert peers.receive(4, hello("site-1", role=Role.DIRECT), 0.1)[:2] == [
+        Send(2, Goodbye("server", "it connected again")), Hang(2)]
+    assert len(peers.receive(6, hello("site-1", OTHER, role=Role.DIRECT), 0.2)) == 1
+    assert [link.link for link in peers.links()] == [4, 6]
+    peers.check()
+
+
+def test_the_end_of_a_guest_concerns_what_it_asked_alone() -> None:
+    peers = server(watches=False)
+    peers.receive(2, hello("site-1", role=Role.DIRECT), 0.0)
+    assert peers.broken(2, "closed", 1.0) == [Hang(2), Unreachable("server", "site-1", False, "closed", only=True)]
+    peers.check()
+
+
+def test_guests_leave_room_for_children() -> None:
+    peers = server(watches=False, options=LinkOptions(peers_max=4))
+    for link in (2, 4):
+        peers.receive(link, hello(f"site-{link}", role=Role.DIRECT), 0.0)
+    assert refusal(peers, 6, hello("site-6", role=Role.DIRECT)) == (
+        "busy", "server has as many guests as it may, half of peers_max=4")
+    assert isinstance(peers.receive(8, hello("site-8"), 0.0)[-1], PeerUp)

@@ -102,6 +102,33 @@ def test_a_message_that_came_over_the_direct_link_of_its_target_looks_for_anothe
     assert table.next_hop("site-2", came_by=4) == PARENT
 
 
+# --- direct links -------------------------------------------------------------------------------
+
+
+def test_a_direct_link_leads_messages_of_this_cell_to_its_peer_alone() -> None:
+    table = routes("site-1", above="server")
+    table.add("site-2", 3, is_parent=False, is_direct=True)
+    table.add("server", 5, is_parent=False, is_direct=True)
+    table.check()
+    assert table.next_hop("site-2") == table.direct("site-2") == 3
+    assert table.is_direct("site-2") and not table.is_direct("site-2.w0")
+    assert table.next_hop("site-2.w0") == table.next_hop("site-3") == PARENT, "it is no way to anybody else"
+    assert table.next_hop("site-2", came_by=7) == PARENT, "nor for messages of others"
+    assert table.by_tree("site-2") == PARENT and table.neighbour("site-2") is None
+    assert table.neighbour("server") == PARENT and table.next_hop("server") == 5
+
+
+def test_a_direct_link_that_is_down_leaves_the_tree() -> None:
+    table = routes("site-1", above="server")
+    table.add("site-2", 3, is_parent=False, is_direct=True)
+    table.add("site-2", 5, is_parent=False, is_direct=True)
+    assert table.next_hop("site-2") == 5
+    table.remove("site-2", 3)
+    assert table.next_hop("site-2") == 5, "the end of the one that was replaced"
+    table.remove("site-2", 5)
+    assert table.next_hop("site-2") == PARENT and table.direct("site-2") is None
+
+
 # --- families and the name of the root ----------------------------------------------------------
 
 

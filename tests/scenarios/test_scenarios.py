@@ -8,9 +8,19 @@ shown. After a change that is meant: ``ZDL_REWRITE=1 pytest tests/scenarios``, a
 ``start NAME under PARENT``                           the same, at the address of another cell
 ``start NAME speaking VERSION``                       the same, with a HELLO of another version
 ``twin NAME``                                         a second cell with that name starts
+``intrude NAME at CELL [data]``                       a stranger with that name dials a cell directly
+``direct``                                            cells that start from now on ask for direct links
+``alone``                                             cells that start from now on cannot be dialled directly
+``way ONE OTHER``                                     tells how messages of one cell go to the other, and why
 ``close NAME``; ``kill NAME``; ``kill NAME silently`` a cell ends
+``pause ONE OTHER``; ``resume ONE OTHER``             what they say on their control link waits on the way
+``late KIND SECONDS``                                 the next message of that kind is so late
 ``cut ONE OTHER``; ``mute ONE OTHER``                 their control link breaks, or carries nothing any more
-``call ONE OTHER [raise|sleep] [timeout SECONDS]``    a call
+``call ONE OTHER [raise|sleep|toil] [timeout S]``     a call; ``traced``: that writes down its way
+``forge ONE as ORIGIN to TARGET [after HOPS]``        ONE sends its parent a request with that name as its origin
+``claim ONE NAME…``                                   ONE tells its parent that these are below it
+``tree NAME``                                         tells who is below it, as it knows
+``watch``                                             what is told about the tree, and no more, is shown from now on
 ``lend NAME BYTES to RECEIVER…``                      an offer, for these receivers
 ``end NAME``                                          the last offer of that cell ends
 ``pull NAME [directly]``                              NAME pulls the last offer
@@ -26,6 +36,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import msgpack
@@ -36,15 +47,16 @@ from simworld import World
 
 from zdl.errors import ZdlError
 from zdl.protocol.decode import decode
-from zdl.protocol.effects import CallSettled
-from zdl.protocol.messages import Kind, Part
+from zdl.protocol.effects import CallSettled, Send
+from zdl.protocol.messages import Below, Kind, Part, Request
 from zdl.protocol.offers import Audience
+from zdl.protocol.trace import untraced
 
 FOLDER = Path(__file__).parent
 HIDDEN = frozenset({"origin", "target", "body", "hops", "incarnation", "secret", "headers", "digest"})
 SHOWN = frozenset({
-    "PeerUp", "PeerDown", "DialFailed", "Unreachable", "Handle", "Abort", "Progressed", "ReceiverSettled",
-    "CallSettled", "PullSettled", "TransactionSettled", "Chosen"})
+    "PeerUp", "PeerDown", "PeerStalled", "PeerBack", "DialFailed", "Unreachable", "Handle", "Abort", "Progressed",
+    "ReceiverSettled", "CallProgressed", "CallSettled", "PullSettled", "TransactionSettled", "Chosen"})
 
 
 class Stage(World):
@@ -54,13 +66,16 @@ class Stage(World):
     is_thorough = True
 
     def __init__(self) -> None:
-        super().__init__(0, IMPATIENT)
+        super().__init__(0, replace(IMPATIENT, links=replace(IMPATIENT.links, direct=False)))
+        self._are_alone = False
         self.is_router_like = True
         self._drawn = 0
         self._told = 0
         self._accidents: list[tuple[str, Kind]] = []
         self._speaks: dict[str, int] = {}
         self._lent: list[tuple[SimCell, Transaction]] = []
+        self._hides = {Kind.HEARTBEAT, Kind.BELOW}
+        self._shows = SHOWN
 
     def draw_bytes(self, length: int) -> bytes:
         self._drawn += 1
@@ -70,6 +85,9 @@ class Stage(World):
         self._drawn += 1
         return self._drawn * 100
 
+    def direct_addresses(self, fqcn: str) -> tuple[str, ...]:
+        return () if self._are_alone else super().direct_addresses(fqcn)
+
     def reading_s(self) -> float:
         return 0.0
 
@@ -78,14 +96,18 @@ class Stage(World):
 
     def transmit(self, wire: Wire, to: int, header: bytes, body: tuple[Part, ...]) -> None:
         cell = wire.ends[1 - to]
-        kind = Kind(header[2])
+        kind = Kind(untraced(header[2]))
         if kind is Kind.HELLO and cell is not None and cell.fqcn in self._speaks:
             header = msgpack.packb([self._speaks[cell.fqcn], *msgpack.unpackb(header)[1:]])
         accident = next((each for each in self._accidents if each[1] is kind), None)
         if accident is not None:
             self._accidents.remove(accident)
-            self.tell("network", "", f"{accident[0]}s a {kind.name}")
+            what, _, seconds = accident[0].partition(" ")
+            self.tell("network", "", f"holds a {kind.name} for {seconds} s" if seconds else f"{what}s a {kind.name}")
             if accident[0] == "lose":
+                return
+            if accident[0].startswith("late "):
+                self.at(self.now + float(accident[0].split()[1]), self.deliver, wire, to, header, body)
                 return
             if accident[0] == "double":
                 super().transmit(wire, to, header, body)
@@ -115,6 +137,24 @@ class Stage(World):
         twin.fqcn = f"{name}(twin)"
         self.cells[name] = cell
 
+    def _play_intrude(self, name: str, _at: str, at: str, how: str = "") -> None:
+        lane = LANES.index(how or "control")
+        stranger = SimCell(self, name)
+        address = self.cells[at].data_address if how else f"control:{at}"
+        _, effects = stranger.switches[lane].peers.dial(address, expected=at, now=self.now)
+        stranger.fqcn = f"{name}(stranger)"
+        stranger.act(lane, effects)
+
+    def _play_direct(self) -> None:
+        self.options = replace(self.options, links=replace(self.options.links, direct=True))
+
+    def _play_alone(self) -> None:
+        self._are_alone = True
+
+    def _play_way(self, one: str, other: str) -> None:
+        way = self.cells[one].control.way_of(other)
+        self.tell(one, "", f"to {other}: {way.role} {way.via}{way.why and ', ' + way.why}")
+
     def _play_close(self, name: str) -> None:
         self.close(self.cells[name])
 
@@ -131,8 +171,27 @@ class Stage(World):
 
     def _play_call(self, one: str, other: str, *how: str) -> None:
         timeout_s = float(how[how.index("timeout") + 1]) if "timeout" in how else 5.0
-        does = next((each for each in how if each in ("raise", "sleep")), "reply")
-        self.call(self.cells[one], other, does=does, timeout_s=timeout_s)
+        does = next((each for each in how if each in ("raise", "sleep", "toil")), "reply")
+        self.call(self.cells[one], other, does=does, timeout_s=timeout_s, trace="traced" in how)
+
+    def _play_forge(self, one: str, _as: str, origin: str, _to: str, target: str, *after: str) -> None:
+        hops = int(after[1]) if after else 0
+        self._send_up(one, Request(origin, target, 1, "sim", "reply", 5.0, {"delay_s": 0.0}, hops=hops))
+
+    def _play_claim(self, one: str, *names: str) -> None:
+        self._send_up(one, Below(one, 0, (), names))
+
+    def _send_up(self, one: str, message: Request | Below) -> None:
+        link = self.cells[one].control.routes.parent
+        assert link is not None
+        self.cells[one].act(CONTROL, [Send(link, message)])
+
+    def _play_tree(self, name: str) -> None:
+        self.tell(name, "", f"below it: {', '.join(sorted(self.cells[name].subtree.names())) or 'nobody'}")
+
+    def _play_watch(self) -> None:
+        self._hides = set(Kind) - {Kind.BELOW}
+        self._shows = frozenset({"SubtreeUp", "SubtreeDown"})
 
     def _play_lend(self, name: str, size: str, _: str, *receivers: str) -> None:
         origin = self.cells[name]
@@ -154,6 +213,19 @@ class Stage(World):
     def _play_corrupt(self, kind: str) -> None:
         self._accidents.append(("corrupt", Kind[kind]))
 
+    def _play_late(self, kind: str, seconds: str) -> None:
+        self._accidents.append((f"late {seconds}", Kind[kind]))
+
+    def _play_pause(self, one: str, other: str) -> None:
+        for wire in self.wires_between(one, other, CONTROL):
+            wire.held = []
+
+    def _play_resume(self, one: str, other: str) -> None:
+        for wire in self.wires_between(one, other, CONTROL):
+            held, wire.held = wire.held or [], None
+            for each in held:
+                self.transmit(wire, *each)
+
     def _play_run(self, seconds: str) -> None:
         self.run_until(self.now + float(seconds))
 
@@ -173,12 +245,12 @@ class Stage(World):
             line = f"{when:.3f} {who}"
             if mark == "<":
                 lane, sender, header, body = what  # type: ignore[misc]
-                if header[2] != Kind.HEARTBEAT:
+                if header[2] not in self._hides:
                     by = sender.fqcn if lane == LANES[CONTROL] else f"{sender.fqcn} (data)"
                     found.append(f"{line} < {by}: {self._message(header, body)}")
-            elif mark == "broken":
+            elif mark == "broken" and self._shows is SHOWN:
                 found.append(f"{line}: {what[0]} link {what[1]} is broken: {what[2]}")  # type: ignore[index]
-            elif type(what).__name__ in SHOWN:
+            elif type(what).__name__ in self._shows:
                 found.append(f"{line}{' (data)' if mark == 'data' else ''} = {fields(what)}")
             elif mark in ("", "!") or isinstance(what, str):
                 found.append(f"{line}: {what}")
@@ -200,8 +272,9 @@ def fields(value: object, *, shows_name: bool = True) -> str:
     for field in dataclasses.fields(value):
         held = getattr(value, field.name)
         if isinstance(value, CallSettled) and field.name == "reply" and held is not None:
-            held = "good"
-        if field.name not in HIDDEN and held not in ("", (), None) and held != {}:
+            held = "good" if held.route is None else f"good, by {' '.join(held.route)}"
+        is_plain = held in ("", (), None, b"") or held == {} or held == field.default
+        if field.name not in HIDDEN and not is_plain:
             shown += f" {field.name}={plain(held)}"
     return shown
 

@@ -8,9 +8,10 @@ from contextlib import ExitStack
 import pytest
 from sides import Side
 
-from zdl.errors import Cancelled, Closed, NoRoute, PeerLost, TimedOut, ZdlError
+from zdl.errors import Cancelled, Closed, NoRoute, PeerLost, Refused, TimedOut, ZdlError, to_wire
 from zdl.protocol.calls import Question
-from zdl.protocol.messages import Notice, Reply, Request
+from zdl.protocol.effects import SubtreeDown, SubtreeUp
+from zdl.protocol.messages import Bounce, Kind, Notice, Progress, Reply, Request
 from zdl.transport.control import Control
 
 from waiting import eventually
@@ -116,21 +117,63 @@ def test_a_caller_that_is_gone_aborts_what_runs_for_it_and_its_reply_is_undelive
     eventually(lambda: server.undelivered == [request.id])
 
 
-def test_a_notice_is_told_its_id_and_handled_without_an_answer(stack: ExitStack) -> None:
+def test_a_notice_is_handed_over_and_handled_without_an_answer(stack: ExitStack) -> None:
     server = Side(stack, "server")
     site = Side(stack, "site-1", server)
-    ids: list[int] = []
-    site.control.notice("server", "c", "t", {}, (b"x",), told=ids.append)
-    eventually(lambda: server.handled)
+    told: list[object] = []
+    site.control.notice("server", "c", "t", {}, (b"x",), handed=lambda: told.append("handed"), failed=told.append)
+    eventually(lambda: server.handled and told)
     (notice,) = server.handled
-    assert isinstance(notice, Notice) and [notice.id] == ids
+    assert isinstance(notice, Notice) and notice.body == (b"x",) and told == ["handed"]
 
 
-def test_a_notice_that_cannot_be_delivered_is_told_by_its_id(stack: ExitStack) -> None:
+def test_a_notice_that_cannot_be_delivered_is_told_why(stack: ExitStack) -> None:
     server = Side(stack, "server")
-    ids: list[int] = []
-    server.control.notice("site-9", "c", "t", {}, (), told=ids.append)
-    eventually(lambda: server.undelivered == ids and ids)
+    told: list[object] = []
+    server.control.notice("site-9", "c", "t", {}, (), handed=lambda: told.append("handed"), failed=told.append)
+    eventually(lambda: len(told) == 2)
+    assert any(isinstance(each, NoRoute) and each.target == "site-9" for each in told) and "handed" in told
+
+
+def test_a_notice_that_was_refused_far_away_fails_later_and_once(stack: ExitStack) -> None:
+    server = Side(stack, "server")
+    site = Side(stack, "site-1", server)
+    told: list[object] = []
+    site.control.notice("server", "c", "t", {}, (), handed=lambda: told.append("handed"), failed=told.append)
+    eventually(lambda: server.handled and told == ["handed"])
+    refused = Refused(by="server", reason="no-handler", text="none")
+    for _ in range(2):
+        server.control.post(Bounce("server", "site-1", server.handled[0].id, int(Kind.NOTICE), *to_wire(refused)))
+    eventually(lambda: len(site.undelivered) == 2)
+    assert len(told) == 2 and isinstance(told[1], Refused)
+
+
+def test_progress_is_told_to_who_wants_to_hear_it(stack: ExitStack) -> None:
+    server = Side(stack, "server")
+    site = Side(stack, "site-1", server)
+    heard: list[object] = []
+    settled: list[object] = []
+    question = Question("server", "c", "t", (b"x",), 20.0, {})
+    site.control.call(question, lambda reply, error: settled.append(reply), heard.append)
+    site.control.call(question, lambda reply, error: settled.append(reply))
+    eventually(lambda: len(server.handled) == 2)
+    for request in server.handled:
+        server.control.post(Progress("server", "site-1", request.id, {"step": 1}))
+        answer(server, request, b"done")  # type: ignore[arg-type]
+    eventually(lambda: len(settled) == 2)
+    assert [dict(facts) for facts in heard] == [{"step": 1}]  # type: ignore[call-overload]
+
+
+def test_who_is_below_is_told_along_the_tree_and_noted(stack: ExitStack) -> None:
+    server = Side(stack, "server")
+    site = Side(stack, "site-1", server)
+    with ExitStack() as inner:
+        Side(inner, "site-1.a", site)
+        eventually(lambda: [each.fqcn for each in server.subtree if isinstance(each, SubtreeUp)] == ["site-1", "site-1.a"])
+        assert set(server.lanes.control_loop.ask(server.control.subtree.names)) == {"site-1", "site-1.a"}
+    eventually(lambda: SubtreeDown("site-1.a", "site-1", "it said goodbye: closed") in server.subtree)
+    assert site.subtree == [SubtreeUp("site-1.a", "site-1.a"),
+                            SubtreeDown("site-1.a", "site-1.a", "it said goodbye: closed")]
 
 
 def test_the_end_settles_what_still_waits(stack: ExitStack) -> None:

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -31,12 +31,14 @@ class Lane:
         self.read: deque[tuple[int, str]] = deque()
         self.looks = 0
         self.settled = 0
+        self.at_settling: Callable[[], None] = lambda: None
         self.leaders = 0
         self.thread = threading.Thread(target=self.lead.run, name="own")
         self.thread.start()
 
     def close(self) -> None:
         self.lead.end()
+        self.send(255)  # who sleeps on the descriptors must wake to see it
         self.thread.join(PATIENCE_S)
         assert not self.thread.is_alive()
         self.poller.close()
@@ -56,6 +58,7 @@ class Lane:
 
     def settle(self) -> bool:
         self.settled += 1
+        self.at_settling()
         self.lead.wakes_at = FOREVER
         return False
 
@@ -114,6 +117,15 @@ def test_leading_ends_when_its_time_is_over(lane: Lane) -> None:
     assert lane.reader_of(3) == "own"
 
 
+def test_what_is_done_by_settling_is_not_slept_on(lane: Lane) -> None:
+    for _ in range(20):
+        done = threading.Event()
+        lane.at_settling = done.set
+        lane.lead.is_owing = True
+        if not lane.lead.take(done.is_set):  # the own thread may have the lead: then it settles
+            assert done.wait(PATIENCE_S)
+
+
 def test_a_lead_that_is_taken_again_and_again_is_hot_and_cools_when_it_is_not(lane: Lane) -> None:
     def leads() -> bool:
         for number in range(1, 100):
@@ -169,13 +181,25 @@ def test_many_threads_share_the_lead_and_miss_nothing(lane: Lane) -> None:
         assert not thread.is_alive()
 
 
+def test_where_nobody_else_leads_the_own_thread_stays_until_it_is_asked(lane: Lane) -> None:
+    for number in range(1, 60):
+        lane.send(number)
+        eventually(lambda: lane.has(number))
+    eventually(lambda: lane.lead.leader == lane.thread.ident, what="the own thread leads alone")
+    assert lane.lead.take(lambda: lane.has(77)) is False
+    lane.send(70)
+    eventually(lambda: lane.has(70) and not lane.lead.leader, what="it stands by again")
+    lane.send(77)
+    eventually(lambda: lane.lead.take(lambda: lane.has(77)))
+
+
 def test_nobody_leads_a_lane_that_has_ended() -> None:
     lane = Lane(EpollPoller())
     leader = threading.Thread(target=lambda: lane.lead.take(lambda: False))
     leader.start()
     eventually(lambda: lane.lead.is_taken)
     lane.lead.end()
-    lane.send(1)  # whoever sleeps on the descriptors must wake to see it
+    lane.send(1)
     leader.join(PATIENCE_S)
     lane.close()
     assert lane.lead.take(lambda: False) is False
@@ -187,6 +211,4 @@ def test_where_the_lead_is_not_shared_the_own_thread_keeps_it() -> None:
     lane.send(5)
     eventually(lambda: lane.has(5))
     assert lane.reader_of(5) == "own"
-    lane.lead.end()
-    lane.send(6)
     lane.close()

@@ -98,10 +98,10 @@ def test_a_message_for_another_cell_goes_on_with_one_hop_more(server: Lone, peer
     peer.join()
     with RawPeer(server.address, "site-2") as other:
         other.join()
-        peer.send(note("site-1", "site-2.w0", b"\x00garbage"))
+        peer.send(note("site-1", "site-2.w0", b"\x00garbage", b""))
         passed = other.receive()
         assert (passed.origin, passed.target, passed.hops, passed.body) == (  # type: ignore[union-attr]
-            "site-1", "site-2.w0", 1, (b"\x00garbage",))
+            "site-1", "site-2.w0", 1, (b"\x00garbage", b""))
     assert server.desk.arrived() == []
     assert server.loop.switch.counts.forwarded == 1
 

@@ -10,18 +10,25 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from zdl.cell.calling import Caller
+from zdl.cell.filtering import Passage
+from zdl.cell.filters import Answered, Filters
 from zdl.cell.futures import NO_HEADERS
 from zdl.cell.handlers import Handlers, Pool, Raised, Registration, raised
+from zdl.cell.handling import Handling
+from zdl.cell.later import Later
 from zdl.cell.messages import REFS_HEADER, Request
-from zdl.cell.service import Lender
+from zdl.cell.service import Lender, Scope
 from zdl.cell.signal import Signal
 from zdl.errors import Cancelled, Closed, Refused, RemoteError, ZdlError, to_wire
 from zdl.objects.unpack import unpack
 from zdl.options import Options
 from zdl.protocol import messages as wire
+from zdl.protocol.messages import Body
 from zdl.transport.control import Control
 
 _LOG = logging.getLogger("zdl.cell")
@@ -51,10 +58,11 @@ class Answerer:
         pool: where handlers run.
         caller: packs the replies.
         control: sends them.
+        filters: of the cell.
     """
 
     def __init__(self, fqcn: str, options: Options, *, handlers: Handlers, pool: Pool, caller: Caller,
-                 control: Control) -> None:
+                 control: Control, filters: Filters) -> None:
         self._fqcn = fqcn
         self._options = options
         self._handlers = handlers
@@ -65,32 +73,34 @@ class Answerer:
             calls, handler_queue_max=calls.handler_queue_max + calls.handler_threads_max))  # as many as there are requests
         self._caller = caller
         self._control = control
-        self._lender: Lender | None = None
+        self._filters = filters
+        self._passage = Passage(fqcn, filters)
+        self._handling = Handling(fqcn, options, caller=caller, control=control, passage=self._passage, answering=self)
         # Of requests whose handlers run. Put in and taken out by single operations, which need no lock.
         self._aborts: dict[tuple[str, int], Signal] = {}
 
     def use_lender(self, lender: Lender) -> None:
         """Refs in bodies are resolved by this service."""
-        self._lender = lender
+        self._handling.use_lender(lender)
 
     def handle(self, message: wire.Request | wire.Notice) -> None:
         """Who leads has read it: find the handler and hand over."""
         registration = self._handlers.find(message.channel, message.topic)
         if registration is None:
-            self._answer_error(message, Refused(by=self._fqcn, reason="no-handler", text=(
+            self._turn_away(message, Refused(by=self._fqcn, reason="no-handler", text=(
                 f"it has no handler for {message.channel}/{message.topic}")))
             return
         job = _Job(self, message, registration, Signal(), time.monotonic())
         if isinstance(message, wire.Request):
             self._aborts[message.origin, message.id] = job.abort
-        if registration.inline:
+        if registration.inline and not (self._filters.is_used and self._passage.is_filtered(message)):
             job()
             return
         try:
             self._pool.submit(job)
         except ZdlError as error:
             self._forget(message)
-            self._answer_error(message, error)
+            self._turn_away(message, error)
 
     def abort(self, origin: str, number: int) -> None:
         """On the loop: the caller waits no more."""
@@ -102,6 +112,10 @@ class Answerer:
             self._aborter.submit(lambda: signal.trigger("the caller waits no more"))
         except Closed:
             _LOG.debug("= closed before the abort of %s %d", origin, number)
+
+    def close_promises(self) -> None:
+        """Callers that wait for an answer that was promised for later are told that the cell closes."""
+        self._handling.promises.close(self.send_error)
 
     def close(self, timeout_s: float) -> int:
         """End. Returns how many callbacks of abort signals did not end in time."""
@@ -118,49 +132,94 @@ class Answerer:
             self._refuse(message, raised(error))
             return
         try:
-            body = registration.function(request)
+            body = registration.function(request) if isinstance(request, Request) else request.body
         except BaseException as error:
             _LOG.info("! handler %s/%s raised", message.channel, message.topic, exc_info=error)
             self._refuse(message, raised(error), is_handlers=True)
             return
-        if isinstance(message, wire.Request):
+        if isinstance(message, wire.Request) and not (isinstance(body, Later) and body.is_for(message)):
             self._answer(message, body)
 
-    def _request(self, job: _Job) -> Request:
+    def send_body(self, message: wire.Request, body: object, headers: Mapping[str, object]) -> bool:
+        """Answer later; see `zdl.cell.handling.Answering`."""
+        parts, scope, has_refs = self._caller.pack(body, 1)
+        if not self._handling.promises.take(message.origin, message.id):
+            if scope is not None:
+                scope.undeliverable()
+            return False
+        return self._send_reply(message, parts, scope, self._caller.headers(headers, has_refs))
+
+    def send_error(self, message: wire.Request | wire.Notice, error: ZdlError) -> None:
+        """Answer with an error, whoever still waits."""
+        self._forget(message)
+        self._answer_error(message, error)
+
+    def _request(self, job: _Job) -> Request | Answered:
         message, registration = job.message, job.registration
         body = unpack(message.body, options=self._options.packing)
         timeout_s = message.timeout_s if isinstance(message, wire.Request) else None
         deadline = None if timeout_s is None else job.arrived_at + timeout_s
         headers = message.headers
-        if REFS_HEADER in headers:
-            if registration.resolve and self._lender is not None:
-                left = None if deadline is None else max(0.001, deadline - time.monotonic())
-                body = self._lender.resolve(body, left, abort=job.abort)
+        has_refs = REFS_HEADER in headers
+        if has_refs:
             headers = {name: value for name, value in headers.items() if name != REFS_HEADER}
-        return Request(message.origin, message.target, message.channel, message.topic, body, headers, message.hops,
-                       deadline, job.abort)
+        request = Request(message.origin, message.target, message.channel, message.topic, body, headers, message.hops,
+                          deadline, job.abort, self._handling, message)
+        if self._filters.is_used:
+            passed = self._passage.incoming(request, lambda body: self._handling.resolve(request, body))
+            if isinstance(passed, Answered):
+                return passed
+            has_refs, request = has_refs or passed is not request, passed
+        if has_refs and registration.resolve:
+            request = replace(request, body=self._handling.resolve(request, request.body))
+        return request
 
     def _answer(self, message: wire.Request, body: object) -> None:
+        headers = NO_HEADERS
+        try:
+            if self._filters.is_used:
+                body, headers = self._passage.outgoing(message, body, None)
+        except ZdlError as error:
+            self.send_error(message, error)
+            return
         try:
             parts, scope, has_refs = self._caller.pack(body, 1)
         except BaseException as error:
             found = raised(error)
             self._refuse(message, Raised(found.error, found.kind, f"its reply: {found.text}"), is_handlers=True)
             return
+        self._send_reply(message, parts, scope, self._caller.headers(headers, has_refs) if has_refs else headers)
+
+    def _send_reply(self, message: wire.Request, parts: Body, scope: Scope | None, headers: Mapping[str, object]) -> bool:
+        """Returns whether the caller still waited."""
         if scope is not None:
             self._caller.remember(message.id, scope)
         if not self._forget(message):  # in this order: a cancellation finds either the signal or the scope
             self._caller.undelivered(message.id)
             self._answer_error(message, Cancelled(what=f"{message.channel}/{message.topic}", why="the caller waits no more"))
-            return
-        headers = self._caller.headers(NO_HEADERS, has_refs) if has_refs else NO_HEADERS
-        self._send(wire.Reply(self._fqcn, message.origin, message.id, "", NO_HEADERS, headers, parts))
+            return False
+        route = None if message.route is None else (*message.route, self._fqcn)
+        self._send(wire.Reply(self._fqcn, message.origin, message.id, "", NO_HEADERS, headers, parts, route=route))
+        return True
 
     def _refuse(self, message: wire.Request | wire.Notice, found: Raised, *, is_handlers: bool = False) -> None:
         """Users' code, or what came before it, raised."""
-        self._forget(message)
         error = found.error
-        self._answer_error(message, error if isinstance(error, ZdlError) and not is_handlers else self._remote(message, found))
+        told = error if isinstance(error, ZdlError) and not is_handlers else self._remote(message, found)
+        if is_handlers and isinstance(error, Refused) and error.by == self._fqcn:
+            told = error
+        if is_handlers and isinstance(message, wire.Request) and self._filters.is_used:
+            try:
+                body, headers = self._passage.outgoing(message, None, told)
+                self._send_reply(message, *self._caller.pack(body, 1)[:2], headers)
+                return
+            except ZdlError as still:
+                told = still
+        self._forget(message)
+        if is_handlers:
+            self._answer_error(message, told)
+        else:
+            self._turn_away(message, told)
 
     def _remote(self, message: wire.Request | wire.Notice, raised: Raised) -> RemoteError:
         return RemoteError(fqcn=self._fqcn, channel=message.channel, topic=message.topic, kind=raised.kind, text=raised.text)
@@ -171,6 +230,18 @@ class Answerer:
             self._send(wire.Reply(self._fqcn, message.origin, message.id, code, facts, NO_HEADERS))
         else:
             _LOG.warning("! notice %s/%s from %s failed: %s", message.channel, message.topic, message.origin, error)
+
+    def _turn_away(self, message: wire.Request | wire.Notice, error: ZdlError) -> None:
+        """No handler of this cell gets it."""
+        self._answer_error(message, error)
+        if isinstance(message, wire.Notice):
+            self._bounce(message, error)
+
+    def _bounce(self, notice: wire.Notice, error: ZdlError) -> None:
+        """The sender of a notice hears that no handler got it."""
+        code, facts = to_wire(error)
+        with suppress(Closed):
+            self._control.post(wire.Bounce(self._fqcn, notice.origin, notice.id, int(wire.Kind.NOTICE), code, facts))
 
     def _send(self, reply: wire.Reply) -> None:
         try:

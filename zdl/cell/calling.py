@@ -7,28 +7,32 @@ lends is opened after packing and before sending, and ends at once when the requ
 from __future__ import annotations
 
 import concurrent.futures
+import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from zdl.cell.futures import DEFAULT_S, NO_HEADERS, BareFuture, CallFuture, Sending, settle
+from zdl.cell.answers import Settlement
+from zdl.cell.futures import DEFAULT_S, NO_HEADERS, BareFuture, CallFuture, OnProgress, Sending, settle
 from zdl.cell.handlers import Pool
-from zdl.cell.messages import REFS_HEADER, Answer, Reply
+from zdl.cell.messages import REFS_HEADER, Reply, Route
 from zdl.cell.service import Lender, Scope
 from zdl.cell.signal import Signal
+from zdl.cell.telling import hearing
 from zdl.cell.waiting import CallWaiter
 from zdl.errors import Cancelled, Closed, OptionError, PeerLost, RemoteError, TimedOut, ZdlError
 from zdl.fqcn import parse
 from zdl.objects.manifest import Manifest
 from zdl.objects.pack import Lent, pack, pack_plain
-from zdl.options import Options
+from zdl.options import CallOptions, Options
 from zdl.protocol import messages as wire
 from zdl.protocol.calls import Question
 from zdl.protocol.frames import CHANNEL_BYTES_MAX, HEADERS_MAX
 from zdl.protocol.messages import Body
+from zdl.protocol.trace import split
 from zdl.refs import Source
 from zdl.transport.control import Control, Settled
 
+_LOG = logging.getLogger("zdl.cell")
 TARGETS_MAX = 4096
 # What is left of a timeout is at least this: refs may be pulled already when nobody would wait any more.
 LEAST_S = 0.001
@@ -36,8 +40,7 @@ LEAST_S = 0.001
 TIMEOUT_S_MAX = 10.0 * 365 * 86400
 INT_MIN, INT_MAX = -(1 << 63), (1 << 64) - 1
 # Errors after which the handler may have run all the same. After any other error it did not: what the request lent ends.
-_MAYBE_DELIVERED = (RemoteError, TimedOut, Cancelled, PeerLost)
-_Settled = tuple[wire.Reply | None, ZdlError | None]
+MAYBE_DELIVERED = (RemoteError, TimedOut, Cancelled, PeerLost)
 
 
 class Caller:
@@ -72,11 +75,14 @@ class Caller:
     def request(self, target: str, channel: str, topic: str, body: object, sending: Sending) -> Reply:
         """Send and wait; see `BareCell.request`."""
         question, scope = self._question(target, channel, topic, body, sending)
+        return self._asked(question, scope, sending)
+
+    def _asked(self, question: Question, scope: Scope | None, sending: Sending) -> Reply:
         until = None if question.timeout_s is None else time.monotonic() + question.timeout_s
         waiter = CallWaiter()
-        call = self._call(question, scope, waiter.settled)
+        call = self._call(question, scope, waiter.settled, sending.on_progress)
         unlink = None if sending.abort is None else self._cancel_on(sending.abort, call)
-        settled: _Settled | None = None
+        settled: Settlement | None = None
         try:
             settled = waiter.wait(self._lead, self._is_alive)
         finally:
@@ -86,8 +92,8 @@ class Caller:
                 self._control.cancel(call, "nobody waits for it")
         if settled is None:
             raise Closed(fqcn=self._fqcn)
-        reply = self.finish(*settled, scope)
-        return self._resolved(reply, sending, until) if sending.resolve and reply.has_refs else reply
+        reply = self.finish(*settled, scope, is_optional=sending.optional)
+        return self.resolved(reply, sending, until) if sending.resolve and reply.has_refs else reply
 
     def future(self, *, is_bare: bool = False) -> CallFuture:
         """What `request_future` will settle; a bare one calls back where it is settled."""
@@ -98,51 +104,20 @@ class Caller:
         """Send; `future` gets the reply or the error. Cancelling it cancels the call."""
         question, scope = self._question(target, channel, topic, body, sending)
         future.begin(sending, question.timeout_s, scope)
-        call = self._call(question, scope, future.settled)
+        call = self._call(question, scope, future.settled, sending.on_progress)
         future.call = call
         if sending.abort is not None:
             unlink = self._cancel_on(sending.abort, call)
             concurrent.futures.Future.add_done_callback(future, lambda ended: unlink())
 
-    def broadcast(self, bodies: Mapping[str, object], channel: str, topic: str, sending: Sending) -> dict[str, Answer]:
-        """One request per target; every target has an answer when it returns. A body that is shared is packed once."""
-        timeout_s = self._timeout_s(sending)
-        until = None if timeout_s is None else time.monotonic() + timeout_s
-        names = {target: self._target(target) for target in bodies}
+    def pass_on(self, to: tuple[str, str, str], parts: Body, has_refs: bool, sending: Sending) -> Reply:
+        """Send a body on as it came, unopened, and wait."""
+        target, channel, topic = to
         check_names(channel, topic)
         check_headers(sending.headers)
-        sharing = Counter(map(id, bodies.values()))
-        packed: dict[int, tuple[Body, Scope | None, bool]] = {}
-        waiting: dict[str, tuple[CallWaiter, Scope | None, Callable[[], None]]] = {}
-        for target, body in bodies.items():
-            count = sharing[id(body)]
-            if id(body) not in packed:
-                packed[id(body)] = self.pack(body, _audience(sending.receivers, count))
-            parts, scope, has_refs = packed[id(body)]
-            question = Question(names[target], channel, topic, parts, timeout_s, self.headers(sending.headers, has_refs))
-            waiter = CallWaiter()
-            own = scope if count == 1 else None  # what others have too does not end with this one
-            call = self._call(question, own, waiter.settled)
-            waiting[target] = waiter, own, self._cancel_on(sending.abort, call)
-        answers = {target: self._answer(target, waiter, own, sending, until) for target, (waiter, own, _) in waiting.items()}
-        for _, _, unlink in waiting.values():
-            unlink()
-        wanted = {id(bodies[target]) for target, each in answers.items()
-                  if each.error is None or isinstance(each.error, _MAYBE_DELIVERED)}
-        for key, (_, scope, _) in packed.items():
-            if key not in wanted:  # a shared body that reached nobody
-                _end(scope)
-        return answers
-
-    def notice(self, target: str, channel: str, topic: str, body: object, sending: Sending) -> None:
-        """Send without waiting; what the body lends ends when it cannot be delivered."""
-        question, scope = self._question(target, channel, topic, body, sending)
-        try:
-            self._control.notice(question.target, channel, topic, question.headers, question.body,
-                                 told=lambda number: self.remember(number, scope))
-        except ZdlError:
-            _end(scope)
-            raise
+        question = Question(self._target(target), channel, topic, parts, timeout_of(sending, self._options.calls),
+                            self.headers(sending.headers, has_refs))
+        return self._asked(question, None, sending)
 
     # --- what a message lends -------------------------------------------------------------------
 
@@ -196,9 +171,10 @@ class Caller:
         headers = sending.headers
         if headers is not NO_HEADERS:
             check_headers(headers)
-        timeout_s = self._timeout_s(sending)
+        timeout_s = timeout_of(sending, self._options.calls)
         parts, scope, has_refs = self.pack(body, sending.receivers)
-        return Question(name, channel, topic, parts, timeout_s, self.headers(headers, has_refs) if has_refs else headers), scope
+        return Question(name, channel, topic, parts, timeout_s, self.headers(headers, has_refs) if has_refs else headers,
+                        sending.trace), scope
 
     def _check_names(self, channel: str, topic: str) -> None:
         """Names that were used before are known to be good."""
@@ -213,56 +189,52 @@ class Caller:
             return _nothing
         return abort.on_trigger(lambda: self._control.cancel(call, f"its signal was triggered with {abort.value!r}"))
 
-    def _call(self, question: Question, scope: Scope | None, settled: Settled) -> list[int]:
+    def _call(self, question: Question, scope: Scope | None, settled: Settled, on_progress: OnProgress | None) -> list[int]:
         try:
+            if on_progress is not None:
+                heard = hearing(on_progress, self._pool.submit, self._options.calls.told_max)
+                return self._control.call(question, settled, heard)
             return self._control.call(question, settled)
         except ZdlError:
             _end(scope)
             raise
 
-    def _timeout_s(self, sending: Sending) -> float | None:
-        if sending.timeout_s == DEFAULT_S:
-            return self._options.calls.timeout_s
-        if sending.timeout_s is not None and not 0 < sending.timeout_s <= TIMEOUT_S_MAX:
-            raise OptionError(name="timeout_s", value=str(sending.timeout_s),
-                              allowed=f"seconds above 0 and up to {TIMEOUT_S_MAX:.0f}, or None for ever")
-        return sending.timeout_s
-
-    def finish(self, reply: wire.Reply | None, error: ZdlError | None, scope: Scope | None) -> Reply:
+    def finish(self, reply: wire.Reply | None, error: ZdlError | None, scope: Scope | None, *,
+               is_optional: bool = False) -> Reply:
         """The reply as users see it; raises the error if that is what came."""
         if error is not None:
-            if not isinstance(error, _MAYBE_DELIVERED):
+            if not isinstance(error, MAYBE_DELIVERED):
                 _end(scope)
+            _LOG.log(logging.DEBUG if is_optional else logging.INFO, "! %s", error)
             raise error
         assert reply is not None
-        return Reply(reply.origin, reply.headers, reply.hops, reply.body, self._options.packing)
+        route = None if reply.route is None else self._route(reply.origin, reply.route)
+        return Reply(reply.origin, reply.headers, reply.hops, reply.body, self._options.packing, route=route)
 
-    def _resolved(self, reply: Reply, sending: Sending, until: float | None) -> Reply:
+    def _route(self, target: str, names: Sequence[str]) -> Route:
+        there, back = split(names, target)
+        return Route((self._fqcn, *there, target), (target, *back, self._fqcn))
+
+    def resolved(self, reply: Reply, sending: Sending, until: float | None) -> Reply:
         """The reply with objects in place of its refs, if that is wanted, within the time that is left."""
         lender = self._lender
         if lender is None or not sending.resolve or not reply.has_refs:
             return reply
-        left = None if until is None else max(LEAST_S, until - time.monotonic())
-        return reply.with_body(lambda body: lender.resolve(body, left, abort=sending.abort))
+        left = None if until is None else until - time.monotonic()
+        timeout_s = timeout_of(sending, self._options.calls)
+        if left is not None and timeout_s is not None and left <= 0.0:
+            left = timeout_s  # it came in time all the same, so progress has moved the deadline
+        return reply.with_body(lambda body: lender.resolve(body, left, abort=sending.abort, renew_s=timeout_s))
 
     def resolve_for(self, future: concurrent.futures.Future[Reply], reply: Reply, sending: Sending,
                     until: float | None) -> None:
         """On the pool: settle the future with the reply when its refs are resolved."""
         try:
-            finished = self._resolved(reply, sending, until)
+            finished = self.resolved(reply, sending, until)
         except ZdlError as error:
             settle(future, error=error)
             return
         settle(future, reply=finished)
-
-    def _answer(self, target: str, waiter: CallWaiter, scope: Scope | None, sending: Sending,
-                until: float | None) -> Answer:
-        settled: _Settled = waiter.wait(self._lead, self._is_alive) or (None, Closed(fqcn=self._fqcn))
-        try:
-            reply = self._resolved(self.finish(*settled, scope), sending, until)
-        except ZdlError as error:
-            return Answer(target, None, error)
-        return Answer(target, reply, None)
 
     def _target(self, target: str) -> str:
         """The name in its normal form; names that were used before are known to be good."""
@@ -273,6 +245,20 @@ class Caller:
                 self._targets.clear()
             self._targets[target] = known
         return known
+
+
+def timeout_of(sending: Sending, options: CallOptions) -> float | None:
+    """How long a call waits.
+
+    Raises:
+        OptionError: so long it cannot.
+    """
+    if sending.timeout_s == DEFAULT_S:
+        return options.timeout_s
+    if sending.timeout_s is not None and not 0 < sending.timeout_s <= TIMEOUT_S_MAX:
+        raise OptionError(name="timeout_s", value=str(sending.timeout_s),
+                          allowed=f"seconds above 0 and up to {TIMEOUT_S_MAX:.0f}, or None for ever")
+    return sending.timeout_s
 
 
 def check_names(channel: object, topic: object) -> None:
@@ -306,8 +292,3 @@ def _nothing() -> None:
 def _end(scope: Scope | None) -> None:
     if scope is not None:
         scope.undeliverable()
-
-
-def _audience(receivers: Sequence[str] | int, targets_count: int) -> Sequence[str] | int:
-    """One body to several targets is lent to as many receivers, unless the caller named them."""
-    return max(receivers, targets_count) if isinstance(receivers, int) else receivers

@@ -13,33 +13,32 @@
 from __future__ import annotations
 
 import concurrent.futures
-import logging
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from zdl.cell.aio import Aio
 from zdl.cell.answering import Answerer
-from zdl.cell.calling import Caller
-from zdl.cell.futures import DEFAULT_S, NO_HEADERS, Sending
+from zdl.cell.answers import Answers, Notices, Undelivered
+from zdl.cell.calling import Caller, check_headers
+from zdl.cell.codes import Replies
+from zdl.cell.filtering import Asks, Spreads
+from zdl.cell.filters import Filters
+from zdl.cell.futures import DEFAULT_S, NO_HEADERS, OnProgress, Sending
 from zdl.cell.handlers import Function, Handlers, Pool, Registration
-from zdl.cell.messages import Answer, Reply
+from zdl.cell.life import Life
+from zdl.cell.messages import Reply
 from zdl.cell.service import Lender, Service
 from zdl.cell.signal import Signal
+from zdl.cell.tree import Tree
 from zdl.cell.watching import PeerInfo, Watching
-from zdl.errors import Closed, OptionError
+from zdl.errors import OptionError
 from zdl.fqcn import ROOT, parse
 from zdl.options import Options
 from zdl.transport.control import ControlEvents
 from zdl.transport.lane import Lane
 from zdl.transport.lanes import Lanes
 from zdl.transport.traffic import Traffic
-
-_LOG = logging.getLogger("zdl.cell")
-# What the sockets and threads get of the time that close() has.
-THREADS_S = 1.0
 
 
 class BareCell:
@@ -51,38 +50,43 @@ class BareCell:
         listen: where cells below may connect: one address or several; port 0 takes a free one.
         data_listen: where the data lane listens; by default beside `listen`, else where the parent can reach it.
         insecure: without keys only ipc and loopback addresses are bound; True binds any.
+        advertise: the host name or IP address by which other machines reach its tcp addresses, where that is not the
+            one that it binds: behind a wildcard, a container or an address translation. Ports stay as they are bound.
         options: limits, times and sizes.
 
+    Attributes:
+        tree: who is below it, who can be reached and which way; and callbacks for what changes there.
+        filters: users' code that its messages pass on their way out and in, and that observes what it passes on.
+
     Threads: all methods from any thread. Handlers run on a pool of the cell.
-    Lifetime: a context manager; `start` opens, `close` ends; both may be called twice.
+    Lifetime: a context manager; `start` opens, `close` ends; both may be called twice. One that is collected, or
+        still open when the interpreter exits, is ended with a `ResourceWarning` that says where it was made. After a
+        fork it works in the process that started it; in the child everything raises `ForkedCell`.
 
     Raises:
         FqcnError: the name is not one.
     """
 
     def __init__(self, fqcn: str, *, parent: str | None = None, listen: str | Sequence[str] = (),
-                 data_listen: str | Sequence[str] = (), insecure: bool = False, options: Options | None = None) -> None:
+                 data_listen: str | Sequence[str] = (), insecure: bool = False, advertise: str | None = None,
+                 options: Options | None = None) -> None:
         self._fqcn = parse(fqcn)
         self._options = options or Options()
         self._parent = parent
         self._listen = _several(listen)
         self._data_listen = _several(data_listen)
         self._is_insecure = insecure
+        self._advertise = advertise
         if parent is None and not self._listen and self._fqcn != ROOT:
             raise OptionError(name="parent", value="None", allowed=f"the address of the cell above; only {ROOT} has none")
         self._handlers = Handlers()
-        self._pool: Pool | None = None
-        self._services: list[Service] = []
-        self._lock = threading.Lock()  # guards opening and closing
-        self._lanes: Lanes | None = None
-        self._caller: Caller | None = None
-        self._answerer: Answerer | None = None
-        self._closed: list[str] | None = None
+        self._life = Life(self._fqcn)
+        self.filters = Filters(self._fqcn, check_headers)
+        self.tree = Tree(self._fqcn, self._options.calls, self._life)
         self._watching: Watching | None = None
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed is not None else "new" if self._lanes is None else "open"
-        return f"<{type(self).__name__} {self._fqcn} {state} {' '.join(self.addresses)}>"
+        return f"<{type(self).__name__} {self._fqcn} {self._life.state} {' '.join(self.addresses)}>"
 
     # --- what it is -----------------------------------------------------------------------------
 
@@ -99,17 +103,22 @@ class BareCell:
     @property
     def addresses(self) -> tuple[str, ...]:
         """Where cells below can dial it, with real ports; empty before it is started."""
-        return () if self._lanes is None else self._lanes.addresses
+        return () if self._life.lanes is None else self._life.lanes.addresses
 
     @property
     def data_addresses(self) -> tuple[str, ...]:
         """Where its data lane can be dialled."""
-        return () if self._lanes is None else self._lanes.data_addresses
+        return () if self._life.lanes is None else self._life.lanes.data_addresses
 
     @property
     def aio(self) -> Aio:
         """The awaitable twins of the calls below."""
-        return Aio(self._calling)
+        return Aio(self._asking)
+
+    @property
+    def replies(self) -> Replies:
+        """The same calls for those who want a return code whatever comes, and no exception."""
+        return Replies(self._asking, self._spreading)
 
     @property
     def lane(self) -> Lane:
@@ -154,27 +163,30 @@ class BareCell:
         Raises:
             OptionError: an address cannot or must not be bound.
             Closed: it was closed before.
+            ForkedCell: it was started before this process was forked.
         """
-        with self._lock:
-            if self._closed is not None:
-                raise Closed(fqcn=self._fqcn)
-            if self._lanes is not None:
-                return
-            lanes = Lanes(self._fqcn, parent=self._parent, listen=self._listen, data_listen=self._data_listen,
-                          is_insecure=self._is_insecure, options=self._options)
-            watching = self._watching = Watching(self._fqcn, self._parent, lanes)
-            pool = self._pool = Pool(f"zdl-handler-{self._fqcn}", self._fqcn, self._options.calls, loop=lanes.control_loop)
-            events = ControlEvents(
-                handle=lambda message: self._answering().handle(message),
-                abort=lambda origin, number: self._answering().abort(origin, number),
-                undelivered=self._undelivered,
-                peer_up=watching.peer_up, peer_down=watching.peer_down, unreachable=lanes.lane.unreachable,
-                parent_failed=watching.parent_failed, tick=pool.tick, deadline=pool.deadline)
-            control = lanes.prepare(self._fqcn, events)
-            self._caller = Caller(self._fqcn, self._options, control, pool, lambda: self._closed is None)
-            self._answerer = Answerer(self._fqcn, self._options, handlers=self._handlers, pool=pool,
-                                      caller=self._caller, control=control)
-            self._lanes = lanes
+        self._life.begin(self._opened)
+
+    def _opened(self) -> None:
+        """Makes and starts the parts. None of them may hold the cell: see `zdl.cell.life`."""
+        life = self._life
+        lanes = Lanes(self._fqcn, parent=self._parent, listen=self._listen, data_listen=self._data_listen,
+                      is_insecure=self._is_insecure, advertise=self._advertise, options=self._options)
+        watching = self._watching = Watching(self._fqcn, self._parent, lanes, self.tree.callbacks)
+        pool = life.pool = Pool(f"zdl-handler-{self._fqcn}", self._fqcn, self._options.calls, loop=lanes.control_loop)
+        events = ControlEvents(
+            handle=life.handle, abort=life.abort, undelivered=life.undelivered,
+            peer_up=watching.peer_up, peer_down=watching.peer_down, peer_stalled=watching.peer_stalled,
+            unreachable=lanes.lane.unreachable, subtree=watching.subtree,
+            parent_failed=watching.parent_failed, tick=pool.tick, deadline=pool.deadline,
+            passed_on=self.filters.passing_by.seen)
+        control = lanes.prepare(self._fqcn, events)
+        self.filters.passing_by.begin(pool.submit, lanes.control_loop, self._options.calls.told_max)
+        caller = Caller(self._fqcn, self._options, control, pool, life.is_alive)
+        life.answerer = Answerer(self._fqcn, self._options, handlers=self._handlers, pool=pool,
+                                 caller=caller, control=control, filters=self.filters)
+        life.lanes = lanes
+        life.watch(self, caller)
         self._mount_services()
         lanes.start(control)
 
@@ -196,28 +208,9 @@ class BareCell:
             timeout_s: how long to wait for handlers and confirmations; by default ``options.close_s``.
 
         Returns:
-            What did not finish in time, in words; empty when all did.
+            What did not finish in time, in words; empty when all did, and in a forked child, where nothing runs.
         """
-        until = time.monotonic() + (self._options.close_s if timeout_s is None else timeout_s)
-        with self._lock:
-            if self._closed is not None or self._lanes is None:
-                self._closed = self._closed or []
-                return self._closed
-            self._closed = left = []
-            lanes = self._lanes
-        for service in reversed(self._services):
-            left += service.close(max(0.0, until - time.monotonic()))
-        assert lanes.control is not None
-        lanes.control.close()
-        assert self._pool is not None
-        running = self._pool.close(max(0.0, until - time.monotonic()))
-        running += self._answering().close(max(0.0, until - time.monotonic()))
-        if running:
-            left.append(f"{running} handlers are still running")
-        left += lanes.close(max(THREADS_S, until - time.monotonic()))
-        for each in left:
-            _LOG.warning("! %s: %s", self._fqcn, each)
-        return left
+        return self._life.close(self._options.close_s if timeout_s is None else timeout_s)
 
     # --- handlers -------------------------------------------------------------------------------
 
@@ -241,7 +234,7 @@ class BareCell:
 
     def mount(self, service: Service, *, lender: Lender | None = None) -> None:
         """Close this service with the cell; `lender`: it lends what is too large for a message."""
-        self._services.append(service)
+        self._life.services.append(service)
         if lender is not None:
             self._calling().use_lender(lender)
             self._answering().use_lender(lender)
@@ -253,7 +246,8 @@ class BareCell:
 
     def request(self, target: str, channel: str, topic: str, body: object = None, *, timeout_s: float | None = DEFAULT_S,
                 headers: Mapping[str, object] = NO_HEADERS, abort: Signal | None = None, resolve: bool = True,
-                receivers: Sequence[str] | int = 1) -> Reply:
+                receivers: Sequence[str] | int = 1, trace: bool = False, optional: bool = False,
+                on_progress: OnProgress | None = None) -> Reply:
         """Send a request and wait for its reply.
 
         Args:
@@ -261,12 +255,16 @@ class BareCell:
             channel: first half of its handler's name.
             topic: second half.
             body: dict, list, tuple, str, bytes, int, float, bool, None, numpy arrays, refs, nested as you like.
-            timeout_s: the one bound for all of it; by default ``options.calls.timeout_s``; None waits for ever.
+            timeout_s: the one bound for all of it; by default ``options.calls.timeout_s``; None waits for ever. It
+                begins anew while bytes come that the request or its reply lends, and when the handler reports progress.
             headers: plain values by name, for the handler.
             abort: triggering it ends the wait with `Cancelled`; the callee is told.
             resolve: pull the refs in the reply before returning.
             receivers: who will pull the large arrays in the body: names, or how many different cells. What is
                 lent is released when they all have it.
+            trace: have the cells on the way write down their names; the reply's `route` has them.
+            optional: a failure is expected; it is raised all the same, and logged for debugging only.
+            on_progress: is told what the handler reports by ``request.progress(facts)``, on the handler pool, in order.
 
         Raises:
             CannotPack, TooLarge: the body cannot travel; nothing was sent.
@@ -274,60 +272,83 @@ class BareCell:
             TimedOut, Cancelled, Closed: nobody waits any more.
             RemoteError: the handler raised.
         """
-        return self._calling().request(target, channel, topic, body, Sending(timeout_s, headers, abort, resolve, receivers))
+        sending = Sending(timeout_s, headers, abort, resolve, receivers, trace, optional, on_progress)
+        return self._asking().request(target, channel, topic, body, sending)
 
     def request_future(self, target: str, channel: str, topic: str, body: object = None, *,
                        timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
-                       abort: Signal | None = None, resolve: bool = True,
-                       receivers: Sequence[str] | int = 1) -> concurrent.futures.Future[Reply]:
+                       abort: Signal | None = None, resolve: bool = True, receivers: Sequence[str] | int = 1,
+                       trace: bool = False, optional: bool = False,
+                       on_progress: OnProgress | None = None) -> concurrent.futures.Future[Reply]:
         """Send a request; the future has the reply or the error. Cancelling the future cancels the call.
 
         Threads: callbacks that are added to the future run on the handler pool, so they may block.
         """
-        caller = self._calling()
+        caller = self._asking()
         future = caller.future()
-        caller.request_future(target, channel, topic, body, Sending(timeout_s, headers, abort, resolve, receivers), future=future)
+        sending = Sending(timeout_s, headers, abort, resolve, receivers, trace, optional, on_progress)
+        caller.request_future(target, channel, topic, body, sending, future=future)
         return future
 
-    def notice(self, target: str, channel: str, topic: str, body: object = None, *,
-               headers: Mapping[str, object] = NO_HEADERS, receivers: Sequence[str] | int = 1) -> None:
-        """Send a message that is not answered. It leaves soon; that it arrives is not known."""
-        self._calling().notice(target, channel, topic, body, Sending(headers=headers, receivers=receivers))
+    def notice(self, targets: str | Sequence[str] | Mapping[str, object], channel: str, topic: str, body: object = None, *,
+               headers: Mapping[str, object] = NO_HEADERS, receivers: Sequence[str] | int = 1, optional: bool = False,
+               undelivered: Undelivered | None = None) -> Notices:
+        """Send a message that is not answered, to one or many cells. It leaves soon; that it arrives is not known.
+
+        Args:
+            targets: one name, names that all get `body`, or a mapping of names to bodies.
+            undelivered: called on the handler pool with target and error, where it failed; see `Notices`.
+        """
+        sending = Sending(headers=headers, receivers=receivers, optional=optional)
+        return self._spreading().notice(_bodies(targets, body), channel, topic, sending, undelivered)
 
     def broadcast(self, targets: Sequence[str] | Mapping[str, object], channel: str, topic: str, body: object = None, *,
                   timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
-                  abort: Signal | None = None, resolve: bool = True,
-                  receivers: Sequence[str] | int = 1) -> dict[str, Answer]:
-        """One request to each of many targets; waits for all of them.
+                  abort: Signal | None = None, resolve: bool = True, receivers: Sequence[str] | int = 1,
+                  optional: bool = False, on_progress: OnProgress | None = None) -> Answers:
+        """One request to each of many targets; who looks at the answers waits for them.
 
         Args:
             targets: names that all get `body`, packed once; or a mapping of names to bodies.
 
         Returns:
-            An `Answer` for every target: its reply or its error.
+            An `Answer` for every target, its reply or its error: by target, or ``as_completed()``.
         """
-        bodies = dict(targets) if isinstance(targets, Mapping) else {each: body for each in targets}
-        return self._calling().broadcast(bodies, channel, topic, Sending(timeout_s, headers, abort, resolve, receivers))
+        sending = Sending(timeout_s, headers, abort, resolve, receivers, optional=optional, on_progress=on_progress)
+        return self._spreading().broadcast(_bodies(targets, body), channel, topic, sending)
 
     # --- inside ---------------------------------------------------------------------------------
 
     def _open_lanes(self) -> Lanes:
-        if self._lanes is None or self._closed is not None:
-            raise Closed(fqcn=self._fqcn)
-        return self._lanes
+        if self._life.lanes is None or self._life.caller is None:
+            raise self._life.error()
+        return self._life.lanes
 
     def _calling(self) -> Caller:
-        if self._caller is None or self._closed is not None:
-            raise Closed(fqcn=self._fqcn)
-        return self._caller
+        caller = self._life.caller
+        if caller is None:
+            raise self._life.error()
+        return caller
+
+    def _asking(self) -> Asks:
+        caller = self._calling()
+        return self._life.behind(self._options, self.filters) if self.filters.is_used else caller
+
+    def _spreading(self) -> Spreads:
+        self._calling()
+        return self._life.behind(self._options, self.filters) if self.filters.is_used else self._life.spreader(self._options)
 
     def _answering(self) -> Answerer:
-        assert self._answerer is not None
-        return self._answerer
+        assert self._life.answerer is not None
+        return self._life.answerer
 
-    def _undelivered(self, number: int) -> None:
-        assert self._caller is not None  # messages come back while the cell closes, too
-        self._caller.undelivered(number)
+
+def _bodies(targets: str | Sequence[str] | Mapping[str, object], body: object) -> dict[str, object]:
+    if isinstance(targets, Mapping):
+        return dict(targets)
+    if isinstance(targets, str) or not isinstance(targets, Iterable):  # what is no name at all is found to be none
+        return {targets: body}
+    return {each: body for each in targets}
 
 
 def _several(addresses: str | Sequence[str]) -> tuple[str, ...]:

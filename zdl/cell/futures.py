@@ -23,6 +23,7 @@ from zdl.transport.lead import FOREVER
 # "As the cell's options say": None means for ever, so it cannot mean that.
 DEFAULT_S = -1.0
 NO_HEADERS: Mapping[str, object] = MappingProxyType({})
+OnProgress = Callable[[Mapping[str, object]], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,9 @@ class Sending:
         abort: ends the wait when triggered.
         resolve: whether refs in the reply are pulled before it is returned.
         receivers: who pulls what the body lends, by name, or how many different cells.
+        trace: whether the reply says which way it and the request came.
+        optional: a failure is expected, and logged for debugging only.
+        on_progress: is told, on the handler pool, what the handler reports of its progress.
     """
 
     timeout_s: float | None = DEFAULT_S
@@ -42,12 +46,16 @@ class Sending:
     abort: Signal | None = None
     resolve: bool = True
     receivers: Sequence[str] | int = 1
+    trace: bool = False
+    optional: bool = False
+    on_progress: OnProgress | None = None
 
 
 class Finisher(Protocol):
     """Whose call it is: turns what came into what users see."""
 
-    def finish(self, reply: wire.Reply | None, error: ZdlError | None, scope: Scope | None) -> Reply:
+    def finish(self, reply: wire.Reply | None, error: ZdlError | None, scope: Scope | None, *,
+               is_optional: bool = False) -> Reply:
         """The reply; raises the error if that is what came."""
 
     def resolve_for(self, future: concurrent.futures.Future[Reply], reply: Reply, sending: Sending,
@@ -89,7 +97,7 @@ class CallFuture(concurrent.futures.Future[Reply]):
         sending = self._sending
         assert sending is not None
         try:
-            reply = self._finisher.finish(answer, error, self._scope)
+            reply = self._finisher.finish(answer, error, self._scope, is_optional=sending.optional)
             if sending.resolve and reply.has_refs:
                 self._pulling = Signal(sending.abort)
                 pulling = replace(sending, abort=self._pulling)
@@ -99,6 +107,11 @@ class CallFuture(concurrent.futures.Future[Reply]):
             settle(self, error=problem)
             return
         settle(self, reply=reply)
+
+    def wake(self) -> None:
+        """Another thread than the one that polls has settled it: who polls may be waiting for just this."""
+        if self._lead.is_taken and not self._control.loop.is_current():
+            self._control.loop.wake()
 
     def cancel(self) -> bool:
         """Nobody wants the reply: the call is cancelled, and what is pulled for it."""
@@ -168,3 +181,5 @@ def settle(future: concurrent.futures.Future[Reply], *, reply: Reply | None = No
         future.set_exception(error)
     elif reply is not None:
         future.set_result(reply)
+    if isinstance(future, CallFuture):
+        future.wake()

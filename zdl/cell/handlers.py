@@ -261,7 +261,9 @@ class Pool:
     def _await_job(self) -> bool:
         """Lead or sleep until there may be a job. Returns False when there will be none any more."""
         with self._lock:
-            may_lead = self._loop is not None and not self._leader and not self._is_closed
+            # While others run jobs they come back to lead; two that take turns would compete for the interpreter.
+            is_alone = len(self._threads) - self._idle == 1
+            may_lead = self._loop is not None and is_alone and not self._leader and not self._is_closed
             if may_lead:
                 self._leader = threading.get_ident()
         if may_lead:

@@ -5,7 +5,7 @@ Services stand above the cell and use it by the same door as users: handlers, re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from zdl.cell.signal import Signal
@@ -37,5 +37,14 @@ class Lender(Protocol):
     def scope(self, receivers: Sequence[str] | int) -> Scope:
         """A scope for one message, for receivers by name, or so many."""
 
-    def resolve(self, body: object, timeout_s: float | None = None, *, abort: Signal | None = None) -> object:
-        """The same object with its refs replaced by what they stand for; `abort` ends it with `Cancelled`."""
+    def resolve(self, body: object, timeout_s: float | None = None, *, abort: Signal | None = None,
+                progress: Callable[[int, int], None] | None = None, renew_s: float | None = None) -> object:
+        """The same object with its refs replaced by what they stand for.
+
+        Args:
+            body: an unpacked object.
+            timeout_s: how long it may take; None as long as bytes come.
+            abort: ends it with `Cancelled`.
+            progress: called with bytes done and in all, from the data lane: it must be quick.
+            renew_s: whenever bytes come it may take so long from then.
+        """

@@ -1,7 +1,8 @@
 """``zdl ls`` and ``zdl ping``: look at a running fabric.
 
 ``ls`` asks the root for its snapshot, then all its children at once for theirs, and so on down the tree. A cell that
-does not answer is shown with the reason; what stands below it is asked for by nobody.
+does not answer is shown with the reason; what stands below it is asked for by nobody. ``ls --names`` asks one cell for
+the names below it, which it was told along the tree, and nobody else.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from fnmatch import fnmatchcase
 
 import click
 
-from zdl.assembly import CHANNEL, PING_TOPIC, SNAPSHOT_TOPIC, Cell
-from zdl.cell.messages import Answer
+from zdl.assembly import BELOW_TOPIC, SNAPSHOT_TOPIC, Cell
+from zdl.cell.messages import Answer, Route
+from zdl.cell.tree import CHANNEL, PING_TOPIC
 from zdl.cli.joining import joined, parent_option, timeout_option
 from zdl.cli.output import Column, Output, output_options
 from zdl.cli.units import duration_text, size_text
 from zdl.errors import FqcnError, ZdlError
 from zdl.fqcn import ROOT, is_ancestor, parse, parts
+
+NAMES = (Column("fqcn", "cell"),)
 
 # A fabric larger than this is looked at with a pattern further down, or by its metrics.
 CELLS_MAX = 100_000
@@ -29,6 +33,7 @@ COLUMNS = (
     Column("fqcn", "cell"),
     Column("state", "state"),
     Column("links_count", "links", is_number=True),
+    Column("below_count", "below", is_number=True),
     Column("addresses", "address", lambda addresses: addresses[0] if addresses else ""),
     Column("rss_bytes", "memory", lambda count: size_text(count) if count else "", is_number=True),
     Column("lent_count", "lent", is_number=True),
@@ -42,8 +47,9 @@ class Seen:
 
     Attributes:
         fqcn: its name.
-        state: ``up`` or ``suspect``, as the cell above sees it; ``unreachable``.
+        state: ``up`` or ``stalled``, as the cell above sees it; ``unreachable``.
         links_count: its control links, without the one to who asks.
+        below_count: how many cells are below it, at any depth, the one that asks among them.
         addresses: where it listens.
         rss_bytes: memory of its process.
         lent_count: open transactions.
@@ -54,6 +60,7 @@ class Seen:
     fqcn: str
     state: str
     links_count: int = 0
+    below_count: int = 0
     addresses: tuple[str, ...] = ()
     rss_bytes: int = 0
     lent_count: int = 0
@@ -67,14 +74,20 @@ class Seen:
 @click.command()
 @click.argument("pattern", default="*")
 @click.option("--root", default=ROOT, show_default=True, help="The cell to begin with.")
+@click.option("--names", "is_names", is_flag=True, help="Only the names below --root, as it knows them; asks no other cell.")
 @parent_option
 @timeout_option
 @output_options
 @click.pass_context
-def ls(context: click.Context, *, pattern: str, root: str, parent: str, timeout_s: float, is_json: bool) -> None:
+def ls(context: click.Context, *, pattern: str, root: str, is_names: bool, parent: str, timeout_s: float,
+       is_json: bool) -> None:
     """List the cells whose names match PATTERN (by default all), from the root down."""
     output = Output.of(context, is_json=is_json)
     with joined(parent, timeout_s=timeout_s) as here:
+        if is_names:
+            names = names_below(here.cell, parse(root), timeout_s=timeout_s)
+            output.table(NAMES, [{"fqcn": name} for name in names if fnmatchcase(name, pattern)])
+            return
         first = Walk(here.cell, timeout_s)
         first.walk([parse(root)])
         error = first.errors.get(root)
@@ -84,6 +97,16 @@ def ls(context: click.Context, *, pattern: str, root: str, parent: str, timeout_
     output.table(COLUMNS, [asdict(each) for each in seen if fnmatchcase(each.fqcn, pattern)])
     if error is not None:
         raise error
+
+
+def names_below(cell: Cell, root: str, *, timeout_s: float) -> list[str]:
+    """The cells below `root`, as it was told along the tree, but for the one that asks.
+
+    Raises:
+        NoRoute: there is no such cell.
+    """
+    told = _list(cell.request(root, CHANNEL, BELOW_TOPIC, timeout_s=timeout_s).body)
+    return [name for name in told if isinstance(name, str) and name != cell.fqcn]
 
 
 class Walk:
@@ -122,8 +145,9 @@ class Walk:
         control = [each for each in links if each.get("lane") == "control" and each.get("fqcn") != self._cell.fqcn]
         process = _mapping(facts.get("process"))
         addresses = tuple(each for each in _list(facts.get("addresses")) if isinstance(each, str))
-        self.seen[name] = Seen(name, state, len(control), addresses, _number(process.get("rss_bytes")),
-                               _number(facts.get("lent_count")), _number(process.get("pid")), _text(facts.get("parent_error")))
+        self.seen[name] = Seen(name, state, len(control), _number(facts.get("below_count")), addresses,
+                               _number(process.get("rss_bytes")), _number(facts.get("lent_count")),
+                               _number(process.get("pid")), _text(facts.get("parent_error")))
         return dict(_children(name, control))
 
 
@@ -164,21 +188,28 @@ def _text(value: object) -> str:
 @click.command()
 @click.argument("cell")
 @click.option("--count", type=click.IntRange(1, 1_000_000), default=4, show_default=True, help="How many round trips.")
+@click.option("--trace", "is_traced", is_flag=True, help="Show the way there and the way back.")
 @parent_option
 @timeout_option
 @output_options
 @click.pass_context
-def ping(context: click.Context, *, cell: str, count: int, parent: str, timeout_s: float, is_json: bool) -> None:
+def ping(context: click.Context, *, cell: str, count: int, is_traced: bool, parent: str, timeout_s: float,
+         is_json: bool) -> None:
     """Measure the round trip to CELL, from here by way of --parent."""
     output = Output.of(context, is_json=is_json)
     target = parse(cell)
     with joined(parent, timeout_s=timeout_s) as here:
+        # One more, which is not counted: what is traced takes a little longer.
+        route = here.cell.tree.route(target, timeout_s) if is_traced else None
         seconds, hops = round_trips(here.cell, target, count=count, timeout_s=timeout_s)
     facts = {"fqcn": target, "count": count, "hops": hops, "min_us": _us(min(seconds)),
              "median_us": _us(statistics.median(seconds)), "max_us": _us(max(seconds))}
     times = f"min {duration_text(min(seconds))}  median {duration_text(statistics.median(seconds))}  " \
             f"max {duration_text(max(seconds))}"
     people = [f"{target}  {count} round trips over {hops} hop{'s' * (hops != 1)}  {times}"]
+    if route is not None:
+        facts |= {"there": list(route.there), "back": list(route.back)}
+        people += _ways(route)
     output.row(facts, people=people)
 
 
@@ -195,6 +226,10 @@ def round_trips(cell: Cell, target: str, *, count: int, timeout_s: float) -> tup
         hops = cell.request(target, CHANNEL, PING_TOPIC, timeout_s=timeout_s).hops
         seconds.append(time.perf_counter() - began)
     return seconds, hops
+
+
+def _ways(route: Route) -> list[str]:
+    return [f"there  {' → '.join(route.there)}", f"back   {' → '.join(route.back)}"]
 
 
 def _us(seconds: float) -> float:

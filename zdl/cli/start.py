@@ -47,6 +47,7 @@ class Start:
     data_listen: tuple[str, ...]
     load: str | None
     insecure: bool
+    advertise: str | None
     ready_fd: int | None
     ready_file: Path | None
     until_eof: bool
@@ -67,6 +68,8 @@ class Start:
 @click.option("--load", metavar="MODULE:FUNCTION",
               help="Call this function with the cell before it starts, to register handlers.")
 @click.option("--insecure", is_flag=True, help="Listen where other machines can connect, though there are no keys.")
+@click.option("--advertise", metavar="HOST",
+              help="What other machines call this one, where that is not what --listen binds: they dial HOST, same ports.")
 @click.option("--ready-fd", type=click.IntRange(min=0), help="When ready, write a line of JSON to this descriptor.")
 @click.option("--ready-file", type=click.Path(dir_okay=False, path_type=Path),
               help="The same, to a file that is there while the cell is.")
@@ -101,7 +104,7 @@ def serve(wanted: Start, output: Output) -> int:
     with Endings() as endings, ExitStack() as undo:
         try:
             cell = Cell(wanted.name, parent=None if is_root else wanted.parent, listen=listen,
-                        data_listen=wanted.data_listen, insecure=wanted.insecure)
+                        data_listen=wanted.data_listen, insecure=wanted.insecure, advertise=wanted.advertise)
             if wanted.load is not None:
                 loaded(wanted.load)(cell)
             undo.callback(_close, cell, wanted.grace, output)

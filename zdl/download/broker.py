@@ -157,13 +157,21 @@ class DownloadBroker:
             sink.abandon()  # nothing, if it is finished
 
     def resolve(self, body: object, timeout_s: float | None = None, *, abort: Signal | None = None,
-                progress: Progress | None = None) -> object:
+                progress: Progress | None = None, renew_s: float | None = None) -> object:
         """The same object with arrays and bytes in place of its refs, whichever cells lend them.
+
+        Args:
+            body: anything that may travel in a message.
+            timeout_s: how long it may take; None: as long as bytes come.
+            abort: ends it with `Cancelled`.
+            progress: called with bytes done and in all, from the data lane: it must be quick.
+            renew_s: whenever bytes come it may take so long from then.
 
         Raises:
             DownloadError: the first pull that failed; the others are cancelled.
         """
-        return resolve(body, lambda wanted: self._fetch(wanted, timeout_s, abort, progress))
+        return resolve(body, lambda wanted: self._puller.pull(list(wanted), timeout_s=timeout_s, abort=abort,
+                                                              progress=progress, renew_s=renew_s))
 
     @property
     def transfers(self) -> list[Transfer]:

@@ -84,6 +84,8 @@ class _Batch:
     cancels: list[Callable[[str], None]] = field(default_factory=list)
     error: ZdlError | None = None
     why: str = ""
+    until: float | None = None
+    renew_s: float | None = None
     done: threading.Event = field(default_factory=threading.Event)
 
     def reason(self) -> str:
@@ -114,7 +116,7 @@ class Puller:
             return list(self._transfers)
 
     def pull(self, wanted: Sequence[tuple[Source, Sink]], *, timeout_s: float | None, abort: Signal | None,
-             progress: Progress | None) -> None:
+             progress: Progress | None, renew_s: float | None = None) -> None:
         """Fetch, and return when all is verified and stored.
 
         Args:
@@ -122,6 +124,7 @@ class Puller:
             timeout_s: how long it may take; None as long as bytes come.
             abort: ends it with `Cancelled`.
             progress: called with bytes done and bytes in all; from the data lane, so it must be quick.
+            renew_s: whenever bytes come it may take so long from then.
 
         Raises:
             DownloadError: the first pull that failed; the others are cancelled.
@@ -129,24 +132,25 @@ class Puller:
         """
         if not wanted:
             return
-        until = None if timeout_s is None else time.monotonic() + timeout_s
-        batch = _Batch(len(wanted), progress)
+        started_at = time.monotonic()
+        until = None if timeout_s is None else started_at + timeout_s
+        batch = _Batch(len(wanted), progress, until=until, renew_s=renew_s)
         unlink = None if abort is None else abort.on_trigger(
             lambda: self._cancel(batch, f"its signal was triggered with {abort.value!r}"))
         is_over = False
         try:
             for source, sink in wanted:
                 self._begin(batch, source, sink, abort, until)
-            is_over = self._wait(batch, until)
+            is_over = self._wait(batch)
         finally:
             if unlink is not None:
                 unlink()
             if not is_over:  # it is late, or who waits was interrupted
                 self._cancel(batch, f"it took longer than {timeout_s} s")
         if not is_over:
-            self._wait(batch, None)
+            self._wait(batch, is_bounded=False)
         if isinstance(batch.error, Cancelled) and not is_over:
-            raise TimedOut(what="all bytes", address=wanted[0][0].origin, waited_s=timeout_s or 0.0)
+            raise TimedOut(what="all bytes", address=wanted[0][0].origin, waited_s=time.monotonic() - started_at)
         if batch.error is not None:
             raise batch.error
 
@@ -158,15 +162,16 @@ class Puller:
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _wait(self, batch: _Batch, until: float | None) -> bool:
+    def _wait(self, batch: _Batch, *, is_bounded: bool = True) -> bool:
         """Wait for all pulls; False when it is late. A pull that came when the cell closed is settled by nobody."""
         while True:
+            until = batch.until if is_bounded else None
             left = LOOK_S if until is None else min(LOOK_S, until - time.monotonic())
             if batch.done.wait(max(left, 0.0)):
                 return True
             if self._is_closed:
                 raise Closed(fqcn=self._cell.fqcn)
-            if until is not None and time.monotonic() >= until:
+            if until is not None and until == batch.until and time.monotonic() >= until:  # else bytes have moved it
                 return False
 
     def _begin(self, batch: _Batch, source: Source, sink: Sink, abort: Signal | None, until: float | None) -> None:
@@ -230,6 +235,8 @@ class Puller:
 
     def _progressed(self, batch: _Batch, transfer: Transfer, done: int) -> None:
         transfer.bytes_done = done
+        if batch.renew_s is not None and batch.until is not None:
+            batch.until = max(batch.until, time.monotonic() + batch.renew_s)
         progress = batch.progress
         if progress is None:
             return

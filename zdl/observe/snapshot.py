@@ -13,7 +13,7 @@ class LinkFacts:
         fqcn: the cell at the other end.
         lane: ``control`` or ``data``.
         role: ``parent``, ``child`` or ``direct``.
-        state: ``up``, ``suspect`` or ``greeting``.
+        state: ``up``, ``stalled``, ``challenged`` or ``greeting``.
         address: what was dialled; empty where the other side dialled.
     """
 
@@ -69,7 +69,7 @@ class ProcessFacts:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One cell at one moment."""
+    """One cell at one moment; `below_count`: how many cells are below it, at any depth."""
 
     fqcn: str
     incarnation: str
@@ -81,6 +81,7 @@ class Snapshot:
     lent_count: int
     parent_error: str
     process: ProcessFacts
+    below_count: int = 0
 
     def plain(self) -> dict[str, object]:
         """Dicts, lists and scalars only."""

@@ -3,6 +3,7 @@
 A call is one request and its end::
 
     start ──REQUEST──▶ WAITING ──REPLY (ok or error)──▶ settled
+                          ├── PROGRESS ────────────────▶ waits on: its timeout begins anew
                           ├── BOUNCE ───────────────────▶ settled: NoRoute, Busy, Refused
                           ├── the way is lost ──────────▶ settled: PeerLost
                           ├── its deadline ──CANCEL─────▶ settled: TimedOut
@@ -13,21 +14,35 @@ count up from a number that the shell draws at random, so that a reply to the fo
 cell meets no call of the new one.
 
 Serving is the other side: a request runs its handler once, however often it arrives, as long as it is
-among the last ``remembered_max``; a cancellation reaches the handler that runs.
+among the last ``remembered_max``, and who asks a second time gets the first answer, while that is
+`Kept`; a cancellation reaches the handler that runs.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from zdl.errors import Busy, Cancelled, PeerLost, TimedOut, ZdlError, from_wire
+from zdl.errors import Busy, Cancelled, PeerLost, TimedOut, ZdlError, from_wire, to_wire
+from zdl.fqcn import is_ancestor, is_within
 from zdl.options import CallOptions
-from zdl.protocol.effects import Abort, CallSettled, Effect, Handle, Post, Unreachable
+from zdl.protocol.effects import (
+    Abort,
+    CallProgressed,
+    CallSettled,
+    Effect,
+    Handle,
+    PeerBack,
+    PeerDown,
+    PeerStalled,
+    Post,
+    Unreachable,
+)
 from zdl.protocol.frames import ID_MAX
-from zdl.protocol.messages import Body, Bounce, Cancel, Kind, Notice, Reply, Request
+from zdl.protocol.kept import Kept
+from zdl.protocol.messages import Body, Bounce, Cancel, Kind, Notice, Progress, Reply, Request, Waiting
 from zdl.protocol.switch import concerns
 
 
@@ -40,6 +55,7 @@ class Call:
     topic: str
     started_at: float
     deadline: float | None
+    timeout_s: float | None = None
 
     @property
     def what(self) -> str:
@@ -58,6 +74,7 @@ class Question:
         body: frames of the packed object.
         timeout_s: how long to wait; None waits for ever.
         headers: the user's own, plain values.
+        trace: whether the request and its reply write down their way.
     """
 
     target: str
@@ -66,6 +83,7 @@ class Question:
     body: Body
     timeout_s: float | None
     headers: Mapping[str, object]
+    trace: bool = False
 
 
 class Calls:
@@ -83,6 +101,7 @@ class Calls:
         self._options = options
         self._calls: dict[int, Call] = {}
         self._deadlines: list[tuple[float, int]] = []
+        self._stalled: dict[str, tuple[bool, float]] = {}
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -105,11 +124,11 @@ class Calls:
             raise Busy(limit="calls_max", value=self._options.calls_max, at=self._me)
         number = self.next_id()
         deadline = None if question.timeout_s is None else now + question.timeout_s
-        self._calls[number] = Call(question.target, question.channel, question.topic, now, deadline)
+        self._calls[number] = Call(question.target, question.channel, question.topic, now, deadline, question.timeout_s)
         if deadline is not None:
             heapq.heappush(self._deadlines, (deadline, number))
         request = Request(self._me, question.target, number, question.channel, question.topic, question.timeout_s,
-                          question.headers, question.body)
+                          question.headers, question.body, route=() if question.trace else None)
         return number, [Post(request)]
 
     def cancel(self, number: int, why: str, now: float) -> list[Effect]:
@@ -128,8 +147,8 @@ class Calls:
 
     # --- the world ------------------------------------------------------------------------------
 
-    def receive(self, message: Reply | Bounce | Unreachable, now: float) -> list[Effect]:
-        """A reply, or the news that none will come."""
+    def receive(self, message: Reply | Progress | Bounce | Unreachable, now: float) -> list[Effect]:
+        """A reply, a sign that it is worked on, or the news that none will come."""
         match message:
             case Reply(id=number):
                 call = self._calls.get(number)
@@ -139,18 +158,39 @@ class Calls:
                     del self._calls[number]
                     return [CallSettled(number, message, None)]
                 return self._settle(message.id, error=from_wire(message.code, dict(message.facts), at=message.origin))
-            case Bounce():
-                if message.id not in self._calls or message.of_kind != Kind.REQUEST:
+            case Progress():
+                call = self._calls.get(message.id)
+                if call is None or call.target != message.origin:
                     return []
-                return self._settle(message.id, error=from_wire(message.code, dict(message.facts), at=message.origin))
+                if call.timeout_s is not None:  # its place among the deadlines is put right when that comes
+                    call.deadline = now + call.timeout_s
+                return [CallProgressed(message.id, message.facts)]
+            case Bounce():
+                return self._bounced(message)
             case Unreachable():
                 effects: list[Effect] = []
+                spared = dict(message.spared)
                 for number, call in list(self._calls.items()):
+                    if message.up_to and number > message.up_to or number > spared.get(call.target, number):
+                        continue
                     if call.target != self._me and concerns(message, call.target):
                         lost = PeerLost(target=call.target, lost=call.target if message.beyond else message.name,
                                         at=message.at, why=message.why)
                         effects += self._settle(number, error=lost)
                 return effects
+
+    def watch(self, effect: PeerStalled | PeerBack | PeerDown, now: float) -> list[Effect]:
+        """A peer has stalled, is back, or its link is no more."""
+        match effect:
+            case PeerStalled():
+                self._stalled[effect.fqcn] = effect.is_parent, now - effect.silent_s
+                return []
+            case PeerDown() if effect.is_clean:
+                self._stalled.pop(effect.fqcn, None)
+                return self._parted(effect.fqcn)
+            case _:
+                self._stalled.pop(effect.fqcn, None)
+                return []
 
     def tick(self, now: float) -> list[Effect]:
         """Ends the calls whose deadline has come."""
@@ -158,8 +198,12 @@ class Calls:
         while self._deadlines and self._deadlines[0][0] <= now:
             _, number = heapq.heappop(self._deadlines)
             call = self._calls.get(number)
-            if call is not None:
-                late = TimedOut(what=call.what, address=call.target, waited_s=now - call.started_at)
+            if call is not None and call.deadline is not None:
+                if call.deadline > now:
+                    heapq.heappush(self._deadlines, (call.deadline, number))
+                    continue
+                late = TimedOut(what=call.what, address=call.target, waited_s=now - call.started_at,
+                                why=self._stall_of(call.target, now))
                 effects += self._give_up(number, call, late)
         return effects
 
@@ -176,6 +220,32 @@ class Calls:
         assert all(call.deadline is None or number in timed for number, call in self._calls.items())
 
     # --- inside ---------------------------------------------------------------------------------
+
+    def _bounced(self, bounce: Bounce) -> list[Effect]:
+        """A request could not go on, or the way back of its reply is lost; says a cell that is on the way."""
+        call = self._calls.get(bounce.id)
+        if call is None or bounce.of_kind not in (Kind.REQUEST, Kind.WAITING):
+            return []
+        at, target = bounce.origin, call.target
+        if at not in (self._me, target) and not is_ancestor(at, self._me) and not is_ancestor(at, target):
+            return []
+        numbers = [bounce.id] if bounce.of_kind == Kind.REQUEST else [
+            each for each, other in self._calls.items() if other.target == target and each <= bounce.id]
+        return [effect for number in numbers for effect in self._settle(
+            number, error=from_wire(bounce.code, dict(bounce.facts), at=at))]
+
+    def _stall_of(self, target: str, now: float) -> str:
+        """Which peer that leads to this cell has stalled, if one has."""
+        for fqcn, (is_parent, since) in self._stalled.items():
+            if is_within(target, fqcn) or is_parent and not is_within(target, self._me):
+                who = "it" if fqcn == target else f"{fqcn}, which leads there,"
+                return f"{who} is stalled: nothing came from it for {now - since:.1f} s"
+        return ""
+
+    def _parted(self, target: str) -> list[Effect]:
+        """The direct link to this cell was left: the cells on the way by the tree hear that it is waited for."""
+        waiting = [number for number, call in self._calls.items() if call.target == target]
+        return [Post(Waiting(self._me, target, max(waiting)))] if waiting else []
 
     def _give_up(self, number: int, call: Call, error: ZdlError) -> list[Effect]:
         return [Post(Cancel(self._me, call.target, number)), *self._settle(number, error=error)]
@@ -197,8 +267,12 @@ class Serving:
         self._me = me
         self._options = options
         self._remembered_max = options.remembered_max
+        places = options.handler_threads_max + options.handler_queue_max
+        self._per_origin_max = int(options.origin_share * places) if options.origin_share < 1 else options.calls_max + places
+        self._per_origin: dict[str, int] = {}
         self._running: dict[tuple[str, int], float] = {}
         self._seen: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._kept = Kept(options.answers_kept_max, options.answers_kept_bytes_max)
 
     def __len__(self) -> int:
         return len(self._running)
@@ -212,25 +286,49 @@ class Serving:
             self._note(key)  # the request itself may come after its cancellation
             return []
         if key in self._seen or key in self._running:
-            return []
-        self._note(key)
-        if type(message) is Request:
-            self._running[key] = now
+            first = self._kept.find(*key) if type(message) is Request else None
+            return [] if first is None else [Post(first)]
         assert not isinstance(message, Cancel)
+        if type(message) is Request:
+            count = self._per_origin.get(message.origin, 0)
+            if count >= self._per_origin_max:
+                return [Post(self._busy(message))]
+            self._per_origin[message.origin] = count + 1
+            self._running[key] = now
+        self._note(key)
         return [Handle(message)]
 
     def answered(self, origin: str, number: int) -> bool:
         """The handler has ended. Returns False when it was answered before."""
-        return self._running.pop((origin, number), None) is not None
+        if self._running.pop((origin, number), None) is None:
+            return False
+        count = self._per_origin[origin] - 1
+        if count:
+            self._per_origin[origin] = count
+        else:
+            del self._per_origin[origin]
+        return True
+
+    def _busy(self, message: Request) -> Reply:
+        """Of this cell there is too much; it may ask again when some of it is answered."""
+        busy = Busy(limit="origin_share", value=self._per_origin_max, at=self._me)
+        return Reply(self._me, message.origin, message.id, *to_wire(busy), {})
+
+    def keep(self, answer: Reply) -> None:
+        """This answer is given: who asks a second time gets the same."""
+        self._kept.keep(answer)
 
     def receive_loss(self, message: Unreachable) -> list[Effect]:
         """Callers that are cut off do not wait any more."""
-        return [Abort(origin, number) for origin, number in self._running
-                if origin != self._me and concerns(message, origin)]
+        spared, asked = dict(message.spared), frozenset(message.asked)
+        return [Abort(origin, number) for origin, number in self._running if concerns(message, origin)
+                and origin != self._me and (number in asked) == message.only and (message.only or origin not in spared)]
 
     def check(self) -> None:
         """All invariants; for simulation."""
         assert len(self._seen) <= self._options.remembered_max
+        assert self._per_origin == Counter(origin for origin, _ in self._running)
+        self._kept.check()
 
     def _note(self, key: tuple[str, int]) -> None:
         self._seen[key] = None

@@ -7,6 +7,7 @@ A message for somebody else is not decoded: its six common positions are read, a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import msgpack
@@ -14,6 +15,8 @@ import msgpack
 from zdl.errors import DecodeError, FqcnError
 from zdl.fqcn import FQCN_BYTES_MAX, parse
 from zdl.protocol.frames import (
+    BELOW_NAMES_MAX,
+    BELOW_WHY_CHARS_MAX,
     CHANNEL_BYTES_MAX,
     COMMON_POSITIONS,
     DATA_ADDRESSES_MAX,
@@ -24,13 +27,18 @@ from zdl.protocol.frames import (
     HOPS_BYTE_MAX,
     ID_MAX,
     INCARNATION_BYTES,
+    PLACE_CHARS_MAX,
     POSITIONS_MAX,
     RANGES_MAX,
     REASON_CHARS_MAX,
+    ROUTE_NAMES_MAX,
+    TOKEN_BYTES,
+    TRACED,
     WIRE_VERSION,
 )
 from zdl.protocol.messages import (
     Ask,
+    Below,
     Body,
     Bounce,
     Cancel,
@@ -42,17 +50,22 @@ from zdl.protocol.messages import (
     Goodbye,
     Heartbeat,
     Hello,
+    Introduce,
+    Introduced,
     Keep,
     Kind,
+    Leave,
     Lost,
     Message,
     Notice,
+    Progress,
     Reject,
     Reply,
     Request,
     Role,
     Transit,
     Verify,
+    Waiting,
     Welcome,
     Withdrawn,
 )
@@ -102,28 +115,42 @@ def decode(header: bytes, body: Body, *, me: str) -> Message | Transit:
     return _routed_message(kind, (sender, me, number, hops), reader, body)
 
 
-def _often(positions: tuple[object, ...], header: bytes, body: Body, me: str) -> Message | None:
-    """A request to us or a reply, which nearly all messages are; None if it is anything else, or anything is wrong.
+def _often(positions: tuple[object, ...], header: bytes, body: Body, me: str) -> Message | Transit | None:
+    """A message to pass on, a request to us or a reply, which nearly all are; None if it is anything else, or anything is wrong.
 
     All that is checked below is checked here, in one place, without words for what is wrong: 2 us instead of 9.
     """
-    if len(positions) == _REPLY_POSITIONS and positions[1] == _REPLY:
-        version, kind, hops, origin, target, number, channel, topic, headers = positions
+    version, kind, hops, origin, target, number = positions[:COMMON_POSITIONS]
+    if not (version == WIRE_VERSION == header[1] and type(kind) is int and kind == header[2] >= _ROUTED_FROM
+            and type(hops) is int and hops == header[3] and type(number) is int and 0 <= number <= ID_MAX
+            and type(origin) is str and 0 < len(origin) <= FQCN_BYTES_MAX):
+        return None
+    if target != me:
+        if type(target) is not str or not 0 < len(target) <= FQCN_BYTES_MAX:
+            return None
+        return Transit(kind, hops, origin, target, number, header, body)
+    count = len(positions)
+    if kind == _REPLY and _REPLY_POSITIONS <= count <= _REPLY_POSITIONS + 1:
+        channel, topic, headers = positions[COMMON_POSITIONS:_REPLY_POSITIONS]
         timeout_s = None
         if topic is not None:
             return None
-    elif len(positions) == _REQUEST_POSITIONS and positions[1] == _REQUEST:
-        version, kind, hops, origin, target, number, channel, topic, timeout_s, headers = positions
+        is_embedded = count > _REPLY_POSITIONS
+    elif kind == _REQUEST and _REQUEST_POSITIONS <= count <= _REQUEST_POSITIONS + 1:
+        channel, topic, timeout_s, headers = positions[COMMON_POSITIONS:_REQUEST_POSITIONS]
         if type(topic) is not str or len(topic) > CHANNEL_BYTES_MAX:
             return None
         if timeout_s is not None and (type(timeout_s) is not float or not 0 <= timeout_s <= _S_MAX):
             return None
+        is_embedded = count > _REQUEST_POSITIONS
     else:
         return None
-    if not (version == WIRE_VERSION == header[1] and kind == header[2] and type(hops) is int and hops == header[3]
-            and target == me and headers is None and type(number) is int and 0 <= number <= ID_MAX
-            and type(origin) is str and 0 < len(origin) <= FQCN_BYTES_MAX
-            and type(channel) is str and len(channel) <= CHANNEL_BYTES_MAX):
+    if is_embedded:
+        embedded = positions[-1]
+        if body or type(embedded) is not bytes:
+            return None
+        body = (embedded,)
+    if headers is not None or type(channel) is not str or len(channel) > CHANNEL_BYTES_MAX:
         return None
     if type(topic) is str:
         assert timeout_s is None or isinstance(timeout_s, float)
@@ -151,6 +178,16 @@ def _fqcn(value: object, what: str) -> str:
     return value
 
 
+def _strictly(value: object, what: str) -> None:
+    """Raises for anything but the name of a cell in its normal form."""
+    try:
+        is_normal = parse(value) == value
+    except FqcnError as error:
+        raise DecodeError(what=f"{what}: {error}") from error
+    if not is_normal:
+        raise DecodeError(what=f"{what} has a name with blanks")
+
+
 class _Reader:
     """Takes the positions after the common six one by one, each checked."""
 
@@ -166,6 +203,16 @@ class _Reader:
         value = self._positions[self._at]
         self._at += 1
         return value
+
+    @property
+    def last(self) -> object:
+        """The last position, whichever comes next."""
+        return self._positions[-1]
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there are positions left: some were added to a kind later."""
+        return self._at < len(self._positions)
 
     def text(self, what: str, most: int = REASON_CHARS_MAX) -> str:
         """The next position, a text."""
@@ -226,6 +273,35 @@ class _Reader:
             raise DecodeError(what=f"{what} is not a list of at most {DATA_ADDRESSES_MAX} addresses")
         return value
 
+    def names(self, what: str) -> tuple[str, ...]:
+        """The next position, names of cells in their normal form."""
+        value = self._next(what)
+        if type(value) is not tuple or len(value) > BELOW_NAMES_MAX:
+            raise DecodeError(what=f"{what} is not a list of at most {BELOW_NAMES_MAX} names")
+        for each in value:
+            _strictly(each, what)
+        return value
+
+    def ends(self, what: str) -> tuple[tuple[str, str], ...]:
+        """The next position, names of cells, each with a reason."""
+        value = self._next(what)
+        if type(value) is not tuple or len(value) > BELOW_NAMES_MAX:
+            raise DecodeError(what=f"{what} is not a list of at most {BELOW_NAMES_MAX} names")
+        for each in value:
+            if type(each) is not tuple or len(each) != 2 or type(each[1]) is not str or len(each[1]) > BELOW_WHY_CHARS_MAX:
+                raise DecodeError(what=f"{what} has an end that is not (name, reason)")
+            _strictly(each[0], what)
+        return value
+
+    def embedded(self, body: Body) -> Body:
+        """The body: of the frames, or one part in the next position, if there are none."""
+        if body or self._at >= len(self._positions) or type(self._positions[self._at]) is not bytes:
+            return body
+        self._at += 1
+        part = self._positions[self._at - 1]
+        assert isinstance(part, bytes)
+        return (part,)
+
     def ranges(self, what: str) -> tuple[tuple[int, int], ...]:
         """The next position, byte ranges."""
         value = self._next(what)
@@ -240,25 +316,33 @@ class _Reader:
 
 def _link_message(kind: int, version: object, origin: str, reader: _Reader) -> Message:
     try:
-        parse(origin)
+        is_normal = parse(origin) == origin  # a name with blanks around it would be another one that looks the same
     except FqcnError as error:
         raise DecodeError(what=str(error)) from error
+    if not is_normal:
+        raise DecodeError(what=f"{origin!r} is not a name in its normal form")
     if kind == Kind.HELLO:
         if type(version) is not int or not 0 <= version < 128:
             raise DecodeError(what=f"version {version!r:.40} is not within 0…127")
         if version != WIRE_VERSION:  # the common positions are all that two versions share
             return Hello(origin, b"", Role.CHILD, 1.0, (), version)
         return Hello(origin, reader.octets("incarnation", INCARNATION_BYTES), Role(reader.count("role", 1)),
-                     reader.seconds("heartbeat_s"), reader.addresses("data addresses"), version)
+                     reader.seconds("heartbeat_s"), reader.addresses("data addresses"), version,
+                     reader.text("place", PLACE_CHARS_MAX) if reader.has_more else "",
+                     reader.octets("token", 0, TOKEN_BYTES) if reader.has_more else b"")
     if kind == Kind.WELCOME:
         return Welcome(origin, reader.octets("incarnation", INCARNATION_BYTES), reader.seconds("heartbeat_s"),
                        reader.addresses("data addresses"))
     if kind == Kind.REJECT:
         return Reject(origin, reader.text("reason", CHANNEL_BYTES_MAX), reader.text("text"))
     if kind == Kind.HEARTBEAT:
-        return Heartbeat(origin)
+        return Heartbeat(origin, reader.flag("asks") if reader.has_more else False)
     if kind == Kind.GOODBYE:
         return Goodbye(origin, reader.text("why"))
+    if kind == Kind.LEAVE:
+        return Leave(origin, reader.flag("is_done"))
+    if kind == Kind.BELOW:
+        return Below(origin, reader.count("serial", ID_MAX), reader.ends("down"), reader.names("up"))
     raise DecodeError(what=f"kind {kind} is not known on a link")
 
 
@@ -269,19 +353,24 @@ def _request(common: _Common, reader: _Reader, body: Body) -> Message:
     origin, target, number, hops = common
     return Request(origin, target, number, reader.text("channel", CHANNEL_BYTES_MAX),
                    reader.text("topic", CHANNEL_BYTES_MAX), reader.maybe_seconds("timeout_s"),
-                   reader.mapping("headers"), body, hops)
+                   reader.mapping("headers"), reader.embedded(body), hops)
 
 
 def _reply(common: _Common, reader: _Reader, body: Body) -> Message:
     origin, target, number, hops = common
     return Reply(origin, target, number, reader.text("code", CHANNEL_BYTES_MAX), reader.mapping("facts"),
-                 reader.mapping("headers"), body, hops)
+                 reader.mapping("headers"), reader.embedded(body), hops)
 
 
 def _notice(common: _Common, reader: _Reader, body: Body) -> Message:
     origin, target, number, hops = common
     return Notice(origin, target, number, reader.text("channel", CHANNEL_BYTES_MAX),
-                  reader.text("topic", CHANNEL_BYTES_MAX), reader.mapping("headers"), body, hops)
+                  reader.text("topic", CHANNEL_BYTES_MAX), reader.mapping("headers"), reader.embedded(body), hops)
+
+
+def _progress(common: _Common, reader: _Reader, body: Body) -> Message:
+    origin, target, number, hops = common
+    return Progress(origin, target, number, reader.mapping("facts"), hops)
 
 
 def _cancel(common: _Common, reader: _Reader, body: Body) -> Message:
@@ -298,6 +387,22 @@ def _lost(common: _Common, reader: _Reader, body: Body) -> Message:
     origin, target, number, hops = common
     return Lost(origin, target, number, _fqcn(reader.text("name", FQCN_BYTES_MAX), "name"), reader.flag("beyond"),
                 reader.text("why"), hops)
+
+
+def _introduce(common: _Common, reader: _Reader, body: Body) -> Message:
+    origin, target, number, hops = common
+    return Introduce(origin, target, number, reader.text("host", CHANNEL_BYTES_MAX),
+                     reader.octets("token", 0, TOKEN_BYTES), reader.addresses("addresses"), hops)
+
+
+def _introduced(common: _Common, reader: _Reader, body: Body) -> Message:
+    origin, target, number, hops = common
+    return Introduced(origin, target, number, reader.octets("token", 0, TOKEN_BYTES), reader.addresses("addresses"),
+                      reader.text("why"), hops)
+
+
+def _waiting(common: _Common, reader: _Reader, body: Body) -> Message:
+    return Waiting(*common)
 
 
 def _ask(common: _Common, reader: _Reader, body: Body) -> Message:
@@ -347,13 +452,30 @@ def _withdrawn(common: _Common, reader: _Reader, body: Body) -> Message:
 
 _READERS: Mapping[int, Callable[[_Common, _Reader, Body], Message]] = MappingProxyType({
     Kind.REQUEST: _request, Kind.REPLY: _reply, Kind.NOTICE: _notice, Kind.CANCEL: _cancel, Kind.BOUNCE: _bounce,
-    Kind.LOST: _lost, Kind.ASK: _ask, Kind.CHUNK: _chunk, Kind.DENIAL: _denial, Kind.CONFIRM: _confirm,
+    Kind.LOST: _lost, Kind.INTRODUCE: _introduce, Kind.INTRODUCED: _introduced, Kind.WAITING: _waiting,
+    Kind.PROGRESS: _progress, Kind.ASK: _ask, Kind.CHUNK: _chunk, Kind.DENIAL: _denial, Kind.CONFIRM: _confirm,
     Kind.CONFIRMED: _confirmed, Kind.KEEP: _keep, Kind.DROP: _drop, Kind.WITHDRAWN: _withdrawn,
 })
+
+
+_TRACED = MappingProxyType({kind | TRACED: _READERS[kind] for kind in (Kind.REQUEST, Kind.REPLY)})
 
 
 def _routed_message(kind: int, common: _Common, reader: _Reader, body: Body) -> Message:
     read = _READERS.get(kind)
     if read is None:
-        raise DecodeError(what=f"kind {kind} is not known")
+        return _traced_message(kind, common, reader, body)
     return read(common, reader, body)
+
+
+def _traced_message(kind: int, common: _Common, reader: _Reader, body: Body) -> Message:
+    """A message that says which way it came; see `zdl.protocol.trace`."""
+    read = _TRACED.get(kind)
+    if read is None:
+        raise DecodeError(what=f"kind {kind} is not known")
+    message = read(common, reader, body)
+    assert isinstance(message, (Request, Reply))
+    value = reader.last
+    if not reader.has_more or type(value) is not tuple or len(value) > ROUTE_NAMES_MAX:
+        raise DecodeError(what=f"the route is not a list of at most {ROUTE_NAMES_MAX} names")
+    return replace(message, route=tuple(_fqcn(each, "a cell of the route") for each in value))

@@ -6,11 +6,12 @@ machines are tested.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 from zdl.errors import ZdlError
-from zdl.protocol.messages import Ask, Message, Notice, Reply, Request, Role, Routed, Transit
+from zdl.protocol.messages import Ask, Below, Message, Notice, Reply, Request, Role, Routed, Transit
 
 # The link of a cell to itself: what is sent on it is encoded, decoded and received like anything else.
 SELF = 0
@@ -69,12 +70,65 @@ class PeerUp:
 
 @dataclass(frozen=True, slots=True)
 class PeerDown:
-    """A link that was up has ended, and no other link to the same cell took its place."""
+    """A link that was up has ended; `is_clean`: both sides have heard all that the other had said over it."""
 
     link: int
     fqcn: str
     is_parent: bool
     why: str
+    role: Role = Role.CHILD
+    is_clean: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStalled:
+    """Nothing came over a link for longer than it should: its peer is stopped or cut off, or will be back."""
+
+    link: int
+    fqcn: str
+    is_parent: bool
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PeerBack:
+    """A peer that had stalled is heard again."""
+
+    link: int
+    fqcn: str
+    is_parent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A neighbour has said something about the tree: it is for `Subtree`."""
+
+    link: int
+    message: Below
+
+
+@dataclass(frozen=True, slots=True)
+class SubtreeUp:
+    """A cell below this one has come up; `by` is the child that leads there, or the cell itself."""
+
+    fqcn: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubtreeDown:
+    """A cell below this one has gone down, or the way to it has."""
+
+    fqcn: str
+    by: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubtreeFull:
+    """More cells are below this one than it notes: those beyond `subtree_max` come up and go down unseen."""
+
+    value: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +159,24 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """From `at`, `name` and all below it (or, `beyond`, all but that) cannot be reached any more."""
+    """From `at`, `name` and all below it (or, `beyond`, all but that; or, `only`, itself alone) cannot be reached any more.
+
+    Attributes:
+        up_to: requests of this cell with a higher id did not go over what was lost; 0: any of them may have.
+        spared: cells that are linked directly, each with the highest id of a request that went to it along the tree;
+            later ones, and what they ask of us, are not concerned.
+        asked: requests of others that came over direct links, by their ids: where `only`, those that came over the lost one,
+            and of what we were asked they alone are concerned; else all, and they are not.
+    """
 
     at: str
     name: str
     beyond: bool
     why: str
+    up_to: int = 0
+    only: bool = False
+    spared: tuple[tuple[str, int], ...] = ()
+    asked: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +184,22 @@ class Handle:
     """Run the handler for a request or a notice."""
 
     message: Request | Notice
+
+
+@dataclass(frozen=True, slots=True)
+class CallProgressed:
+    """The callee of a call says how far it is; the wait has begun anew."""
+
+    id: int
+    facts: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOn:
+    """A message for somebody else was passed on, or, with an error, could not be; asked for by `Switch.tells_transit`."""
+
+    message: Transit
+    error: ZdlError | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,5 +281,7 @@ class TransactionSettled:
     receivers: tuple[tuple[str, Outcome], ...]
 
 
-Effect = (Dial | Hang | Send | PeerUp | PeerDown | DialFailed | Post | Arrived | Unreachable | Handle | Abort | Serve
-          | Release | Progressed | ReceiverSettled | CallSettled | PullSettled | PullForgotten | TransactionSettled)
+Effect = (Dial | Hang | Send | PeerUp | PeerDown | PeerStalled | PeerBack | Told | SubtreeUp | SubtreeDown | SubtreeFull
+          | DialFailed | Post | Arrived | Unreachable
+          | Handle | CallProgressed | PassedOn | Abort | Serve | Release | Progressed | ReceiverSettled | CallSettled
+          | PullSettled | PullForgotten | TransactionSettled)

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import msgpack
 
 from zdl.errors import LocalProtocolError, TooLarge
-from zdl.protocol.frames import FRAMES_MAX, HEADER_BYTES_MAX, HOPS_AT, HOPS_BYTE_MAX, WIRE_VERSION
+from zdl.protocol.frames import EMBEDDED_BYTES_MAX, FRAMES_MAX, HEADER_BYTES_MAX, HOPS_AT, HOPS_BYTE_MAX, WIRE_VERSION
 from zdl.protocol.messages import (
     Ask,
+    Below,
     Body,
     Bounce,
     Cancel,
@@ -21,22 +22,31 @@ from zdl.protocol.messages import (
     Goodbye,
     Heartbeat,
     Hello,
+    Introduce,
+    Introduced,
     Keep,
     Kind,
+    Leave,
+    LinkMessage,
     Lost,
     Message,
     Notice,
     Part,
+    Progress,
     Reject,
     Reply,
     Request,
     Routed,
     Transit,
+    Waiting,
     Welcome,
     Withdrawn,
 )
+from zdl.protocol.trace import traced
 
 _REQUEST, _REPLY = int(Kind.REQUEST), int(Kind.REPLY)
+_BYTES = tuple(bytes((number,)) for number in range(HOPS_BYTE_MAX + 1))
+_EMBEDDING = frozenset({Request, Reply, Notice})
 
 
 def encode(message: Message | Transit) -> list[Part]:
@@ -47,22 +57,29 @@ def encode(message: Message | Transit) -> list[Part]:
     """
     if isinstance(message, Transit):
         return [_hopped(message), *message.body]
-    kind = type(message)
+    kind, route = type(message), None
     if kind is Request:  # the kinds that nearly all messages are come before all others
         assert isinstance(message, Request)
         positions: list[object] = [WIRE_VERSION, _REQUEST, message.hops, message.origin, message.target, message.id,
                                    message.channel, message.topic, message.timeout_s, _map(message.headers)]
+        route = message.route
     elif kind is Reply:
         assert isinstance(message, Reply)
         positions = [WIRE_VERSION, _REPLY, message.hops, message.origin, message.target, message.id,
                      message.code, _map(message.facts), _map(message.headers)]
+        route = message.route
     else:
         positions = _positions(message)
+    body: Body = getattr(message, "body", ())
+    if route is not None:
+        positions = traced(positions, route)
+    elif len(body) == 1 and kind in _EMBEDDING and type(body[0]) is bytes and len(body[0]) <= EMBEDDED_BYTES_MAX:
+        positions.append(body[0])
+        body = ()
     header = msgpack.packb(positions)
     if len(header) > HEADER_BYTES_MAX:
         raise TooLarge(what="the header of the message", size=len(header), limit="HEADER_BYTES_MAX",
                        value=HEADER_BYTES_MAX)
-    body: Body = getattr(message, "body", ())
     if len(body) >= FRAMES_MAX:
         raise TooLarge(what="the number of frames of the message", size=len(body) + 1, limit="FRAMES_MAX",
                        value=FRAMES_MAX)
@@ -73,16 +90,15 @@ def _hopped(message: Transit) -> bytes:
     """The header of a message that is passed on: the same bytes with the hop count written in."""
     if not 0 <= message.hops <= HOPS_BYTE_MAX:
         raise LocalProtocolError(what=f"hop count {message.hops} does not fit its byte")
-    header = bytearray(message.header)
-    header[HOPS_AT] = message.hops
-    return bytes(header)
+    header = message.header
+    return header[:HOPS_AT] + _BYTES[message.hops] + header[HOPS_AT + 1:]
 
 
 def _routed(message: Routed) -> list[object]:
     return [WIRE_VERSION, int(message.kind), message.hops, message.origin, message.target, message.id]
 
 
-def _on_link(message: Hello | Welcome | Reject | Heartbeat | Goodbye) -> list[object]:
+def _on_link(message: LinkMessage) -> list[object]:
     return [WIRE_VERSION, int(message.kind), 0, message.origin, "", 0]
 
 
@@ -100,12 +116,18 @@ def _positions(message: Message) -> list[object]:
             return [*_routed(message), message.offset, message.length, int(message.verify), message.digest]
         case Notice():
             return [*_routed(message), message.channel, message.topic, _map(message.headers)]
-        case Cancel() | Confirmed():
+        case Cancel() | Confirmed() | Waiting():
             return _routed(message)
         case Bounce():
             return [*_routed(message), message.of_kind, message.code, _map(message.facts)]
+        case Progress():
+            return [*_routed(message), _map(message.facts)]
         case Lost():
             return [*_routed(message), message.name, message.beyond, message.why]
+        case Introduce():
+            return [*_routed(message), message.host, message.token, message.addresses]
+        case Introduced():
+            return [*_routed(message), message.token, message.addresses, message.why]
         case Denial():
             return [*_routed(message), message.code, _map(message.facts)]
         case Confirm():
@@ -122,16 +144,21 @@ def _positions(message: Message) -> list[object]:
             return _link_positions(message)
 
 
-def _link_positions(message: Hello | Welcome | Reject | Heartbeat | Goodbye) -> list[object]:
+def _link_positions(message: LinkMessage) -> list[object]:
     match message:
         case Hello():
             head = [message.version, *_on_link(message)[1:]]
-            return [*head, message.incarnation, int(message.role), message.heartbeat_s, message.data_addresses]
+            told = [message.place, message.token] if message.place or message.token else []  # positions added later
+            return [*head, message.incarnation, int(message.role), message.heartbeat_s, message.data_addresses, *told]
         case Welcome():
             return [*_on_link(message), message.incarnation, message.heartbeat_s, message.data_addresses]
         case Reject():
             return [*_on_link(message), message.reason, message.text]
         case Goodbye():
             return [*_on_link(message), message.why]
+        case Leave():
+            return [*_on_link(message), message.is_done]
+        case Below():
+            return [*_on_link(message), message.serial, message.down, message.up]
         case Heartbeat():
-            return _on_link(message)
+            return [*_on_link(message), *([True] if message.asks else [])]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar
 
+# The id in a `Lost` for somebody whose requests did not go over the lost link.
+NO_REQUEST = 1
 Part = bytes | memoryview
 Body = tuple[Part, ...]
 
@@ -19,12 +21,18 @@ class Kind(IntEnum):
     REJECT = 3
     HEARTBEAT = 4
     GOODBYE = 5
+    LEAVE = 6
+    BELOW = 8
     REQUEST = 16
     REPLY = 17
     NOTICE = 18
     CANCEL = 19
     BOUNCE = 20
     LOST = 21
+    INTRODUCE = 22
+    INTRODUCED = 23
+    WAITING = 24
+    PROGRESS = 28
     ASK = 32
     CHUNK = 33
     DENIAL = 34
@@ -54,7 +62,10 @@ class Verify(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The first message on a link, from the side that dialled."""
+    """The first message on a link, from the side that dialled.
+
+    `place` says for people where it runs; `token` is what an introduction gave to this cell (see `Introduced`).
+    """
 
     kind: ClassVar[Kind] = Kind.HELLO
     origin: str
@@ -63,6 +74,8 @@ class Hello:
     heartbeat_s: float
     data_addresses: tuple[str, ...]
     version: int
+    place: str = ""
+    token: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +101,11 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """I am alive and had nothing else to say."""
+    """I am alive and had nothing else to say; or, `asks`, say at once that you are."""
 
     kind: ClassVar[Kind] = Kind.HEARTBEAT
     origin: str
+    asks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +117,33 @@ class Goodbye:
     why: str
 
 
-LinkMessage = Hello | Welcome | Reject | Heartbeat | Goodbye
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """I send nothing more over this direct link, and you may end it; `is_done`: I have heard that from you."""
+
+    kind: ClassVar[Kind] = Kind.LEAVE
+    origin: str
+    is_done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Below:
+    """From a child: which cells came up or went down below it. From the parent: this serial is noted.
+
+    Attributes:
+        serial: counts the messages of one link from 0; the next one is sent when this one is noted.
+        down: who went down, each with the reason; to be read before `up`.
+        up: who came up.
+    """
+
+    kind: ClassVar[Kind] = Kind.BELOW
+    origin: str
+    serial: int
+    down: tuple[tuple[str, str], ...] = ()
+    up: tuple[str, ...] = ()
+
+
+LinkMessage = Hello | Welcome | Reject | Heartbeat | Goodbye | Leave | Below
 
 
 # --- routed, control ------------------------------------------------------------------------------
@@ -111,7 +151,10 @@ LinkMessage = Hello | Welcome | Reject | Heartbeat | Goodbye
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Somebody wants an answer; `timeout_s` is the time remaining when it was sent."""
+    """Somebody wants an answer; `timeout_s` is the time remaining when it was sent.
+
+    `route`: None unless it is traced; then the cells that have passed it on.
+    """
 
     kind: ClassVar[Kind] = Kind.REQUEST
     origin: str
@@ -123,11 +166,15 @@ class Request:
     headers: Mapping[str, object]
     body: Body = ()
     hops: int = 0
+    route: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer: `code` is empty for a good one, else the wire code of an error with its facts."""
+    """The answer: `code` is empty for a good one, else the wire code of an error with its facts.
+
+    `route`: None unless it is traced; then that of the request, its target, and the cells that have passed it back.
+    """
 
     kind: ClassVar[Kind] = Kind.REPLY
     origin: str
@@ -138,6 +185,7 @@ class Reply:
     headers: Mapping[str, object]
     body: Body = ()
     hops: int = 0
+    route: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +200,18 @@ class Notice:
     topic: str
     headers: Mapping[str, object]
     body: Body = ()
+    hops: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The callee still works on this call, and says how far it is: the caller's wait begins anew."""
+
+    kind: ClassVar[Kind] = Kind.PROGRESS
+    origin: str
+    target: str
+    id: int
+    facts: Mapping[str, object]
     hops: int = 0
 
 
@@ -182,7 +242,10 @@ class Bounce:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The origin of this message can no longer reach `name` and below; or, `beyond`, all but that."""
+    """The origin of this message can no longer reach `name` and below; or, `beyond`, all but that.
+
+    `id` is the highest of the target's requests that went over the lost link; `NO_REQUEST`: none did; 0: not known.
+    """
 
     kind: ClassVar[Kind] = Kind.LOST
     origin: str
@@ -191,6 +254,48 @@ class Lost:
     name: str
     beyond: bool
     why: str
+    hops: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Introduce:
+    """May I dial you directly? Or dial me: there I listen, and `token` lets you in. `host` says whose loopback is mine."""
+
+    kind: ClassVar[Kind] = Kind.INTRODUCE
+    origin: str
+    target: str
+    id: int
+    host: str
+    token: bytes
+    addresses: tuple[str, ...]
+    hops: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Introduced:
+    """The answer to `Introduce`: dial one of these with this token; or, without both, I dial you; or `why` not."""
+
+    kind: ClassVar[Kind] = Kind.INTRODUCED
+    origin: str
+    target: str
+    id: int
+    token: bytes
+    addresses: tuple[str, ...]
+    why: str
+    hops: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """I wait for your replies to requests up to this id, which went over a direct link that is no more.
+
+    Nobody answers it. The cells on the way remember that they lead to somebody who is waited for.
+    """
+
+    kind: ClassVar[Kind] = Kind.WAITING
+    origin: str
+    target: str
+    id: int
     hops: int = 0
 
 
@@ -312,7 +417,8 @@ class Transit:
     """A routed message for somebody else: six known positions, and frames that are not looked at.
 
     Attributes:
-        of_kind: its kind as a number; it may be one that this version does not know.
+        of_kind: its kind as a number, with the flag `TRACED` where that is set; it may be one that this version
+            does not know.
         header: the header as it came.
         body: the frames behind it, as they came.
     """
@@ -326,7 +432,7 @@ class Transit:
     body: Body = ()
 
 
-ControlMessage = Request | Reply | Notice | Cancel | Bounce | Lost
+ControlMessage = Request | Reply | Notice | Progress | Cancel | Bounce | Lost | Introduce | Introduced | Waiting
 DataMessage = Ask | Chunk | Denial | Confirm | Confirmed | Keep | Drop | Withdrawn
 Routed = ControlMessage | DataMessage
 Message = LinkMessage | Routed

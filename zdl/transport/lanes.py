@@ -9,24 +9,29 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 
 from zdl.errors import OptionError
 from zdl.options import Options
-from zdl.protocol.peers import Self
+from zdl.protocol.link import Self
+from zdl.protocol.subtree import Subtree
 from zdl.protocol.switch import Switch
 from zdl.transport.control import Control, ControlEvents
 from zdl.transport.lane import Lane
 from zdl.transport.links import Links
 from zdl.transport.loop import Loop
 from zdl.transport.mailbox import Mailbox
+from zdl.transport.place import host, place
 from zdl.transport.sockets import advertised, check_versions, is_loopback, make_context
 
 # Ids of calls and pulls begin at a random number of so many bits, so that they never meet those of a
 # former self; the rest of 64 bits is room to count.
 FIRST_ID_BITS = 62
+# What the tokens of introductions are made of.
+SECRET_BYTES = 32
 CLOSE_STEP_S = 0.005
 CLOSE_LEAST_S = 1.0
 # Just below the 32 MiB to which glibc lets its threshold grow.
@@ -44,42 +49,44 @@ class Lanes:
         listen: addresses of the control lane.
         data_listen: addresses of the data lane; derived from `listen` or `parent` when empty.
         is_insecure: whether other machines may be let in without keys.
+        advertise: the host that others dial, where it is not the one that is bound.
         options: of the cell.
     """
 
     def __init__(self, fqcn: str, *, parent: str | None, listen: Sequence[str], data_listen: Sequence[str],
-                 is_insecure: bool, options: Options) -> None:
+                 is_insecure: bool, advertise: str | None = None, options: Options) -> None:
         check_versions()
         keep_freed_memory()
         self._parent = parent
         self._options = options
         addresses = (*listen, *data_listen, *([parent] if parent else []))
         self._context, self._is_own = make_context(addresses)
-        control_links = Links(self._context, fqcn, is_data=False)
-        data_links = Links(self._context, fqcn, is_data=True)
         self.incarnation = os.urandom(16)
-        try:
+        with ExitStack() as undo:  # a context that still has a socket would wait for it for ever, wherever it is collected
+            undo.callback(self._end_context)
+            control_links = Links(self._context, fqcn, is_data=False)
+            undo.callback(control_links.close)
+            data_links = Links(self._context, fqcn, is_data=True)
+            undo.callback(data_links.close)
             bound = tuple(control_links.bind(each, is_insecure=is_insecure) for each in listen)
-            self.addresses = tuple(map(advertised, bound))
+            self.addresses = tuple(advertised(each, advertise) for each in bound)
             wanted = data_listen or derive_data_addresses(bound, parent, self.incarnation)
-            self.data_addresses = tuple(advertised(data_links.bind(each, is_insecure=is_insecure)) for each in wanted)
-        except OptionError:
-            control_links.close()
-            data_links.close()
-            self._end_context()
-            raise
-        me = Self(fqcn, self.incarnation, self.data_addresses)
-        calls = options.calls
-        self.control_loop = Loop(f"zdl-control-{fqcn}", Switch(me, options.links, watches=True), control_links,
-                                 Mailbox(fqcn, calls.mailbox_max))
-        self.data_loop = Loop(f"zdl-data-{fqcn}", Switch(me, options.links, watches=False), data_links,
-                              Mailbox(fqcn, calls.mailbox_max))
-        self.lane = Lane(fqcn, first_id(), options, self.data_loop)
-        self.control: Control | None = None
+            self.data_addresses = tuple(advertised(data_links.bind(each, is_insecure=is_insecure), advertise) for each in wanted)
+            me = Self(fqcn, self.incarnation, self.data_addresses, addresses=self.addresses,
+                      host=host(shares_memory=not self._is_own), place=place(), secret=os.urandom(SECRET_BYTES))
+            calls = options.calls
+            self.control_loop = Loop(f"zdl-control-{fqcn}", Switch(me, options.links, watches=True), control_links,
+                                     Mailbox(fqcn, calls.mailbox_max))
+            self.data_loop = Loop(f"zdl-data-{fqcn}", Switch(me, options.links, watches=False), data_links,
+                                  Mailbox(fqcn, calls.mailbox_max))
+            self.lane = Lane(fqcn, first_id(), options, self.data_loop)
+            self.control: Control | None = None
+            undo.pop_all()
 
     def prepare(self, fqcn: str, events: ControlEvents) -> Control:
         """The desk of the control lane, before anything runs."""
-        self.control = Control(fqcn, first_id(), self._options.calls, self.control_loop, events)
+        self.control = Control(fqcn, first_id(), self._options.calls, self.control_loop, events,
+                               subtree=Subtree(fqcn, self._options.links))
         return self.control
 
     def start(self, control: Control) -> None:

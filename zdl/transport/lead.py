@@ -11,9 +11,14 @@ what he waits for; the lane's own thread **stands by** and takes over as soon as
 
 Hot and cool. When the lead is taken again and again within microseconds, waking the own thread in each gap
 would only make it compete for the interpreter. Then the lead is **hot**: in the gaps nobody is armed, and the
-own thread looks every millisecond whether the lead is still taken; when it was not, it is cool again. So what
-comes in a gap waits a millisecond at the most, and only when who led just now does not come back. While other
-threads sleep on this lane it is never hot.
+own thread looks every two milliseconds whether the lane is still in use: who led just now may be sending, or running
+the handlers of what he has read. When it is not, or nobody has led for five looks, it is cool again. So what comes in
+a gap waits two milliseconds at the most, and ten when many messages are sent meanwhile. While other threads sleep on
+this lane it is never hot.
+
+Alone. Where nobody else has led for a while, on a relay for example, the own thread does not stand by but leads for
+good, and saves the way through the outer epoll. Whoever would like to lead meanwhile has to sleep once; then
+the own thread stands by again.
 """
 
 from __future__ import annotations
@@ -30,6 +35,10 @@ from zdl.transport.poller import SLEEP_S_MAX, Poller
 HOT_GAP_S = 0.002
 HOT_STREAK = 3
 HOT_LOOK_S = 0.002
+# Looks in a row that find the lead free while the lane is in use all the same: somebody sends and does not come back.
+HOT_LOOKS_MAX = 5
+# Turns that the own thread has led since anybody else did: then it is alone.
+ALONE_TURNS = 16
 FOREVER = float("inf")
 
 
@@ -39,6 +48,8 @@ class Lead:
     Attributes:
         look: called with the time, now and then, by who stands by while it is hot: what else is due on this lane.
         is_hot: see above.
+        active_at: when the lead was left, or something was sent, for the last time.
+        leader: the thread that leads; 0 when none does.
         is_taken: whether a thread leads that waits for something.
         is_owing: whether `settle` has to be called before anybody sleeps.
         wakes_at: when the machines want to be looked at; written under the loop's lock.
@@ -64,12 +75,15 @@ class Lead:
         self.is_ended = False
         self.is_hot = False
         self.is_taken = False
+        self.leader = 0
         self.is_owing = True
         self._standby_until = FOREVER
         self._is_armed = True  # changed by who holds `_free`
-        self._led_count = 0
         self._streak = 0
-        self._left_at = 0.0
+        self._looks = 0
+        self._turns_alone = 0
+        self._is_wanted = False  # somebody has tried to lead in vain
+        self.active_at = 0.0
         self._sleepers_lock = threading.Lock()  # guards the count below
         self._sleepers = 0
 
@@ -79,6 +93,7 @@ class Lead:
         held = interrupts.hold()
         try:
             if not self._free.acquire(blocking=False):
+                self._is_wanted = True
                 return False
             try:
                 self._enter()
@@ -87,6 +102,8 @@ class Lead:
                         return False
                     if self.is_owing:
                         self.is_owing = self._settle()
+                        if is_done():  # its time was over, or a peer was given up
+                            return True
                     timeout_s = 0.0 if self.is_owing else min(self.wakes_at, until) - time.monotonic()
                     interrupts.let_go(held)
                     held = None
@@ -115,8 +132,9 @@ class Lead:
     def run(self) -> None:
         """The lane's own thread: stands by, and leads when nobody else does, until it is ended."""
         if not self._poller.is_shared:
-            with self._free:
-                self._poll()
+            while not self.is_ended and self._free.acquire():
+                self._lead_alone()
+            self._free.acquire()
             return
         while not self.is_ended:
             if self.is_hot:
@@ -124,6 +142,9 @@ class Lead:
                 continue
             if self.is_owing and self._free.acquire(blocking=False):
                 self._take_over()
+            if self._turns_alone >= ALONE_TURNS and self._free.acquire(blocking=False):
+                self._lead_alone()
+                continue
             self._standby_until = self.wakes_at
             timeout_s = self._standby_until - time.monotonic()
             self._poller.stand_by(None if timeout_s > SLEEP_S_MAX else max(0.0, timeout_s))
@@ -139,15 +160,18 @@ class Lead:
     # --- inside ---------------------------------------------------------------------------------
 
     def _enter(self) -> None:
+        self._turns_alone = 0
         self.is_taken = True
-        self._led_count += 1
-        self._streak = self._streak + 1 if time.monotonic() - self._left_at < HOT_GAP_S else 0
+        self.leader = threading.get_ident()
+        self._looks = 0
+        self._streak = self._streak + 1 if time.monotonic() - self.active_at < HOT_GAP_S else 0
         if not self.is_hot:
             self._set_armed(False)
 
     def _leave(self) -> None:
         self.is_taken = False
-        self._left_at = time.monotonic()
+        self.leader = 0
+        self.active_at = time.monotonic()
         if self.is_ended:
             self._free.release()  # its own thread was nudged when that was said
             return
@@ -168,24 +192,42 @@ class Lead:
             self._poller.nudge()
 
     def _stand_by_hot(self) -> None:
-        seen = self._led_count
+        seen = self.active_at
         is_nudged = self._poller.stand_by(HOT_LOOK_S)
         self.look(time.monotonic())
-        if seen != self._led_count and not (is_nudged and self._sleepers):
+        self._looks += 1
+        is_used = (seen != self.active_at and self._looks < HOT_LOOKS_MAX) or (self.is_taken and self._looks <= 1)
+        if is_used and not (is_nudged and self._sleepers):
             return
         self.is_hot, self._streak = False, 0
         if self._free.acquire(blocking=False):  # else who leads arms when he leaves, or nudges when he just did not
             self._take_over()
 
+    def _lead_alone(self) -> None:
+        """Until somebody else wants to lead."""
+        self._turns_alone, self._is_wanted = 0, False
+        self.leader = threading.get_ident()
+        try:
+            while not (self.is_ended or self._is_wanted):
+                timeout_s = 0.0 if self.is_owing else self.wakes_at - time.monotonic()
+                self._feed(self._poller.sleep(None if timeout_s > SLEEP_S_MAX else max(0.0, timeout_s)))
+                self.is_owing = self._settle()
+        finally:
+            self.leader = 0
+            self._free.release()
+
     def _take_over(self) -> None:
         """Everything that there is to do."""
+        self._turns_alone += 1
         try:
+            self.leader = threading.get_ident()
             self._set_armed(True)
             self.is_owing = True
             while self.is_owing and not self.is_ended:
                 self._feed(self._poller.sleep(0.0))
                 self.is_owing = self._settle()
         finally:
+            self.leader = 0
             self._free.release()
 
     def _set_armed(self, is_armed: bool) -> None:
@@ -195,13 +237,6 @@ class Lead:
                 self._poller.arm()
             else:
                 self._poller.disarm()
-
-    def _poll(self) -> None:
-        """Lead for ever."""
-        while not self.is_ended:
-            timeout_s = 0.0 if self.is_owing else self.wakes_at - time.monotonic()
-            self._feed(self._poller.sleep(None if timeout_s > SLEEP_S_MAX else max(0.0, timeout_s)))
-            self.is_owing = self._settle()
 
 
 def _nothing(now: float) -> None:

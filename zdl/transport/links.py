@@ -16,8 +16,11 @@ Threads: one at a time, whoever holds the loop's lock.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from socket import AF_UNIX, socket as connection_of
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -360,6 +363,21 @@ class Links:
                 why = next((text for kind, text in _WHY if event["event"] == kind), "the greeting failed")
                 broken.append(Broken(dealer.link, why.format(address=dealer.address)))
         return broken
+
+
+def scheme_of(links: Links, link: int) -> str:
+    """How a link's peer is connected: ``inproc``, ``ipc`` or ``tcp``; empty for a link that is gone."""
+    dealer = links._dealers.get(link)
+    if dealer is not None:
+        return dealer.address.partition("://")[0]
+    if link not in links._routing:
+        return ""
+    descriptor = next((each for each, owner in links._by_descriptor.items() if owner == link), None)
+    if descriptor is None:  # within a process there is none
+        return "inproc"
+    with suppress(OSError), connection_of(fileno=os.dup(descriptor)) as connection:  # it may have ended just now
+        return "ipc" if connection.family == AF_UNIX else "tcp"
+    return ""
 
 
 def _descriptor_of(frame: zmq.Frame) -> int:

@@ -121,6 +121,10 @@ class Loop:
             self.mailbox.wake()
         return answer
 
+    def is_current(self) -> bool:
+        """Whether the thread that asks leads, and so must not wait for what only it can bring."""
+        return self.lead.leader == threading.get_ident()
+
     def wake(self) -> None:
         """Whoever leads looks at whether he is done."""
         with suppress(Closed, Busy):  # then he looks anyway, or never again
@@ -184,6 +188,7 @@ class Loop:
                 self._work()
             self._guard(function, *arguments)
             lead.is_owing = True
+            lead.active_at = time.monotonic()
             if lead.is_taken or not lead.is_hot:  # else whoever leads next does this first
                 is_wanted = self.links.has_grown or self._shell.deadline() < lead.wakes_at or self.links.is_pending()
             afterwards, self._afterwards = self._afterwards, []
@@ -201,7 +206,8 @@ class Loop:
             self.mailbox.awake(was_woken=self.mailbox.descriptor in descriptors)
             broken, readable = self.links.pending(descriptors)
             # What came over a connection is heard before its end: the last words are often the ones that count.
-            messages_max = LAST_WORDS_MAX if broken else AT_ONCE if self._is_busy or not self.lead.is_hot else 1
+            # Whether a second one is there costs more to ask than to handle the first one before asking.
+            messages_max = LAST_WORDS_MAX if broken else AT_ONCE if self._is_busy else 1
             for socket in readable:
                 self._read(socket, messages_max)
             for each in broken:

@@ -7,9 +7,11 @@ of 0.68 ms so, 1.2–2.7 ms on one I/O thread, 6.5 ms on one socket).
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import ipaddress
 import os
+import re
 import socket as system_socket
 import stat
 from contextlib import suppress
@@ -18,6 +20,7 @@ import zmq
 
 from zdl.errors import OptionError, Refused
 from zdl.options import FRAME_BYTES_MAX
+from zdl.transport.holder import holder_of
 
 LIBZMQ_LEAST = (4, 3, 5)
 IO_THREADS = 2
@@ -34,6 +37,7 @@ LISTEN_BACKLOG = 1024
 # What loopback sends by when the system's own choice paces (BBR): there is nothing to pace on loopback. Measured
 # for bare pyzmq in one run: 3.06 GiB/s as the system chose, 5.30 with this.
 LOOPBACK_CONGESTION = b"reno"
+_HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?")
 
 
 def check_versions() -> None:
@@ -143,7 +147,9 @@ def bind(socket: zmq.Socket[bytes], address: str) -> str:
         socket.bind(address)
     except (zmq.ZMQError, OSError) as error:
         why = (error.strerror or str(error)).lower()
-        raise OptionError(name="listen", value=address, allowed=f"it cannot be bound: {why}") from error
+        holder = holder_of(address) if error.errno == errno.EADDRINUSE else ""
+        by = f" by {holder}" if holder else ""
+        raise OptionError(name="listen", value=address, allowed=f"it cannot be bound: {why}{by}") from error
     socket.setsockopt(zmq.USE_FD, -1)  # it is for one bind only
     return socket.getsockopt_string(zmq.LAST_ENDPOINT) if scheme == "tcp" else address
 
@@ -177,7 +183,7 @@ def _bind_ipc(socket: zmq.Socket[bytes], address: str, path: str) -> str:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if _is_answered(path):
-            raise OptionError(name="listen", value=address, allowed="a living process listens there")
+            raise OptionError(name="listen", value=address, allowed=f"{holder_of(address) or 'a living process'} listens there")
         try:
             socket.bind(address)
             os.chmod(path, stat.S_IRUSR | stat.S_IWUSR)
@@ -209,10 +215,32 @@ def forget_ipc(address: str) -> None:
             os.unlink(path)
 
 
-def advertised(address: str) -> str:
-    """The address that others can dial: a wildcard host is replaced by this machine's name."""
+def advertised(address: str, host: str | None = None) -> str:
+    """The address that others can dial.
+
+    Args:
+        address: as it is bound, with its real port.
+        host: what others call this machine; None: a wildcard is replaced by this machine's name.
+
+    Raises:
+        OptionError: `host` is not the name or the address of a machine.
+    """
     scheme, _, rest = address.partition("://")
-    host, _, port = rest.rpartition(":")
-    if scheme == "tcp" and host in ("*", "0.0.0.0", "[::]"):
-        return f"tcp://{system_socket.gethostname()}:{port}"
-    return address
+    bound, _, port = rest.rpartition(":")
+    if scheme != "tcp":
+        return address
+    if host is not None:
+        return f"tcp://{_host_in_address(host)}:{port}"
+    return f"tcp://{system_socket.gethostname()}:{port}" if bound in ("*", "0.0.0.0", "[::]") else address
+
+
+def _host_in_address(host: str) -> str:
+    """The host as it stands in an address: a version 6 one in brackets."""
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        return f"[{bare}]" if ipaddress.ip_address(bare).version == 6 else bare
+    except ValueError:
+        if _HOST_NAME.fullmatch(host) is None:
+            raise OptionError(name="advertise", value=f"{host:.80}", allowed=(
+                "a host name or an IP address, without scheme and port, e.g. gpu-7.example.org")) from None
+        return host

@@ -1,0 +1,254 @@
+"""Spreading: what goes to many cells at once: broadcasts, and notices to one or many.
+
+A body that several targets share is packed once, and lent to as many receivers. All bodies are packed before the first
+message is sent, so that one that cannot travel stops them all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from zdl.cell.answers import Answers, Notices, Settlement, Undelivered
+from zdl.cell.calling import MAYBE_DELIVERED, Caller, check_headers, check_names, timeout_of
+from zdl.cell.futures import Sending
+from zdl.cell.handlers import Pool
+from zdl.cell.messages import Answer
+from zdl.cell.service import Scope
+from zdl.cell.signal import Signal
+from zdl.cell.telling import Teller, hearing
+from zdl.errors import ZdlError
+from zdl.fqcn import parse
+from zdl.options import Options
+from zdl.protocol import messages as wire
+from zdl.protocol.calls import Question
+from zdl.protocol.messages import Body
+from zdl.transport.control import Control
+
+Arrived = Callable[[Answer, float | None], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """What filters have made of a broadcast.
+
+    Attributes:
+        targets: all of them.
+        headers: of each request that is sent.
+        preset: the answers of targets that are not asked.
+        arrived: what the filters make of an answer that came; gets when the call ends, too.
+    """
+
+    targets: Sequence[str]
+    headers: Mapping[str, Mapping[str, object]]
+    preset: Sequence[Answer]
+    arrived: Arrived
+
+
+class _Shared:
+    """What one body of a notice lends: not any more when it reached none of those that it was for.
+
+    Args:
+        scope: of the body; None when it lends nothing.
+        left: how many it may still reach, by body.
+        key: of this body.
+    """
+
+    def __init__(self, scope: Scope | None, left: Counter[int], key: int) -> None:
+        self._scope = scope
+        self._left = left
+        self._key = key
+
+    def end_one(self) -> None:
+        """One of them is not reached."""
+        self._left[self._key] -= 1
+        if self._left[self._key] == 0:
+            _end(self._scope)
+
+
+class Spreader:
+    """What a cell sends to many.
+
+    Threads: all methods from any thread.
+
+    Args:
+        fqcn: the cell.
+        options: its options.
+        caller: packs the bodies, finishes the replies.
+        control: its control lane.
+        pool: where users' functions hear of what happens.
+        is_alive: whether the control loop still runs.
+    """
+
+    def __init__(self, fqcn: str, options: Options, *, caller: Caller, control: Control, pool: Pool,
+                 is_alive: Callable[[], bool]) -> None:
+        self._fqcn = fqcn
+        self._options = options
+        self._caller = caller
+        self._control = control
+        self._pool = pool
+        self._is_alive = is_alive
+
+    def broadcast(self, bodies: Mapping[str, object], channel: str, topic: str, sending: Sending,
+                  outgoing: Outgoing | None = None) -> Answers:
+        """One request per target. A body that is shared is packed once.
+
+        Args:
+            bodies: by target.
+            channel: first half of the handlers' name.
+            topic: second half.
+            sending: what the call may choose.
+            outgoing: what differs from target to target, where filters are used.
+        """
+        timeout_s = timeout_of(sending, self._options.calls)
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        names = {target: parse(target) for target in bodies}
+        check_names(channel, topic)
+        check_headers(sending.headers)
+        sharing = Counter(map(id, bodies.values()))
+        packed = self._pack_each(bodies, sending, sharing)
+        arrived = None if outgoing is None else outgoing.arrived
+        wanted = [*bodies] if outgoing is None else outgoing.targets
+        finishing = sending if arrived is None else replace(sending, resolve=False)
+        answers = Answers(self._fqcn, wanted, self._control.loop.lead, self._is_alive, finish=lambda target, settlement: (
+            self._answer(target, settlement, finishing, until, arrived)))
+        for answer in () if outgoing is None else outgoing.preset:
+            answers.preset(answer)
+        for target, body in bodies.items():
+            parts, scope, has_refs = packed[id(body)]
+            headers = sending.headers if outgoing is None else outgoing.headers[target]
+            question = Question(names[target], channel, topic, parts, timeout_s, self._caller.headers(headers, has_refs),
+                                sending.trace)
+            # What others have too does not end with one of them.
+            self._ask_one(answers, target, question, scope if sharing[id(body)] == 1 else None, sending)
+        unlink = _nothing if sending.abort is None else _aborting(sending.abort, answers)
+
+        def ended(settled: Mapping[str, Settlement]) -> None:
+            """The last one is settled: a shared body that reached nobody is not lent any more."""
+            unlink()
+            reached = {id(bodies[target]) for target, (_, error) in settled.items()
+                       if target in bodies and (error is None or isinstance(error, MAYBE_DELIVERED))}
+            for key, (_, scope, _) in packed.items():
+                if key not in reached:
+                    _end(scope)
+
+        answers.when_ended(ended)
+        return answers
+
+    def notice(self, bodies: Mapping[str, object], channel: str, topic: str, sending: Sending,
+               undelivered: Undelivered | None = None, *, headers: Mapping[str, Mapping[str, object]] | None = None,
+               refused: Mapping[str, ZdlError] | None = None) -> Notices:
+        """Send without waiting; what a body lends ends when it cannot be delivered. One that is shared is packed once.
+
+        Args:
+            bodies: by target.
+            channel: first half of the handlers' name.
+            topic: second half.
+            sending: what the call may choose.
+            undelivered: is told, on the handler pool, of each target that it did not reach.
+            headers: by target, where filters have changed them.
+            refused: targets that filters have refused.
+        """
+        check_names(channel, topic)
+        check_headers(sending.headers)
+        names = {target: parse(target) for target in bodies}
+        sharing = Counter(map(id, bodies.values()))
+        packed = self._pack_each(bodies, sending, sharing)
+        notices = Notices([*bodies, *(refused or {})], self._telling(undelivered), is_optional=sending.optional)
+        for target, error in (refused or {}).items():
+            notices.failed(target, error)
+            notices.handed(target)
+        for target, body in bodies.items():
+            parts, scope, has_refs = packed[id(body)]
+            own = sending.headers if headers is None else headers[target]
+            self._notify(notices, (target, names[target], channel, topic), parts, self._caller.headers(own, has_refs),
+                         _Shared(scope, sharing, id(body)))
+        return notices
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _answer(self, target: str, settlement: Settlement, sending: Sending, until: float | None,
+                arrived: Arrived | None) -> Answer:
+        try:
+            reply = self._caller.finish(*settlement, None, is_optional=sending.optional)
+            answer = Answer(target, self._caller.resolved(reply, sending, until), None)
+        except ZdlError as error:
+            answer = Answer(target, None, error)
+        return answer if arrived is None else arrived(answer, until)
+
+    def _ask_one(self, answers: Answers, target: str, question: Question, scope: Scope | None, sending: Sending) -> None:
+        """One request of a broadcast; whatever is wrong with it is its answer."""
+        def settled(reply: wire.Reply | None, error: ZdlError | None) -> None:
+            """On the loop: its end."""
+            if error is not None and not isinstance(error, MAYBE_DELIVERED):
+                _end(scope)
+            answers.settle(target, reply, error)
+
+        try:
+            heard = None if sending.on_progress is None else hearing(
+                sending.on_progress, self._pool.submit, self._options.calls.told_max)
+            call = self._control.call(question, settled, heard)
+        except ZdlError as error:
+            _end(scope)
+            answers.settle(target, None, error)
+            return
+        answers.began(target, lambda why: self._control.cancel(call, why))
+
+    def _pack_each(self, bodies: Mapping[str, object], sending: Sending,
+                   sharing: Mapping[int, int]) -> dict[int, tuple[Body, Scope | None, bool]]:
+        """Each body once, by its identity, before anything is sent; one that cannot travel takes back all."""
+        packed: dict[int, tuple[Body, Scope | None, bool]] = {}
+        try:
+            for body in bodies.values():
+                if id(body) not in packed:
+                    packed[id(body)] = self._caller.pack(body, _audience(sending.receivers, sharing[id(body)]))
+        except ZdlError:
+            for _, scope, _ in packed.values():
+                _end(scope)
+            raise
+        return packed
+
+    def _notify(self, notices: Notices, to: tuple[str, str, str, str], parts: Body, headers: Mapping[str, object],
+                shared: _Shared) -> None:
+        target, name, channel, topic = to
+
+        def failed(error: ZdlError) -> None:
+            """It does not reach this target."""
+            shared.end_one()
+            notices.failed(target, error)
+
+        try:
+            self._control.notice(name, channel, topic, headers, parts, handed=lambda: notices.handed(target), failed=failed)
+        except ZdlError as error:
+            failed(error)
+            notices.handed(target)
+            if len(notices) == 1:
+                raise
+
+    def _telling(self, undelivered: Undelivered | None) -> Undelivered | None:
+        """The same for notices that did not arrive."""
+        if undelivered is None:
+            return None
+        function, teller = undelivered, Teller("notices", self._pool.submit, self._options.calls.told_max)
+        return lambda target, error: teller.tell(lambda: function(target, error))
+
+
+def _aborting(abort: Signal, answers: Answers) -> Callable[[], None]:
+    """Cancels what is still out when the signal is triggered. Returns what takes that back."""
+    return abort.on_trigger(lambda: answers.cancel(f"its signal was triggered with {abort.value!r}"))
+
+
+def _nothing() -> None:
+    """There was nothing to take back."""
+
+
+def _end(scope: Scope | None) -> None:
+    if scope is not None:
+        scope.undeliverable()
+
+
+def _audience(receivers: Sequence[str] | int, targets_count: int) -> Sequence[str] | int:
+    """One body to several targets is lent to as many receivers, unless the caller named them."""
+    return max(receivers, targets_count) if isinstance(receivers, int) else receivers
