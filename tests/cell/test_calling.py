@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import concurrent.futures
+import gc
 import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -457,3 +459,17 @@ def test_a_broadcast_can_be_aborted(stage: Stage) -> None:
     threading.Thread(target=lambda: stage.entered.acquire(timeout=PATIENCE_S) and abort.trigger()).start()
     answers = stage.site.broadcast(["server"], "task", "wait", abort=abort, timeout_s=None)
     assert isinstance(answers["server"].error, Cancelled)
+
+
+def test_what_a_failed_call_held_is_let_go_without_the_collector(stage: Stage) -> None:
+    array = np.zeros(LARGE, np.uint8)
+    held = weakref.ref(array)
+    gc.disable()
+    try:
+        with pytest.raises(NoRoute):
+            stage.site.request("site-9", "task", "echo", array)
+        del array
+        eventually(stage.is_quiet)
+        eventually(lambda: held() is None, what="the end of the array")
+    finally:
+        gc.enable()

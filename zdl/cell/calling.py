@@ -92,7 +92,10 @@ class Caller:
                 self._control.cancel(call, "nobody waits for it")
         if settled is None:
             raise Closed(fqcn=self._fqcn)
-        reply = self.finish(*settled, scope, is_optional=sending.optional)
+        try:
+            reply = self.finish(*settled, scope, is_optional=sending.optional)
+        finally:
+            del settled, waiter  # see `finish`
         return self.resolved(reply, sending, until) if sending.resolve and reply.has_refs else reply
 
     def future(self, *, is_bare: bool = False) -> CallFuture:
@@ -206,7 +209,10 @@ class Caller:
             if not isinstance(error, MAYBE_DELIVERED):
                 _end(scope)
             _LOG.log(logging.DEBUG if is_optional else logging.INFO, "! %s", error)
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # its traceback holds this frame, and what the frame holds would wait for the collector
         assert reply is not None
         route = None if reply.route is None else self._route(reply.origin, reply.route)
         return Reply(reply.origin, reply.headers, reply.hops, reply.body, self._options.packing, route=route)

@@ -126,7 +126,10 @@ class CallFuture(concurrent.futures.Future[Reply]):
     def result(self, timeout: float | None = None) -> Reply:
         """The reply; raises the call's error, or `TimeoutError` when it has not come within `timeout` seconds."""
         self._await(timeout)
-        return super().result(0.0)
+        try:
+            return super().result(0.0)
+        finally:
+            del self  # the error's traceback holds this frame, and the future holds the error
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The call's error, or None if there is a reply; raises `TimeoutError` like `result`."""
