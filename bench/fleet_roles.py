@@ -9,6 +9,7 @@ from contextlib import ExitStack
 import psutil
 
 from zdl.assembly import Cell
+from zdl.options import LinkOptions, Options
 from zdl_bench.exchange import PAYLOAD
 
 CHANNEL, TOPIC = "bench", "echo"
@@ -28,9 +29,10 @@ class Server:
         self._empty_bytes = 0
         self._began = 0.0
 
-    def start(self, *, address: str) -> dict[str, str]:
+    def start(self, *, address: str, heartbeat_s: float = LinkOptions().heartbeat_s) -> dict[str, str]:
         """Listens; returns where."""
-        self._cell = self._open.enter_context(Cell("server", listen=address))
+        options = Options(links=LinkOptions(heartbeat_s=heartbeat_s))
+        self._cell = self._open.enter_context(Cell("server", listen=address, options=options))
         self._cell.handler(CHANNEL, TOPIC)(lambda request: request.body)
         self._empty_bytes = psutil.Process().memory_info().rss
         self._began = time.perf_counter()
@@ -66,9 +68,10 @@ class Cells:
     def __init__(self) -> None:
         self._cells: list[Cell] = []
 
-    def start(self, *, address: str, first: int, count: int) -> None:
+    def start(self, *, address: str, first: int, count: int, heartbeat_s: float = LinkOptions().heartbeat_s) -> None:
         """Opens cells and waits until all are connected."""
-        self._cells = [Cell(f"site-{number}", parent=address) for number in range(first, first + count)]
+        options = Options(links=LinkOptions(heartbeat_s=heartbeat_s))
+        self._cells = [Cell(f"site-{number}", parent=address, options=options) for number in range(first, first + count)]
         for cell in self._cells:
             cell.start()
         self.ready()
