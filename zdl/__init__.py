@@ -61,7 +61,9 @@ __all__ = [
     "Cell",
     "Ref", "LazyDownloadRef",
     "Options", "LinkOptions", "CallOptions", "PackOptions", "PullOptions", "OfferOptions",
-    "Signal", "Request", "Reply",
+    "Signal", "Request", "Reply", "Answer", "Later", "Route",
+    "ReturnCode", "Passing", "Verdict", "Passed",
+    "PeerEvent", "SubtreeEvent",
     "ZdlError",
     "FqcnError", "OptionError",
     "ProtocolError", "LocalProtocolError", "RemoteProtocolError", "DecodeError",
@@ -83,6 +85,15 @@ _LAZY = MappingProxyType({
     "Signal": "zdl.cell.signal",
     "Request": "zdl.cell.messages",
     "Reply": "zdl.cell.messages",
+    "Answer": "zdl.cell.messages",
+    "Later": "zdl.cell.later",
+    "Route": "zdl.cell.messages",
+    "ReturnCode": "zdl.cell.codes",
+    "Passing": "zdl.cell.filters",
+    "Verdict": "zdl.cell.filters",
+    "Passed": "zdl.cell.passing_by",
+    "PeerEvent": "zdl.cell.watching",
+    "SubtreeEvent": "zdl.cell.watching",
 })
 
 

@@ -12,6 +12,9 @@ from zdl.errors import OptionError
 
 KIB = 1024
 MIB = 1024 * KIB
+# No peer may be silent for longer: a link is dropped after `LinkOptions.dead_beats` of these, whatever its peer has said, and
+# a minute is well above what the slowest of lines needs.
+HEARTBEAT_MAX_S = 60.0
 
 
 def _positive(options: object) -> None:
@@ -27,7 +30,7 @@ class LinkOptions:
     """How links are made and watched.
 
     Attributes:
-        heartbeat_s: every peer hears something from us at least this often.
+        heartbeat_s: every peer hears something from us at least this often; at most 60, since no peer believes more.
         suspect_beats: silence of so many heartbeats makes a peer suspect.
         dead_beats: silence of so many heartbeats ends the link. With checks on time, a dead peer is
             known within 3.5 heartbeats, as promised.
@@ -74,6 +77,9 @@ class LinkOptions:
 
     def __post_init__(self) -> None:
         _positive(self)
+        if self.heartbeat_s > HEARTBEAT_MAX_S:
+            raise OptionError(name="heartbeat_s", value=str(self.heartbeat_s),
+                              allowed=f"at most {HEARTBEAT_MAX_S:.0f} s: peers count who is silent for longer as lost")
         if not self.challenge_s < self.hello_timeout_s:
             raise OptionError(name="challenge_s", value=str(self.challenge_s),
                               allowed=f"below hello_timeout_s={self.hello_timeout_s}, or who waits for it gives up")
@@ -162,7 +168,7 @@ class PullOptions:
         retry_s: silence after which the oldest outstanding chunk is asked for again; doubled each time.
         stall_timeout_s: no verified byte for so long ends the pull.
         lost_timeout_s: no way to the origin for so long ends the pull.
-        bad_chunks_max: so many wrong digests in one pull end it.
+        bad_chunks_max: so many wrong digests of one chunk end the pull.
         keep_alive_s: how often a receiver that has nothing to ask for renews its lease; well below the time
             after which an origin counts a receiver that was cut off as lost (``offers.lost_grace_s``).
         pulls_max: pulls at one time in one cell.

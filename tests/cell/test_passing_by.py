@@ -34,6 +34,12 @@ def test_the_facts_are_those_of_the_header() -> None:
     assert facts_of(transit(Cancel("site-1", "site-2", 9)), None).kind == "cancel"
 
 
+@pytest.mark.parametrize("size", [0, 100, 2000])
+def test_the_length_of_a_body_is_told_wherever_it_stands(size: int) -> None:
+    notice = Notice("site-1", "site-2", 8, "log", "line", {}, (bytes(size),))
+    assert facts_of(transit(notice), None).body_bytes == size
+
+
 def test_a_kind_of_a_later_version_is_told_by_its_number() -> None:
     later = Transit(31, 0, "site-1", "site-2", 7, b"\x96\x01\x1f\x00\xa6site-1\xa6site-2\x07")
     assert facts_of(later, None) == Passed("kind 31", "site-1", "site-2", 7, 0, "", "", 0, None)

@@ -138,7 +138,6 @@ def test_p9_handlers_that_never_return_end_in_timeouts_and_then_in_busy_at_once(
 
 
 @pytest.mark.fault("P10")
-@pytest.mark.row("M5")
 def test_p10_handlers_that_ask_back_and_ask_themselves_do_not_wait_for_each_other(trees: Trees) -> None:
     server, site = trees.grow("server", "site-1")
 

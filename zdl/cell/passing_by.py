@@ -114,7 +114,8 @@ def facts_of(message: Transit, error: ZdlError | None) -> Passed:
         kind = Kind(message.of_kind).name.lower()
     except (DecodeError, ValueError):  # its target will find out, or knows a later version
         known, kind = None, f"kind {message.of_kind}"
-    size = sum(memoryview(part).nbytes for part in message.body)
+    body = message.body or getattr(known, "body", ())  # a small one stands in the header
+    size = sum(memoryview(part).nbytes for part in body)
     return Passed(kind, message.origin, message.target, message.id, message.hops, getattr(known, "channel", ""),
                   getattr(known, "topic", ""), size, error)
 

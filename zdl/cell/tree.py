@@ -109,7 +109,7 @@ class Tree:
         """
         name = parse(fqcn)
         loop = self._lanes.control_loop
-        return loop.ask(lambda: loop.switch.way_of(name))
+        return loop.ask(lambda: loop.switch.way_of(name, time.monotonic()))
 
     # --- what is asked --------------------------------------------------------------------------
 

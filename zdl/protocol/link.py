@@ -12,8 +12,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from zdl.fqcn import ROOT
-from zdl.options import LinkOptions
+from zdl.options import HEARTBEAT_MAX_S, LinkOptions
 from zdl.protocol.messages import Hello, Role
+
+
+# A peer that says it speaks more often than this would have the loop look after it without a pause.
+HEARTBEAT_MIN_S = 0.01
 
 
 class State(Enum):
@@ -176,4 +180,9 @@ class LinkTable:
 def accepted(number: int, hello: Hello, now: float, *, is_guest: bool) -> Link:
     """The link that this HELLO asked for."""
     return Link(number, State.UP, "", False, hello.role, now, now, now, hello.origin, hello.incarnation,
-                max(hello.heartbeat_s, 0.01), place=hello.place, is_guest=is_guest)
+                believed(hello.heartbeat_s), place=hello.place, is_guest=is_guest)
+
+
+def believed(heartbeat_s: float) -> float:
+    """How often a peer is expected to speak, whatever it says: nobody may ask us to wait for it for ever."""
+    return min(max(heartbeat_s, HEARTBEAT_MIN_S), HEARTBEAT_MAX_S)

@@ -29,7 +29,7 @@ from zdl.protocol.challenges import Challenges
 from zdl.protocol.effects import Dial, DialFailed, Effect, Hang, PeerDown, PeerUp, Send, Told, Unreachable
 from zdl.protocol.greeting import hello_of, is_rival, objection, regret, welcome_of
 from zdl.protocol.leaving import leave, left
-from zdl.protocol.link import Link, LinkTable, Self, State, accepted
+from zdl.protocol.link import Link, LinkTable, Self, State, accepted, believed
 from zdl.protocol.messages import Below, Goodbye, Heartbeat, Hello, Leave, LinkMessage, Reject, Role, Welcome
 from zdl.protocol.redial import Redial
 from zdl.protocol.silence import Silence
@@ -81,6 +81,10 @@ class Peers:
         """Why the parent is not there, as last seen; None while it is."""
         return self._redial.error
 
+    def why_no_parent(self, now: float) -> str:
+        """The same for people, with the address that is dialled and since when, before the first cause is known, too."""
+        return self._redial.why(now)
+
     def deadline(self) -> float | None:
         """When `tick` is wanted next."""
         return self._due
@@ -91,7 +95,7 @@ class Peers:
         """Connect to the parent, and again whenever it is lost. A link to a former address is dropped."""
         old = [link.link for link in self.table if link.is_parent]
         effects = [each for link in old for each in self.hang(link, "the parent has a new address", now)]
-        self._redial.address, self._redial.at = address, None
+        self._redial.dialled(address, now)
         return effects + self._dial(address, now, is_parent=True, expected="")[1]
 
     def dial(self, address: str, *, expected: str, now: float, token: bytes = b"") -> tuple[int, list[Effect]]:
@@ -285,7 +289,7 @@ class Peers:
         effects = [] if old is None else self.hang(old.link, "another link took its place", now)
         link.state, link.heard_at = State.UP, now
         link.fqcn, link.incarnation = welcome.origin, welcome.incarnation
-        link.heartbeat_s = max(welcome.heartbeat_s, 0.01)
+        link.heartbeat_s = believed(welcome.heartbeat_s)
         self.table.name(link)
         if link.is_parent:
             self._redial.succeeded()

@@ -2,11 +2,14 @@
 
 The spread comes from the cell's incarnation, so that a thousand children of a parent that restarted do
 not come at once, and one seed of a simulation is still one history.
+
+It also tells why the parent is not there. A try whose end is not known yet is a cause too: a name that does not resolve, or a
+host that drops what it gets, is not told by anybody before the try is given up.
 """
 
 from __future__ import annotations
 
-from zdl.errors import ZdlError
+from zdl.errors import Refused, ZdlError
 from zdl.options import LinkOptions
 
 
@@ -25,6 +28,13 @@ class Redial:
         self.address = ""
         self.at: float | None = None
         self.error: ZdlError | None = None
+        self._since: float | None = None
+
+    def dialled(self, address: str, now: float) -> None:
+        """A try begins. What was wrong with another address says nothing about this one."""
+        if address != self.address or self._since is None:
+            self.error, self._since = None, now
+        self.address, self.at = address, None
 
     def failed(self, error: ZdlError, now: float) -> None:
         """A try failed or the link was lost: plan the next one."""
@@ -32,11 +42,22 @@ class Redial:
         spread = self._incarnation[self._attempts % len(self._incarnation)] / 255
         self._attempts += 1
         self.error = error
+        self._since = now if self._since is None else self._since
         self.at = now + pause * (0.5 + 0.5 * spread)
 
     def succeeded(self) -> None:
         """The parent is there."""
-        self._attempts, self.error = 0, None
+        self._attempts, self.error, self._since = 0, None, None
+
+    def why(self, now: float) -> str:
+        """Why the parent is not there, since when, and what to do; empty while it is, or where there is none."""
+        if self._since is None:
+            return ""
+        if isinstance(self.error, Refused):  # it is there, and its own words say what is wrong
+            return str(self.error)
+        tried = f"{self.address} has been dialled for {max(now - self._since, 0.0):.1f} s"
+        cause = f"{tried} and has not answered yet" if self.error is None else f"{self.error}; {tried}"
+        return f"{cause}: check the address, and that the cell there runs"
 
     def is_due(self, now: float) -> bool:
         """Whether it is time; the plan is used up with a yes."""

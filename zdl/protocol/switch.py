@@ -119,13 +119,13 @@ class Switch:
         self._pending = Pending()
         self.tells_transit = False  # whether `PassedOn` is said of each message for somebody else
 
-    def way_of(self, target: str) -> Way:
+    def way_of(self, target: str, now: float) -> Way:
         """How a message of this cell to that one goes, as things are now, and why not directly."""
         number = self.routes.next_hop(target)
         link = None if number is None else self.peers.link(number)
         if target == self._me.fqcn or link is None:
             return Way("self", target, "") if target == self._me.fqcn else Way(
-                "none", "", self._why() or f"no link of {self._me.fqcn} leads there")
+                "none", "", self._why(now) or f"no link of {self._me.fqcn} leads there")
         why = "" if link.fqcn == target or self.introductions is None else self.introductions.why(target)
         return Way("parent" if link.is_parent else link.role.name.lower(), link.fqcn, why)
 
@@ -150,7 +150,7 @@ class Switch:
             if known.role is Role.DIRECT or self._returns.links:
                 self._returns.note(known, message)
         if isinstance(message, Transit):
-            effects = self._pass_on(link, message)
+            effects = self._pass_on(link, message, now)
             return effects if not self.tells_transit else [*effects, _told(self.fqcn, message, effects)]
         if type(message) in _FOR_US:
             return self._for_us(message, now)
@@ -178,7 +178,7 @@ class Switch:
                 return self._bounce_own(message, Busy(limit="WAITING_MAX", value=WAITING_MAX, at=self._me.fqcn))
             self._pending.add(message, now)
             return []
-        return self._bounce_own(message, NoRoute(target=message.target, at=self._me.fqcn, why=self._why()))
+        return self._bounce_own(message, NoRoute(target=message.target, at=self._me.fqcn, why=self._why(now)))
 
     def dial_parent(self, address: str, now: float) -> list[Effect]:
         """Connect to the parent, for ever; to its new address, if it had another."""
@@ -207,7 +207,7 @@ class Switch:
         if self.introductions is not None:
             effects += self._take(self.introductions.tick(now), now)
         for message in self._pending.expired(now):
-            effects += self._bounce_own(message, NoRoute(target=message.target, at=self._me.fqcn, why=self._why()))
+            effects += self._bounce_own(message, NoRoute(target=message.target, at=self._me.fqcn, why=self._why(now)))
         return effects
 
     def deadline(self) -> float | None:
@@ -314,13 +314,13 @@ class Switch:
         error = Refused(by=self._me.fqcn, reason="not-allowed", text=text)
         return [Send(link.link, Bounce(self._me.fqcn, link.fqcn, message.id, kind, *to_wire(error)))]
 
-    def _pass_on(self, came_by: int, message: Transit) -> list[Effect]:
+    def _pass_on(self, came_by: int, message: Transit, now: float) -> list[Effect]:
         if message.hops >= self._options.hops_max:
             return self._bounce(came_by, message, NoRoute(
                 target=message.target, at=self._me.fqcn, why=f"hops_max={self._options.hops_max} is reached"))
         link = self.routes.next_hop(message.target, came_by=came_by)
         if link is None:
-            return self._bounce(came_by, message, NoRoute(target=message.target, at=self._me.fqcn, why=self._why()))
+            return self._bounce(came_by, message, NoRoute(target=message.target, at=self._me.fqcn, why=self._why(now)))
         self.counts.forwarded += 1
         self._interest.remember(link, message, came_by)
         header = passed_by(message.header, self._me.fqcn) if message.of_kind & TRACED else message.header
@@ -328,9 +328,8 @@ class Switch:
         return [Send(link, Transit(message.of_kind, message.hops + 1, message.origin, message.target, message.id, header,
                                    message.body))]
 
-    def _why(self) -> str:
-        error = self.peers.parent_error
-        return "" if error is None else str(error)
+    def _why(self, now: float) -> str:
+        return self.peers.why_no_parent(now)
 
     def _way_back(self, origin: str, came_by: int | None) -> int | None:
         """The way it came if that still stands, else whatever way there is."""

@@ -56,8 +56,11 @@ _EVENTS = int(zmq.EVENTS)
 # `Socket.send` is a Python function that looks for options of other kinds of sockets before it calls this one.
 _send_frame: Callable[[Socket, Part, int, bool], object] = zmq.backend.Socket.send  # type: ignore[assignment]
 _ENDED = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL \
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-_WHY = ((zmq.EVENT_DISCONNECTED, "the connection was closed"), (zmq.EVENT_CLOSED, "nobody answers at {address}"))
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_CONNECT_RETRIED
+# libzmq says that it will try again after each of the others, too, so it counts where nothing else was said before: then
+# there was no connection to begin with.
+_WHY = ((zmq.EVENT_DISCONNECTED, "the connection was closed"), (zmq.EVENT_CLOSED, "nobody answers at {address}"),
+        (zmq.EVENT_CONNECT_RETRIED, "{address} cannot be dialled: does its name resolve?"))
 
 
 class Incoming:
