@@ -46,7 +46,6 @@ from zdl.protocol.trace import traced
 
 _REQUEST, _REPLY = int(Kind.REQUEST), int(Kind.REPLY)
 _BYTES = tuple(bytes((number,)) for number in range(HOPS_BYTE_MAX + 1))
-_EMBEDDING = frozenset({Request, Reply, Notice})
 
 
 def encode(message: Message | Transit) -> list[Part]:
@@ -57,23 +56,23 @@ def encode(message: Message | Transit) -> list[Part]:
     """
     if isinstance(message, Transit):
         return [_hopped(message), *message.body]
-    kind, route = type(message), None
-    if kind is Request:  # the kinds that nearly all messages are come before all others
-        assert isinstance(message, Request)
+    body: Body = ()
+    route = None
+    if isinstance(message, Request):  # the kinds that nearly all messages are come before all others
         positions: list[object] = [WIRE_VERSION, _REQUEST, message.hops, message.origin, message.target, message.id,
                                    message.channel, message.topic, message.timeout_s, _map(message.headers)]
-        route = message.route
-    elif kind is Reply:
-        assert isinstance(message, Reply)
+        body, route = message.body, message.route
+    elif isinstance(message, Reply):
         positions = [WIRE_VERSION, _REPLY, message.hops, message.origin, message.target, message.id,
                      message.code, _map(message.facts), _map(message.headers)]
-        route = message.route
+        body, route = message.body, message.route
     else:
         positions = _positions(message)
-    body: Body = getattr(message, "body", ())
+        if isinstance(message, (Notice, Chunk)):
+            body = message.body
     if route is not None:
         positions = traced(positions, route)
-    elif len(body) == 1 and kind in _EMBEDDING and type(body[0]) is bytes and len(body[0]) <= EMBEDDED_BYTES_MAX:
+    elif len(body) == 1 and type(body[0]) is bytes and len(body[0]) <= EMBEDDED_BYTES_MAX and type(message) is not Chunk:
         positions.append(body[0])
         body = ()
     header = msgpack.packb(positions)

@@ -274,6 +274,6 @@ class Control:
 
     def _reply(self, reply: Reply) -> None:
         if self._serving.answered(reply.target, reply.id):
-            self._serving.keep(reply)
             now = time.monotonic()
             self.loop.act(self.loop.switch.send(reply, now), now)
+            self._serving.keep(reply)  # last: who waits for it does not wait for this
