@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given, strategies as st
 
 from zdl.errors import OptionError
-from zdl.options import CHUNK_BYTES_MAX, FRAME_BYTES_MAX, CallOptions, LinkOptions, OfferOptions, Options, PackOptions, PullOptions
+from zdl.options import (
+    CHUNK_BYTES_MAX,
+    FRAME_BYTES_MAX,
+    HEARTBEAT_MAX_S,
+    CallOptions,
+    LinkOptions,
+    OfferOptions,
+    Options,
+    PackOptions,
+    PullOptions,
+)
 
 CLASSES: tuple[type[Any], ...] = (LinkOptions, CallOptions, PackOptions, PullOptions, OfferOptions, Options)
 GROUPS = CLASSES[:-1]
@@ -47,7 +57,7 @@ def test_the_unit_is_last_in_every_name() -> None:
 
 @pytest.mark.parametrize(("cls", "values", "name"), [
     (LinkOptions, {"dead_beats": 3.5}, "dead_beats"), (LinkOptions, {"suspect_beats": 3.0}, "dead_beats"),
-    (LinkOptions, {"suspect_beats": 4.0}, "dead_beats"),
+    (LinkOptions, {"suspect_beats": 4.0}, "dead_beats"), (LinkOptions, {"heartbeat_s": 60.1}, "heartbeat_s"),
     (PackOptions, {"inline_bytes_max": 2, "beside_bytes_max": 1}, "beside_bytes_max"),
     (PullOptions, {"chunk_bytes": CHUNK_BYTES_MAX + 1, "window_bytes_min": 1 << 30, "window_bytes_max": 1 << 30},
      "chunk_bytes"),
@@ -63,6 +73,7 @@ def test_numbers_that_do_not_fit_together_are_refused(cls: type[Any], values: di
 
 def test_limits_may_just_be_reached() -> None:
     LinkOptions(dead_beats=3.4)
+    LinkOptions(heartbeat_s=HEARTBEAT_MAX_S)
     PullOptions(chunk_bytes=CHUNK_BYTES_MAX, window_bytes_min=CHUNK_BYTES_MAX, window_bytes_max=CHUNK_BYTES_MAX)
     PullOptions(verify="none")
     PackOptions(inline_bytes_max=7, beside_bytes_max=7)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from zdl.assembly import BELOW_TOPIC, SNAPSHOT_TOPIC, Cell
+from zdl.assembly import BELOW_TOPIC, SNAPSHOT_TOPIC, WAY_TOPIC, Cell
 from zdl.cell.tree import CHANNEL
 from zdl.cli.look import Walk, names_below
 
@@ -53,6 +53,62 @@ def test_ls_json_and_pattern(server: str, relay: str) -> None:
     done = ended("ls", "site-*", "--json", "--parent", server)
     only, = [json.loads(line) for line in done.lines]
     assert only["fqcn"] == "site-1" and only["addresses"] == [relay] and only["error"] == "" and only["pid"] > 1
+
+
+def test_ls_peers_shows_each_link_with_its_role_and_whether_it_has_stalled(run: Start, server: str, relay: str) -> None:
+    worker = run("start", "worker", "site-1.w0", "--parent", relay)
+    worker.ready()
+    done = ended("ls", "--peers", "site-1*", "--parent", server)
+    rows = [line.split("\t") for line in done.lines]
+    assert done.code == 0 and rows[0] == ["fqcn", "peer", "role", "state", "address"]
+    assert rows[1:] == [["site-1", "server", "parent", "up", server], ["site-1", "site-1.w0", "child", "up", ""],
+                        ["site-1.w0", "site-1", "parent", "up", relay]]
+    worker.signal(signal.SIGSTOP)
+
+    def is_stalled() -> bool:
+        lines = ended("ls", "--peers", "--json", "--parent", server, "--timeout", "1s").lines
+        return {"fqcn": "site-1", "peer": "site-1.w0", "role": "child", "state": "stalled", "address": ""} in map(json.loads, lines)
+
+    try:
+        eventually(is_stalled, what="the silence of the worker")
+    finally:
+        worker.signal(signal.SIGCONT)
+
+
+def test_ls_json_has_the_peers_of_each_cell(server: str, relay: str) -> None:
+    site, = [json.loads(line) for line in ended("ls", "site-1", "--json", "--parent", server).lines]
+    assert site["peers"] == [{"peer": "server", "role": "parent", "state": "up", "address": server}]
+    assert "way" not in site
+
+
+@pytest.mark.row("A9")
+def test_ls_way_tells_how_messages_go_and_why_not_directly(run: Start, server: str, relay: str) -> None:
+    run("start", "worker", "site-1.w0", "--parent", relay).ready()
+    done = ended("ls", "--way", "site-1.w0", "--json", "--parent", server)
+    rows = {row["fqcn"]: row for row in map(json.loads, done.lines)}
+    assert (done.code, done.err) == (0, "")
+    assert [(name, row["way"], row["via"]) for name, row in rows.items()] == [
+        ("server", "child", "site-1"), ("site-1", "child", "site-1.w0"), ("site-1.w0", "self", "site-1.w0")]
+    assert "direct_after_count" in rows["server"]["why"] and rows["site-1"]["why"] == ""
+    table = [line.split("\t") for line in ended("ls", "server", "--way", "site-9", "--parent", server).lines]
+    assert table[0][:5] == ["fqcn", "state", "way", "via", "why"]
+    assert table[1][2:5] == ["none", "", "no link of server leads there"]
+
+
+def test_ls_answers_one_question_at_a_time_and_about_cells_with_names(server: str) -> None:
+    assert ended("ls", "--peers", "--way", "server", "--parent", server).code == 2
+    assert ended("ls", "--way", "not a name", "--parent", server).code == 2
+
+
+def test_the_way_that_a_cell_tells_may_be_anything_or_nothing(trees: Trees) -> None:
+    server, liar, old = trees.grow("server", "a", "b")
+    liar.handler(CHANNEL, WAY_TOPIC)(lambda request: {"role": 3, "via": None, "why": ["x"]})
+    old.handler(CHANNEL, WAY_TOPIC)(lambda request: 1 / 0)
+    walk = Walk(server, 5.0)
+    walk.walk(["server"])
+    walk.ask_way(["a", "b", "server"], "a")
+    assert [(walk.seen[name].way, walk.seen[name].via) for name in ("a", "b", "server")] == [("", ""), ("", ""), ("child", "a")]
+    assert "ZeroDivisionError" in walk.seen["b"].why
 
 
 def test_ls_shows_what_is_lent(run: Start, server: str, tmp_path: Path) -> None:

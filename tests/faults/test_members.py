@@ -16,7 +16,7 @@ from zdl.cell.futures import CallFuture
 from zdl.cell.messages import Request as Asked
 from zdl.errors import Busy, FqcnError, TimedOut
 from zdl.fqcn import parse
-from zdl.options import CallOptions, LinkOptions, Options
+from zdl.options import HEARTBEAT_MAX_S, CallOptions, LinkOptions, Options
 from zdl.protocol.decode import decode
 from zdl.protocol.encode import encode
 from zdl.protocol.frames import WIRE_VERSION
@@ -260,6 +260,17 @@ def test_h21_a_heartbeat_of_no_time_at_all_does_not_spin_the_loop(trees: Trees, 
         loop = server._open_lanes().control_loop
         (link,) = loop.ask(loop.switch.peers.links)
         assert link.heartbeat_s >= 0.01, "its loop would look after it without a pause"
+
+
+@pytest.mark.fault("H21")
+def test_h21_a_heartbeat_of_ten_years_is_not_waited_for(trees: Trees) -> None:
+    (server,) = echoing(trees, "server")
+    with RawPeer(server.addresses[0], "site-9") as peer:
+        peer.send(Hello("site-9", b"i" * 16, Role.CHILD, 3.0e8, (), WIRE_VERSION))
+        assert isinstance(peer.receive(), Welcome)
+        loop = server._open_lanes().control_loop
+        (link,) = loop.ask(loop.switch.peers.links)
+        assert link.heartbeat_s == HEARTBEAT_MAX_S, "a link whose other end is gone would stand for years"
 
 
 # --- too much, and round and round ------------------------------------------------------------------

@@ -191,6 +191,30 @@ def test_n14_a_name_that_resolves_to_nothing_is_tried_for_ever_and_named() -> No
         assert cell.close() == []
 
 
+@pytest.mark.fault("N14")
+def test_n14_a_name_that_resolves_to_nothing_is_the_cause_of_the_first_error() -> None:
+    address = "tcp://no-such-host.invalid:8800"
+    with Cell("site-1", parent=address) as cell:
+        eventually(lambda: cell.parent_error)
+        with pytest.raises(NoRoute) as caught:
+            cell.request("server", "task", "run", timeout_s=0.2)
+        assert f"{address} cannot be dialled: does its name resolve?" in str(caught.value)
+        assert "check the address" in str(caught.value)
+
+
+@pytest.mark.fault("N14")
+@pytest.mark.row("C8")
+def test_n14_a_host_that_takes_the_connection_and_says_nothing_is_named_before_it_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        with Cell("site-1", parent=address) as cell:  # hello_timeout_s is 3 s
+            with pytest.raises(NoRoute) as caught:
+                cell.request("server", "task", "run", timeout_s=0.2)
+            assert f"{address} has been dialled for" in str(caught.value)
+            assert "not answered yet: check the address" in str(caught.value)
+            assert "has been dialled for" in cell.tree.way("server").why
+
+
 # --- many clients -----------------------------------------------------------------------------------
 
 SERVER = """

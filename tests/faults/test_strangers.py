@@ -113,14 +113,18 @@ def test_h2_a_frame_that_claims_too_much_ends_its_connection_and_costs_no_memory
 
 
 @pytest.mark.fault("H3")
-def test_h3_a_message_of_too_many_frames_is_refused_counted_and_ends_nothing(server: Cell, honest: Cell) -> None:
+def test_h3_a_message_of_too_many_frames_is_refused_counted_and_ends_nothing(
+        server: Cell, honest: Cell, caplog: pytest.LogCaptureFixture) -> None:
     loop = server._open_lanes().control_loop
     with RawPeer(server.addresses[0], "site-9") as peer:
         peer.join()
         before = loop.undecoded
-        for count in (FRAMES_MAX + 1, 3 * FRAMES_MAX):
+        caplog.clear()
+        for count in (FRAMES_MAX + 1, *[3 * FRAMES_MAX] * 50):
             peer.send_frames(*([b"x"] * count))
-        eventually(lambda: loop.undecoded == before + 2)
+        eventually(lambda: loop.undecoded == before + 51)
+        told = [record.getMessage() for record in caplog.records if "undecodable" in record.getMessage()]
+        assert len(told) == 1 and "from=site-9" in told[0] and f"FRAMES_MAX={FRAMES_MAX}" in told[0], told
         peer.send(Request("site-9", "server", 3, "task", "echo", 30.0, {}, (b"\x92\x90\x07",)))
         assert isinstance(peer.receive(), Reply), "its link stands"
     assert honest.request("server", "task", "echo", 1).body == 1

@@ -177,6 +177,30 @@ def test_a_counted_audience_counts_different_receivers() -> None:
         Outcome.FINISHED, ("site-1", Outcome.FINISHED), ("site-2", Outcome.FINISHED))
 
 
+def test_who_is_excused_is_not_waited_for() -> None:
+    offers = lending(audience=Audience(count=3))
+    for origin in ("site-1", "site-2"):
+        offers.receive(ask(origin), 1.0)
+    offers.receive(confirm("site-1"), 2.0)
+    assert offers.excuse(T, 1, 3.0) == [], "one is not there yet"
+    assert settled(Outcome.FINISHED, ("site-1", Outcome.FINISHED), ("site-2", Outcome.FINISHED)) in offers.receive(
+        confirm("site-2"), 4.0)
+    assert offers.excuse(T, 1, 5.0) == []
+
+
+def test_when_all_others_have_it_already_the_excuse_is_the_end() -> None:
+    offers = lending(audience=Audience(count=2))
+    offers.receive(ask(), 1.0)
+    offers.receive(confirm(), 2.0)
+    assert settled(Outcome.FINISHED, ("site-1", Outcome.FINISHED)) in offers.excuse(T, 1, 3.0)
+
+
+def test_the_last_one_cannot_be_excused_nor_those_with_names_nor_nobody() -> None:
+    for audience in (Audience(count=2), Audience(names=frozenset({"site-1"})), Audience(count=0)):
+        offers = lending(audience=audience)
+        assert offers.excuse(T, 9, 1.0) == [] and len(offers) == 1
+
+
 def test_a_named_audience_waits_for_each_name() -> None:
     offers = lending(audience=Audience(names=frozenset({"site-1", "site-2"})))
     assert offers.receive(confirm(), 1.0) == [noted(), ReceiverSettled(T, "site-1", Outcome.FINISHED)]

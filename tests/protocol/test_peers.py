@@ -90,7 +90,7 @@ def test_a_welcome_makes_the_link_to_the_parent_up() -> None:
     peers = site(is_up=False)
     assert peers.receive(1, Welcome("server", ONE, 2.0, ("tcp://server:2",)), 0.5) == [
         PeerUp(1, "server", True, Role.CHILD, ("tcp://server:2",))]
-    assert peers.parent_error is None
+    assert peers.redial.error is None
     peers.check()
 
 
@@ -109,6 +109,20 @@ def test_a_peer_that_claims_no_heartbeat_gets_the_shortest_one_there_is() -> Non
     peers.receive(2, hello("site-1", heartbeat_s=0.0), 0.0)
     known = peers.link(2)
     assert known is not None and known.heartbeat_s == 0.01
+
+
+@pytest.mark.fault("H21")
+@pytest.mark.parametrize("heartbeat_s", [61.0, 3e8, float("inf")])
+def test_h21_a_peer_that_claims_to_be_silent_for_ever_is_dropped_for_silence(heartbeat_s: float) -> None:
+    peers = server()
+    peers.receive(2, hello("site-1", heartbeat_s=heartbeat_s), 0.0)
+    peers.tick(179.0)
+    assert peers.up("site-1") is not None
+    assert PeerDown(2, "site-1", False, "silent for 180.0 s") in peers.tick(180.0)
+    other = site(is_up=False)
+    other.receive(1, Welcome("server", ONE, heartbeat_s, ()), 0.0)
+    known = other.link(1)
+    assert known is not None and known.heartbeat_s == 60.0
 
 
 # --- refusals -----------------------------------------------------------------------------------
@@ -257,7 +271,7 @@ def test_a_reject_ends_the_greeting_and_the_parent_is_dialled_again() -> None:
     refused = Refused(by="server", reason="name-taken", text="another site-1")
     assert shown(peers.receive(1, Reject("server", "name-taken", "another site-1"), 1.0)) == shown([
         Hang(1), DialFailed(1, "tcp://server:1", refused)])
-    assert str(peers.parent_error) == "server refused (name-taken): another site-1"
+    assert peers.redial.why(1.0) == "server refused (name-taken): another site-1"
     assert peers.deadline() == pytest.approx(1.1)
     assert peers.tick(1.2)[0] == Dial(3, "tcp://server:1")
     peers.check()
@@ -296,7 +310,7 @@ def test_a_goodbye_ends_the_link_and_one_from_a_stranger_nothing() -> None:
     assert peers.receive(1, Goodbye("server", "closed"), 1.0) == [
         Hang(1), PeerDown(1, "server", True, "it said goodbye: closed")]
     assert peers.receive(1, Goodbye("server", "closed"), 1.0) == []
-    assert str(peers.parent_error) == "server is lost, says site-1: it said goodbye: closed"
+    assert str(peers.redial.error) == "server is lost, says site-1: it said goodbye: closed"
 
 
 def test_a_goodbye_ends_the_greeting_too() -> None:

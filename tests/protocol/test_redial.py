@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zdl.errors import PeerLost
+from zdl.errors import PeerLost, Refused
 from zdl.options import LinkOptions
 from zdl.protocol.redial import Redial
 
@@ -56,3 +56,51 @@ def test_success_begins_the_pauses_anew_and_forgets_the_error() -> None:
     assert redial.error is None
     redial.failed(ERROR, 100.0)
     assert redial.at is not None and round(redial.at, 9) == 100.1
+
+
+def test_before_any_cause_is_known_it_names_the_address_and_since_when_it_is_dialled() -> None:
+    redial = Redial(b"\xff" * 16, OPTIONS)
+    assert redial.why(1.0) == "", "nothing is dialled"
+    redial.dialled("tcp://gone:8800", 100.0)
+    assert redial.why(100.5) == (
+        "tcp://gone:8800 has been dialled for 0.5 s and has not answered yet: check the address, and that the cell there runs")
+
+
+def test_the_last_cause_comes_first_and_the_time_counts_from_the_first_try() -> None:
+    redial = Redial(b"\xff" * 16, OPTIONS)
+    redial.dialled("tcp://gone:8800", 100.0)
+    redial.failed(ERROR, 103.0)
+    redial.dialled("tcp://gone:8800", 104.0)
+    assert redial.why(105.0) == (
+        "server is lost, says site-1: the connection was closed; tcp://gone:8800 has been dialled for 5.0 s: "
+        "check the address, and that the cell there runs")
+    redial.succeeded()
+    assert redial.why(106.0) == ""
+    redial.failed(ERROR, 200.0)
+    assert "for 1.0 s" in redial.why(201.0), "it counts from the loss"
+
+
+def test_who_is_refused_hears_why_and_not_to_check_the_address() -> None:
+    redial = Redial(b"\xff" * 16, OPTIONS)
+    redial.dialled("tcp://server:8800", 100.0)
+    redial.failed(Refused(by="server", reason="name-taken", text="another site-1"), 100.1)
+    assert redial.why(101.0) == "server refused (name-taken): another site-1"
+
+
+def test_what_was_wrong_with_another_address_says_nothing_about_a_new_one() -> None:
+    redial = Redial(b"\xff" * 16, OPTIONS)
+    redial.dialled("tcp://old:8800", 100.0)
+    redial.failed(ERROR, 103.0)
+    redial.dialled("tcp://new:8800", 104.0)
+    assert redial.error is None
+    assert redial.why(105.0).startswith("tcp://new:8800 has been dialled for 1.0 s and has not answered yet")
+
+
+def test_of_an_address_that_never_answered_the_cause_alone_is_told() -> None:
+    redial = Redial(b"\xff" * 16, OPTIONS)
+    address = "tcp://server:8800"
+    redial.dialled(address, 100.0)
+    redial.failed(PeerLost(target=address, lost=address, at="site-1", why=f"nobody answers at {address}"), 100.1)
+    assert redial.why(101.0) == (
+        "nobody answers at tcp://server:8800; tcp://server:8800 has been dialled for 1.0 s: "
+        "check the address, and that the cell there runs")

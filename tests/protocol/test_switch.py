@@ -313,7 +313,8 @@ def test_a_request_waits_no_longer_than_somebody_waits_for_its_answer() -> None:
     assert switch.deadline() == 1.5
     switch.tick(1.4)
     effects = switch.tick(1.5)
-    assert effects == [Arrived(bounce("site-1", message, NoRoute(target="site-2", at="site-1")))]
+    assert effects == [Arrived(bounce("site-1", message, NoRoute(
+        target="site-2", at="site-1", why=switch.peers.redial.why(1.5))))]
     assert welcome(switch, 1.6) == [PeerUp(PARENT, "server", True, Role.CHILD, ())]
 
 
@@ -331,6 +332,20 @@ def test_what_waits_too_long_is_told_why_the_parent_is_not_there() -> None:
     arrived = next(each for each in switch.tick(1.3) if isinstance(each, Arrived))
     assert isinstance(arrived.message, Bounce)
     assert arrived.message.facts["why"] == "server refused (name-taken): another site-1"
+
+
+@pytest.mark.fault("N14")
+def test_n14_what_is_given_up_before_any_cause_is_known_names_the_address_that_is_dialled() -> None:
+    switch = site(has_parent=False)
+    switch.send(request("site-1", "site-2", timeout_s=0.5), 0.2)
+    arrived = next(each for each in switch.tick(0.7) if isinstance(each, Arrived))
+    assert isinstance(arrived.message, Bounce)
+    assert "tcp://server:1 has been dialled for 0.7 s" in str(arrived.message.facts["why"])
+    assert "tcp://server:1 has been dialled for 0.8 s" in switch.way_of("site-2", 0.8).why
+    up(switch, "site-1.job", 2)
+    (back,) = switch.receive(2, transit(request("site-1.job", "site-2"), at="site-1"), 0.9)
+    assert isinstance(back, Send) and isinstance(back.message, Bounce) and back.message.target == "site-1.job"
+    assert "tcp://server:1 has been dialled for 0.9 s" in str(back.message.facts["why"])
 
 
 def test_a_cancellation_takes_the_request_that_waits_with_it() -> None:
@@ -352,7 +367,8 @@ def test_a_cancellation_of_a_request_that_had_left_waits_too() -> None:
     Keep("site-1", "site-2", 7, b"o" * 16, b"s" * 16)])
 def test_what_is_repeated_anyway_does_not_wait(message: Routed) -> None:
     switch = site(has_parent=False)
-    assert switch.send(message, 0.0) == [Arrived(bounce("site-1", message, NoRoute(target="site-2", at="site-1")))]
+    assert switch.send(message, 0.0) == [Arrived(bounce("site-1", message, NoRoute(
+        target="site-2", at="site-1", why=switch.peers.redial.why(0.0))))]
 
 
 def test_a_chunk_waits_for_the_parent() -> None:
@@ -569,7 +585,7 @@ def test_who_sends_to_a_far_cell_again_asks_it_for_a_direct_link() -> None:
     sent = switch.send(second, 0.2)
     assert sent[0] == Send(PARENT, second)
     assert isinstance(sent[1], Send) and isinstance(sent[1].message, Introduce) and sent[1].link == PARENT
-    assert switch.way_of("site-2") == Way("parent", "server", "a direct link is being asked for")
+    assert switch.way_of("site-2", 1.0) == Way("parent", "server", "a direct link is being asked for")
 
 
 def test_neighbours_replies_and_cells_with_direct_links_off_are_not_counted() -> None:
@@ -580,14 +596,14 @@ def test_neighbours_replies_and_cells_with_direct_links_off_are_not_counted() ->
     off = talker(direct=False)
     for number in range(9):
         assert len(off.send(request("site-1", "site-2", number=number), 0.1)) == 1
-    assert off.way_of("site-2") == Way("parent", "server", "direct links are off in site-1")
+    assert off.way_of("site-2", 1.0) == Way("parent", "server", "direct links are off in site-1")
 
 
 def test_messages_of_ours_go_over_the_direct_link_and_those_of_others_do_not() -> None:
     switch = linked()
     message = request("site-1", "site-2", number=3)
     assert switch.send(message, 0.4) == [Send(3, message)]
-    assert switch.way_of("site-2") == Way("direct", "site-2", "")
+    assert switch.way_of("site-2", 1.0) == Way("direct", "site-2", "")
     below = request("site-1", "site-2.w0", number=4)
     assert switch.send(below, 0.4) == [Send(PARENT, below)], "a direct link leads to its peer alone"
     up(switch, "site-1.job", 2)
@@ -610,7 +626,7 @@ def test_the_loss_of_a_direct_link_concerns_its_peer_and_what_was_asked_over_it(
     assert switch.broken(3, "closed", 1.0) == [
         Hang(3), PeerDown(3, "site-2", False, "closed", Role.DIRECT),
         Unreachable("site-1", "site-2", False, "closed", only=True, asked=(11,))]
-    assert switch.way_of("site-2") == Way("parent", "server", "the direct link was lost: closed")
+    assert switch.way_of("site-2", 1.0) == Way("parent", "server", "the direct link was lost: closed")
     message = request("site-1", "site-2", number=5)
     assert switch.send(message, 1.1) == [Send(PARENT, message)], "the tree is still there"
 
@@ -637,7 +653,7 @@ def test_a_direct_link_over_which_nothing_goes_is_left_and_the_tree_used() -> No
     assert effects == [Send(3, Leave("site-1", False)), PeerDown(3, "site-2", False, why, Role.DIRECT, True)]
     message = request("site-1", "site-2", number=9)
     assert switch.send(message, now) == [Send(PARENT, message)]
-    assert switch.way_of("site-2").why == why
+    assert switch.way_of("site-2", 1.0).why == why
 
 
 def test_a_direct_hello_that_nobody_has_introduced_is_refused() -> None:
@@ -669,7 +685,7 @@ def test_an_introduction_that_comes_back_is_remembered_with_its_reason() -> None
         switch.send(request("site-1", "ghost", number=number), 0.1)
     error = NoRoute(target="ghost", at="server")
     assert switch.receive(PARENT, Bounce("server", "site-1", 1, int(Kind.INTRODUCE), *to_wire(error)), 0.2) == []
-    assert switch.way_of("ghost").why == str(error)
+    assert switch.way_of("ghost", 1.0).why == str(error)
 
 
 def test_a_direct_link_that_fails_is_no_news_about_the_parent() -> None:
@@ -679,13 +695,13 @@ def test_a_direct_link_that_fails_is_no_news_about_the_parent() -> None:
     switch.receive(PARENT, Introduced("site-2", "site-1", 1, TOKEN, ("tcp://i:1", "tcp://j:1"), ""), 0.2)
     assert switch.broken(3, "nobody answers", 0.3)[1] == Dial(5, "tcp://j:1")
     assert [type(each) for each in switch.broken(5, "nobody answers", 0.4)] == [Hang]
-    assert "nobody answers" in switch.way_of("site-2").why
+    assert "nobody answers" in switch.way_of("site-2", 1.0).why
 
 
 def test_the_way_of_cells_that_are_linked_or_cannot_be_reached() -> None:
     switch = site("site-1.job")
-    assert switch.way_of("site-1") == Way("self", "site-1", "")
-    assert switch.way_of("server") == Way("parent", "server", "")
-    assert switch.way_of("site-1.job") == Way("child", "site-1.job", "")
-    assert switch.way_of("site-1.ghost") == Way("none", "", "no link of site-1 leads there")
-    assert switch.way_of("site-2") == Way("parent", "server", "0 of direct_after_count=8 messages so far")
+    assert switch.way_of("site-1", 1.0) == Way("self", "site-1", "")
+    assert switch.way_of("server", 1.0) == Way("parent", "server", "")
+    assert switch.way_of("site-1.job", 1.0) == Way("child", "site-1.job", "")
+    assert switch.way_of("site-1.ghost", 1.0) == Way("none", "", "no link of site-1 leads there")
+    assert switch.way_of("site-2", 1.0) == Way("parent", "server", "0 of direct_after_count=8 messages so far")

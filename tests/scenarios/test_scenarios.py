@@ -152,7 +152,7 @@ class Stage(World):
         self._are_alone = True
 
     def _play_way(self, one: str, other: str) -> None:
-        way = self.cells[one].control.way_of(other)
+        way = self.cells[one].control.way_of(other, self.now)
         self.tell(one, "", f"to {other}: {way.role} {way.via}{way.why and ', ' + way.why}")
 
     def _play_close(self, name: str) -> None:

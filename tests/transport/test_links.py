@@ -143,6 +143,13 @@ def test_an_address_where_nobody_listens_is_told(pair: Pair) -> None:
     assert pair.hear(pair.dialler) == [Broken(DIALLED, f"nobody answers at {address}")]
 
 
+@pytest.mark.fault("N14")
+def test_n14_a_name_that_does_not_resolve_is_told_as_soon_as_it_was_looked_up(pair: Pair) -> None:
+    address = "tcp://no-such-host.invalid:8800"
+    assert pair.dialler.dial(DIALLED, address) is None
+    assert pair.hear(pair.dialler) == [Broken(DIALLED, f"{address} cannot be dialled: does its name resolve?")]
+
+
 @pytest.mark.parametrize("address", ["nonsense", "tcp://", "http://127.0.0.1:1"])
 def test_what_cannot_be_dialled_at_all_is_told_at_once(pair: Pair, address: str) -> None:
     problem = pair.dialler.dial(DIALLED, address)

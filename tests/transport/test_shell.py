@@ -101,3 +101,16 @@ def test_the_nearer_deadline_counts_and_without_any_there_is_none(lone: Lone) ->
     assert lone.shell.deadline() == 7.0
     lone.shell.tick()
     assert len(lone.desk.ticked) == 1
+
+
+@pytest.mark.fault("H1")
+def test_h1_messages_that_are_none_are_all_counted_and_of_each_link_the_first_is_told(
+        lone: Lone, caplog: pytest.LogCaptureFixture) -> None:
+    for link in (2, 2, 4, 2):
+        lone.shell.receive(Incoming(link, b"\xc1", None, False))  # type: ignore[arg-type]
+    lone.shell.tick()
+    assert lone.shell.undecoded == 4
+    told = [record.getMessage().partition(" why=") for record in caplog.records]
+    assert [head for head, _, _ in told] == [
+        f"! server: undecodable message from=nobody known link={link}" for link in (2, 4)]
+    assert all(why for _, _, why in told)

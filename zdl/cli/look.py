@@ -2,7 +2,8 @@
 
 ``ls`` asks the root for its snapshot, then all its children at once for theirs, and so on down the tree. A cell that
 does not answer is shown with the reason; what stands below it is asked for by nobody. ``ls --names`` asks one cell for
-the names below it, which it was told along the tree, and nobody else.
+the names below it, which it was told along the tree, and nobody else. ``ls --peers`` shows the links of each cell in place
+of the cell, and ``ls --way TARGET`` asks each cell shown how its messages to that one go, and why so.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 
 import click
 
-from zdl.assembly import BELOW_TOPIC, SNAPSHOT_TOPIC, Cell
+from zdl.assembly import BELOW_TOPIC, SNAPSHOT_TOPIC, WAY_TOPIC, Cell
 from zdl.cell.messages import Answer, Route
 from zdl.cell.tree import CHANNEL, PING_TOPIC
 from zdl.cli.joining import joined, parent_option, timeout_option
@@ -39,6 +40,38 @@ COLUMNS = (
     Column("lent_count", "lent", is_number=True),
     Column("error", "last error"),
 )
+# The way to one cell stands before the last error, which may be long.
+WAY_COLUMNS = (
+    *COLUMNS[:2],
+    Column("way", "way"),
+    Column("via", "via"),
+    Column("why", "why not directly"),
+    *COLUMNS[2:],
+)
+PEER_COLUMNS = (
+    Column("fqcn", "cell"),
+    Column("peer", "peer"),
+    Column("role", "role"),
+    Column("state", "state"),
+    Column("address", "address"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One control link of a cell, as that cell sees it.
+
+    Attributes:
+        peer: the cell at the other end; an address while that has not said its name.
+        role: ``parent``, ``child`` or ``direct``.
+        state: ``up``, ``stalled``, ``challenged`` or ``greeting``.
+        address: what was dialled; empty where the other side dialled.
+    """
+
+    peer: str
+    role: str
+    state: str
+    address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +88,10 @@ class Seen:
         lent_count: open transactions.
         pid: of its process.
         error: why it cannot reach its parent, or why it cannot be reached.
+        peers: its control links, without the one to who asks.
+        way: with ``--way``, how its messages to that cell go: the role of the link, as in ``peers``, or ``self`` or ``none``.
+        via: the cell at the other end of that link.
+        why: why not directly.
     """
 
     fqcn: str
@@ -66,6 +103,10 @@ class Seen:
     lent_count: int = 0
     pid: int = 0
     error: str = ""
+    peers: tuple[Peer, ...] = ()
+    way: str = ""
+    via: str = ""
+    why: str = ""
 
 
 # --- ls -----------------------------------------------------------------------------------------
@@ -75,14 +116,19 @@ class Seen:
 @click.argument("pattern", default="*")
 @click.option("--root", default=ROOT, show_default=True, help="The cell to begin with.")
 @click.option("--names", "is_names", is_flag=True, help="Only the names below --root, as it knows them; asks no other cell.")
+@click.option("--peers", "are_peers", is_flag=True, help="The links of each cell, with their roles and states.")
+@click.option("--way", "way_to", metavar="TARGET", help="How the messages of each cell to TARGET go, and why not directly.")
 @parent_option
 @timeout_option
 @output_options
 @click.pass_context
-def ls(context: click.Context, *, pattern: str, root: str, is_names: bool, parent: str, timeout_s: float,
-       is_json: bool) -> None:
+def ls(context: click.Context, *, pattern: str, root: str, is_names: bool, are_peers: bool, way_to: str | None, parent: str,
+       timeout_s: float, is_json: bool) -> None:
     """List the cells whose names match PATTERN (by default all), from the root down."""
     output = Output.of(context, is_json=is_json)
+    target = None if way_to is None else parse(way_to)
+    if is_names + are_peers + (target is not None) > 1:
+        raise click.UsageError("--names, --peers and --way answer different questions: ask one at a time")
     with joined(parent, timeout_s=timeout_s) as here:
         if is_names:
             names = names_below(here.cell, parse(root), timeout_s=timeout_s)
@@ -93,10 +139,21 @@ def ls(context: click.Context, *, pattern: str, root: str, is_names: bool, paren
         error = first.errors.get(root)
         if error is not None:
             first.walk([here.dialled])  # cut off from the root, one still wants to see where one is
-    seen = sorted(first.seen.values(), key=lambda each: (each.fqcn != root, parts(each.fqcn)))
-    output.table(COLUMNS, [asdict(each) for each in seen if fnmatchcase(each.fqcn, pattern)])
+        shown = [name for name in first.seen if fnmatchcase(name, pattern)]
+        if target is not None:
+            first.ask_way(shown, target)
+    seen = [first.seen[name] for name in sorted(shown, key=lambda name: (name != root, parts(name)))]
+    if are_peers:
+        output.table(PEER_COLUMNS, [{"fqcn": each.fqcn, **asdict(peer)} for each in seen for peer in each.peers])
+    else:
+        output.table(COLUMNS if target is None else WAY_COLUMNS, [_row(each, has_way=target is not None) for each in seen])
     if error is not None:
         raise error
+
+
+def _row(seen: Seen, *, has_way: bool) -> dict[str, object]:
+    row = asdict(seen)
+    return row if has_way else {name: value for name, value in row.items() if name not in ("way", "via", "why")}
 
 
 def names_below(cell: Cell, root: str, *, timeout_s: float) -> list[str]:
@@ -133,6 +190,18 @@ class Walk:
                 below.update(self._note(name, level[name], answer))
             level = {name: state for name, state in below.items() if name not in self.seen and name != self._cell.fqcn}
 
+    def ask_way(self, names: Sequence[str], target: str) -> None:
+        """Ask those of these cells that have answered how their messages to the target go."""
+        asked = [name for name in names if name not in self.errors]
+        answers = self._cell.broadcast(asked, CHANNEL, WAY_TOPIC, target, timeout_s=self._timeout_s)
+        for name, answer in answers.items():
+            try:
+                facts = _mapping(answer.body)
+                way, via, why = (_text(facts.get(key)) for key in ("role", "via", "why"))
+            except ZdlError as error:
+                way, via, why = "", "", str(error)
+            self.seen[name] = replace(self.seen[name], way=way, via=via, why=why)
+
     def _note(self, name: str, state: str, answer: Answer) -> dict[str, str]:
         """What a cell said; returns its children and the states of their links."""
         try:
@@ -147,7 +216,8 @@ class Walk:
         addresses = tuple(each for each in _list(facts.get("addresses")) if isinstance(each, str))
         self.seen[name] = Seen(name, state, len(control), _number(facts.get("below_count")), addresses,
                                _number(process.get("rss_bytes")), _number(facts.get("lent_count")),
-                               _number(process.get("pid")), _text(facts.get("parent_error")))
+                               _number(process.get("pid")), _text(facts.get("parent_error")),
+                               tuple(map(_peer, control)))
         return dict(_children(name, control))
 
 
@@ -162,6 +232,10 @@ def _children(above: str, links: Iterable[Mapping[str, object]]) -> Iterable[tup
             continue
         if is_ancestor(above, name):
             yield name, _text(each.get("state"))
+
+
+def _peer(facts: Mapping[str, object]) -> Peer:
+    return Peer(*(_text(facts.get(key)) for key in ("fqcn", "role", "state", "address")))
 
 
 # What other cells say may be anything.

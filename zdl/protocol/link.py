@@ -15,7 +15,6 @@ from zdl.fqcn import ROOT
 from zdl.options import HEARTBEAT_MAX_S, LinkOptions
 from zdl.protocol.messages import Hello, Role
 
-
 # A peer that says it speaks more often than this would have the loop look after it without a pause.
 HEARTBEAT_MIN_S = 0.01
 
@@ -185,4 +184,4 @@ def accepted(number: int, hello: Hello, now: float, *, is_guest: bool) -> Link:
 
 def believed(heartbeat_s: float) -> float:
     """How often a peer is expected to speak, whatever it says: nobody may ask us to wait for it for ever."""
-    return min(max(heartbeat_s, HEARTBEAT_MIN_S), HEARTBEAT_MAX_S)
+    return min(max(HEARTBEAT_MIN_S, heartbeat_s), HEARTBEAT_MAX_S)

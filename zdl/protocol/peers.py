@@ -43,6 +43,10 @@ class Peers:
         options: intervals and limits.
         watches: whether silence ends a link: true on the control lane, false on the data lane, where a
             chunk may take long on a slow line.
+
+    Attributes:
+        table: the links there are.
+        redial: the tries to reach the parent, and why it is not there.
     """
 
     def __init__(self, me: Self, options: LinkOptions, *, watches: bool) -> None:
@@ -52,7 +56,7 @@ class Peers:
         self.table = LinkTable()
         self._next_link = 1
         self._due: float | None = None
-        self._redial = Redial(me.incarnation, options)
+        self.redial = Redial(me.incarnation, options)
         self._challenges = Challenges(me.fqcn, options)
         self._silence = Silence(me.fqcn, options)
         self._is_closing = False
@@ -74,16 +78,7 @@ class Peers:
     @property
     def has_parent(self) -> bool:
         """Whether this cell was told to have a parent, connected or not."""
-        return bool(self._redial.address)
-
-    @property
-    def parent_error(self) -> ZdlError | None:
-        """Why the parent is not there, as last seen; None while it is."""
-        return self._redial.error
-
-    def why_no_parent(self, now: float) -> str:
-        """The same for people, with the address that is dialled and since when, before the first cause is known, too."""
-        return self._redial.why(now)
+        return bool(self.redial.address)
 
     def deadline(self) -> float | None:
         """When `tick` is wanted next."""
@@ -95,7 +90,7 @@ class Peers:
         """Connect to the parent, and again whenever it is lost. A link to a former address is dropped."""
         old = [link.link for link in self.table if link.is_parent]
         effects = [each for link in old for each in self.hang(link, "the parent has a new address", now)]
-        self._redial.dialled(address, now)
+        self.redial.dialled(address, now)
         return effects + self._dial(address, now, is_parent=True, expected="")[1]
 
     def dial(self, address: str, *, expected: str, now: float, token: bytes = b"") -> tuple[int, list[Effect]]:
@@ -119,7 +114,7 @@ class Peers:
     def close(self, now: float) -> list[Effect]:
         """Say goodbye on every link, and dial no more."""
         self._is_closing = True
-        self._redial.at = None
+        self.redial.at = None
         effects: list[Effect] = []
         for link in self.table:
             if link.state is not State.GREETING:
@@ -190,8 +185,8 @@ class Peers:
         for incumbent, is_alive in self._challenges.due(self.table, now):
             effects += self._challenges.won(incumbent) if is_alive else self.hang(
                 incumbent.link, "it was silent when another cell came with its name", now)
-        if self._redial.is_due(now):
-            effects += self.dial_parent(self._redial.address, now)
+        if self.redial.is_due(now):
+            effects += self.dial_parent(self.redial.address, now)
         for link in self.table:
             effects += self._look_at(link, now)
         self._due = None
@@ -204,9 +199,9 @@ class Peers:
         for link in self.table:
             is_asked = self._challenges.against(link.link) is not None
             assert link.state is not State.CHALLENGED or is_asked, "nobody challenges it"
-        if self._redial.address and not self._is_closing:
+        if self.redial.address and not self._is_closing:
             dialled = any(link.is_parent for link in self.table)
-            assert dialled or self._redial.at is not None, "the parent is neither dialled nor waited for"
+            assert dialled or self.redial.at is not None, "the parent is neither dialled nor waited for"
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -292,7 +287,7 @@ class Peers:
         link.heartbeat_s = believed(welcome.heartbeat_s)
         self.table.name(link)
         if link.is_parent:
-            self._redial.succeeded()
+            self.redial.succeeded()
         self._schedule(now)
         return [*effects, PeerUp(number, welcome.origin, link.is_parent, link.role, welcome.data_addresses)]
 
@@ -327,7 +322,7 @@ class Peers:
 
     def _plan_redial(self, error: ZdlError, now: float) -> None:
         if not self._is_closing:
-            self._redial.failed(error, now)
+            self.redial.failed(error, now)
             self._schedule(now)
 
     def _schedule(self, now: float) -> None:
@@ -335,6 +330,6 @@ class Peers:
 
         Only `tick` moves it away from now: links that come and go all the time must not put off the heartbeats.
         """
-        times = (self._due, self._redial.at, self._challenges.deadline(),
+        times = (self._due, self.redial.at, self._challenges.deadline(),
                  self.table.deadline(self._options, now, watches=self._watches))
         self._due = min((each for each in times if each is not None), default=None)

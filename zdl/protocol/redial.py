@@ -9,7 +9,7 @@ host that drops what it gets, is not told by anybody before the try is given up.
 
 from __future__ import annotations
 
-from zdl.errors import Refused, ZdlError
+from zdl.errors import PeerLost, Refused, ZdlError
 from zdl.options import LinkOptions
 
 
@@ -56,8 +56,10 @@ class Redial:
         if isinstance(self.error, Refused):  # it is there, and its own words say what is wrong
             return str(self.error)
         tried = f"{self.address} has been dialled for {max(now - self._since, 0.0):.1f} s"
-        cause = f"{tried} and has not answered yet" if self.error is None else f"{self.error}; {tried}"
-        return f"{cause}: check the address, and that the cell there runs"
+        error = self.error
+        cause = error.why if isinstance(error, PeerLost) and error.lost == self.address else str(error)
+        known = f"{tried} and has not answered yet" if error is None else f"{cause}; {tried}"
+        return f"{known}: check the address, and that the cell there runs"
 
     def is_due(self, now: float) -> bool:
         """Whether it is time; the plan is used up with a yes."""

@@ -125,7 +125,7 @@ class Switch:
         link = None if number is None else self.peers.link(number)
         if target == self._me.fqcn or link is None:
             return Way("self", target, "") if target == self._me.fqcn else Way(
-                "none", "", self._why(now) or f"no link of {self._me.fqcn} leads there")
+                "none", "", self._no_route(target, now).why or f"no link of {self._me.fqcn} leads there")
         why = "" if link.fqcn == target or self.introductions is None else self.introductions.why(target)
         return Way("parent" if link.is_parent else link.role.name.lower(), link.fqcn, why)
 
@@ -178,7 +178,7 @@ class Switch:
                 return self._bounce_own(message, Busy(limit="WAITING_MAX", value=WAITING_MAX, at=self._me.fqcn))
             self._pending.add(message, now)
             return []
-        return self._bounce_own(message, NoRoute(target=message.target, at=self._me.fqcn, why=self._why(now)))
+        return self._bounce_own(message, self._no_route(message.target, now))
 
     def dial_parent(self, address: str, now: float) -> list[Effect]:
         """Connect to the parent, for ever; to its new address, if it had another."""
@@ -207,7 +207,7 @@ class Switch:
         if self.introductions is not None:
             effects += self._take(self.introductions.tick(now), now)
         for message in self._pending.expired(now):
-            effects += self._bounce_own(message, NoRoute(target=message.target, at=self._me.fqcn, why=self._why(now)))
+            effects += self._bounce_own(message, self._no_route(message.target, now))
         return effects
 
     def deadline(self) -> float | None:
@@ -320,7 +320,7 @@ class Switch:
                 target=message.target, at=self._me.fqcn, why=f"hops_max={self._options.hops_max} is reached"))
         link = self.routes.next_hop(message.target, came_by=came_by)
         if link is None:
-            return self._bounce(came_by, message, NoRoute(target=message.target, at=self._me.fqcn, why=self._why(now)))
+            return self._bounce(came_by, message, self._no_route(message.target, now))
         self.counts.forwarded += 1
         self._interest.remember(link, message, came_by)
         header = passed_by(message.header, self._me.fqcn) if message.of_kind & TRACED else message.header
@@ -328,8 +328,9 @@ class Switch:
         return [Send(link, Transit(message.of_kind, message.hops + 1, message.origin, message.target, message.id, header,
                                    message.body))]
 
-    def _why(self, now: float) -> str:
-        return self.peers.why_no_parent(now)
+    def _no_route(self, target: str, now: float) -> NoRoute:
+        """With what is known about the way that is missing: what is not below this cell is reached over its parent."""
+        return NoRoute(target=target, at=self._me.fqcn, why="" if self._is_below(target) else self.peers.redial.why(now))
 
     def _way_back(self, origin: str, came_by: int | None) -> int | None:
         """The way it came if that still stands, else whatever way there is."""

@@ -118,6 +118,7 @@ class _Dealer:
     address: str
     socket: zmq.Socket[bytes]
     monitor: zmq.Socket[bytes] | None
+    has_ended: bool = False
 
 
 class Links:
@@ -362,7 +363,8 @@ class Links:
                     broken.append(Broken(link, "the connection was closed"))
                 continue
             dealer = next((each for each in self._dealers.values() if each.monitor is monitor), None)
-            if dealer is not None:
+            if dealer is not None and not dealer.has_ended:
+                dealer.has_ended = True
                 why = next((text for kind, text in _WHY if event["event"] == kind), "the greeting failed")
                 broken.append(Broken(dealer.link, why.format(address=dealer.address)))
         return broken

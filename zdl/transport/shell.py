@@ -22,6 +22,7 @@ from zdl.protocol.encode import encode
 from zdl.protocol.frames import FRAMES_MAX
 from zdl.protocol.messages import Transit
 from zdl.protocol.switch import Switch
+from zdl.transport.complaints import Complaints
 from zdl.transport.lead import FOREVER
 from zdl.transport.links import Broken, Incoming, Links
 from zdl.transport.traffic import TrafficBook
@@ -64,6 +65,7 @@ class Shell:
         self._me = switch.fqcn
         self.traffic = TrafficBook(self._name_of)
         self.undecoded = 0
+        self._complaints = Complaints()
         self.desk: Desk | None = None
 
     def __repr__(self) -> str:
@@ -88,7 +90,7 @@ class Shell:
             elif kind is Hang:
                 assert isinstance(effect, Hang)
                 self._links.hang(effect.link)
-                self.traffic.fold(effect.link)
+                self._ended(effect.link)
             elif more := self.desk.perform(effect, now):
                 self.act(more, now)
 
@@ -103,9 +105,8 @@ class Shell:
                 raise DecodeError(what=f"{len(body)} frames are over FRAMES_MAX={FRAMES_MAX}")
             message = decode(incoming.header, body, me=self._me)
         except DecodeError as error:
-            self.undecoded += 1
             incoming.discard()
-            _LOG.warning("! undecodable message link=%d why=%s", incoming.link, error)
+            self._complain(incoming.link, error, now)
             return
         if is_taken and isinstance(message, Transit):
             message = replace(message, body=incoming.rest())
@@ -126,7 +127,7 @@ class Shell:
         now = time.monotonic()
         self.act(self._switch.broken(broken.link, broken.why, now), now)
         self._links.hang(broken.link)  # the switch never knew a link on which nobody said HELLO
-        self.traffic.fold(broken.link)
+        self._ended(broken.link)
 
     def tick(self) -> None:
         """Time has passed."""
@@ -134,6 +135,8 @@ class Shell:
         now = time.monotonic()
         self.act(self._switch.tick(now), now)
         self.act(self.desk.tick(now), now)
+        if self._complaints.left_out_count:
+            self._tell_left_out(now)
 
     def deadline(self) -> float:
         """When `tick` is wanted next."""
@@ -163,6 +166,25 @@ class Shell:
             self.act(self._switch.broken(effect.link, problem.why, now), now)
             problem = replace(problem, target=getattr(effect.message, "target", ""))
         self.act(self._switch.undelivered(effect.link, effect.message, problem), now)
+
+    def _ended(self, link: int) -> None:
+        """There is no such link any more."""
+        self.traffic.fold(link)
+        self._complaints.ended(link)
+
+    def _complain(self, link: int, error: DecodeError, now: float) -> None:
+        """A message was none."""
+        self.undecoded += 1
+        if self._complaints.is_worth(link, now):
+            _LOG.warning("! %s: undecodable message from=%s link=%d why=%s", self._me, self._name_of(link) or "nobody known",
+                         link, error)
+        else:
+            self._tell_left_out(now)
+
+    def _tell_left_out(self, now: float) -> None:
+        count = self._complaints.left_out(now)
+        if count:
+            _LOG.warning("! %s: undecodable messages, not told one by one: %d more, %d in all", self._me, count, self.undecoded)
 
     def _name_of(self, link: int) -> str:
         known = self._switch.peers.link(link)
