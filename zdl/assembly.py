@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Sequence
+from dataclasses import asdict
 from weakref import proxy
 
 from zdl.cell.cell import BareCell
@@ -20,6 +21,7 @@ from zdl.options import Options
 # What every cell answers about itself, to any cell of its fabric, beside a ping.
 SNAPSHOT_TOPIC = "snapshot"
 BELOW_TOPIC = "below"
+WAY_TOPIC = "way"
 
 
 class Cell(BareCell):
@@ -38,6 +40,7 @@ class Cell(BareCell):
         self.downloads = DownloadBroker(me)
         self.handler(CHANNEL, SNAPSHOT_TOPIC)(lambda request: me.snapshot().plain())
         self.handler(CHANNEL, BELOW_TOPIC)(lambda request: list(me.tree.below()))
+        self.handler(CHANNEL, WAY_TOPIC)(lambda request: asdict(me.tree.way(request.body)))
         self.handler(CHANNEL, PING_TOPIC, inline=True)(_pong)
 
     def snapshot(self) -> Snapshot:

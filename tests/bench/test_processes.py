@@ -8,8 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 
 import pytest
 
@@ -17,15 +15,9 @@ from zdl_bench.meter import Meter
 from zdl_bench.peer import Peer, role_named
 from zdl_bench.processes import Child, PeerFailed
 
+from waiting import eventually
+
 ROLE = "zdl_bench.raw_rtt:Origin"
-
-
-def eventually(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    """Returns as soon as the condition holds."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)
 
 
 def is_running(pid: int) -> bool:
@@ -122,8 +114,8 @@ def test_a_child_that_was_never_started_cannot_be_asked() -> None:
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="needs /proc to look at processes")
 def test_no_child_outlives_a_parent_that_is_killed() -> None:
     program = (f"from zdl_bench.processes import Child\nchild = Child({ROLE!r})\nchild.start()\n"
-               "child.ask('meter_start')\nprint(child.pid, flush=True)\nimport time\ntime.sleep(60)\n")
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+               "child.ask('meter_start')\nprint(child.pid, flush=True)\ninput()\n")
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         assert is_running(pid)

@@ -9,7 +9,7 @@ import pytest
 
 from zdl.cell.answers import Answers, Notices, Settlement
 from zdl.cell.messages import Answer, Reply
-from zdl.errors import Closed, NoRoute, ZdlError
+from zdl.errors import Busy, Closed, NoRoute, ZdlError
 from zdl.options import PackOptions
 from zdl.protocol import messages as wire
 
@@ -109,6 +109,33 @@ def test_who_loses_interest_cancels_what_is_still_out() -> None:
     asked.answers.settle("b", came("b"), None)
     asked.answers.cancel("enough")
     assert asked.cancelled == [("a", "enough"), ("c", "enough")]
+
+
+def test_who_is_told_gets_each_answer_once_and_what_is_slow_is_made_on_the_pool() -> None:
+    asked, told = Asked("a", "b", "c", "d"), list[Answer]()
+    jobs: list[Callable[[], None]] = []
+    asked.answers.preset(Answer("a", None, NO))
+    asked.answers.settle("b", came("b"), None)
+    asked.answers.on_answer(told.append, is_slow=lambda settlement: settlement[0] is not None, submit=jobs.append)
+    asked.answers.settle("c", None, NO)
+    assert [each.target for each in told] == ["a", "c"] and len(jobs) == 1
+    jobs.pop()()
+    asked.answers.settle("d", came("d"), None)
+    jobs.pop()()
+    assert [each.target for each in told] == ["a", "c", "b", "d"]
+    assert asked.made == ["c", "b", "d"] and len(asked.ended) == 1
+
+
+def test_an_answer_for_which_the_pool_has_no_room_says_so() -> None:
+    asked, told = Asked("a"), list[Answer]()
+    busy = Busy(limit="handler_queue_max", value=1, at="server")
+
+    def refuse(job: Callable[[], None]) -> None:
+        raise busy
+
+    asked.answers.on_answer(told.append, is_slow=lambda settlement: True, submit=refuse)
+    asked.answers.settle("a", came("a"), None)
+    assert told == [Answer("a", None, busy)] and asked.answers["a"] == told[0]
 
 
 def test_a_target_that_was_not_asked_has_its_answer_at_once() -> None:

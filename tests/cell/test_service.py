@@ -52,6 +52,7 @@ class Page:
         self.receivers = receivers
         self.lent = 0
         self.was_undeliverable = False
+        self.excused = 0
 
     def lend(self, manifest: Manifest, lent: Sequence[Lent]) -> Source:
         self.lent += len(lent)
@@ -59,6 +60,9 @@ class Page:
 
     def undeliverable(self) -> None:
         self.was_undeliverable = True
+
+    def excuse(self, count: int) -> None:
+        self.excused += count
 
 
 def test_a_notebook_is_a_service() -> None:

@@ -11,7 +11,7 @@ import pytest
 from zdl.assembly import Cell
 from zdl.cell.messages import Request
 from zdl.cell.signal import Signal
-from zdl.errors import Cancelled, Closed, OptionError
+from zdl.errors import Cancelled, Closed, OptionError, PeerLost
 from zdl.options import Options
 
 from trees import SCHEMES, Trees
@@ -175,3 +175,24 @@ def test_l5_a_signal_ends_the_calls_of_its_children_and_reaches_their_handlers(t
         error = call.exception(PATIENCE_S)
         assert isinstance(error, Cancelled) and "the round is over" in str(error)
     assert all(aborted.acquire(timeout=PATIENCE_S) for _ in calls)
+
+
+@pytest.mark.row("F6")
+def test_f6_a_closing_cell_says_goodbye_and_what_waits_on_it_fails_at_once() -> None:
+    with Trees() as trees:
+        server, site = trees.grow("server", "site-1")
+        entered, go_on = threading.Event(), threading.Event()
+
+        @site.handler("task", "wait")
+        def wait(request: Request) -> object:
+            entered.set()
+            return go_on.wait(PATIENCE_S)
+
+        future = server.request_future("site-1", "task", "wait", timeout_s=None)
+        assert entered.wait(PATIENCE_S)
+        try:
+            assert site.close(0.0), "the handler still runs"
+            error = future.exception(PATIENCE_S)
+        finally:
+            go_on.set()
+        assert isinstance(error, PeerLost) and error.target == "site-1" and "goodbye" in error.why

@@ -401,6 +401,83 @@ def test_M7_requests_have_futures_and_awaitable_twins(stage: Stage) -> None:
     assert asyncio.run(ask()).body == 2
 
 
+@pytest.mark.row("M7", "M1")
+def test_M7_replies_with_return_codes_have_awaitable_twins(stage: Stage) -> None:
+    async def ask() -> None:
+        replies = stage.one.aio.replies
+        assert (await replies.request("site-2", "task", "echo", 2, timeout_s=PATIENCE_S)).body == 2
+        assert (await replies.request("site-9", "task", "echo")).code is ReturnCode.TARGET_UNREACHABLE
+        assert (await replies.request("site-2", "task", "fail")).code is ReturnCode.PROCESS_EXCEPTION
+        found = await replies.broadcast(["site-2", "site-9"], "task", "echo", [3], timeout_s=PATIENCE_S)
+        assert [(name, each.code, each.body) for name, each in found.items()] == [
+            ("site-2", ReturnCode.OK, [3]), ("site-9", ReturnCode.TARGET_UNREACHABLE, None)]
+        with pytest.raises(CannotPack):
+            await replies.request("site-2", "task", "echo", object())
+        stage.one.close()
+        with pytest.raises(Closed):
+            await replies.request("site-2", "task", "echo")
+
+    asyncio.run(ask())
+
+
+@pytest.mark.row("M7", "M4")
+def test_M7_the_leaving_of_a_notice_can_be_awaited(stage: Stage) -> None:
+    got: list[object] = []
+    stage.one.handler("task", "note")(lambda request: got.append(request.body))
+
+    async def tell() -> list[str]:
+        return list((await stage.server.aio.notice(["site-1", "site-9"], "task", "note", 7)).errors)
+
+    assert asyncio.run(tell()) == ["site-9"]
+    eventually(lambda: got == [7])
+
+
+@pytest.mark.row("M7")
+def test_M7_being_ready_and_closing_can_be_awaited(stage: Stage) -> None:
+    async def live() -> None:
+        cell, twin = (Cell("site-3", parent=stage.server.addresses[0]) for _ in range(2))
+        cell.start()
+        await cell.aio.wait_ready(PATIENCE_S)
+        assert (await cell.aio.request("server", "task", "echo", 1)).body == 1
+        with twin, pytest.raises(Refused, match="name-taken"):
+            await twin.aio.wait_ready(PATIENCE_S)
+        assert await cell.aio.close() == []
+        with pytest.raises(Closed):
+            await cell.aio.wait_ready()
+
+    asyncio.run(live())
+
+
+@pytest.mark.row("M7")
+def test_M7_who_awaits_a_parent_that_is_not_there_is_told_so() -> None:
+    async def wait() -> None:
+        with Cell("site-1", parent="tcp://127.0.0.1:1") as cell:
+            with pytest.raises(TimedOut, match="tcp://127.0.0.1:1"):
+                await cell.aio.wait_ready(0.05)
+
+    asyncio.run(wait())
+
+
+@pytest.mark.row("M7", "M14")
+def test_M7_the_progress_of_a_broadcast_is_told_on_the_event_loop(stage: Stage) -> None:
+    heard: list[bool] = []
+
+    @stage.one.handler("task", "long")
+    def long(request: Request) -> object:
+        request.progress({"step": 1})
+        eventually(lambda: heard)
+        return None
+
+    async def ask() -> None:
+        own = threading.get_ident()
+        answers = await stage.server.aio.broadcast(["site-1"], "task", "long", timeout_s=PATIENCE_S,
+                                                   on_progress=lambda facts: heard.append(threading.get_ident() == own))
+        assert answers["site-1"].is_ok
+
+    asyncio.run(ask())
+    assert heard == [True]
+
+
 # --- M11, M12: expected failures, aborts ----------------------------------------------------------
 
 @pytest.mark.row("M11")
@@ -544,6 +621,34 @@ def test_M13_a_wait_is_not_ended_while_what_the_reply_lends_is_pulled(trees: Tre
 
 
 # --- M15 ------------------------------------------------------------------------------------------
+
+@pytest.mark.row("M15", "M7")
+def test_M15_a_broadcast_on_an_event_loop_packs_and_lends_its_body_once(stage: Stage) -> None:
+    for cell in (stage.one, stage.two):
+        cell.handler("task", "ref", resolve=False)(lambda request: request.body)
+
+    async def ask() -> list[object]:
+        answers = await stage.server.aio.broadcast(["site-1", "site-2"], "task", "ref", np.ones(LARGE), resolve=False)
+        return [answer.body for answer in answers.values()]
+
+    first, second = asyncio.run(ask())
+    assert isinstance(first, Ref) and first == second
+    (transaction,) = stage.server.downloads.transactions
+    transaction.delete()
+    eventually(lambda: not stage.server.downloads.transactions)
+
+
+@pytest.mark.row("M15")
+@pytest.mark.parametrize("way", ["broadcast", "notice"])
+def test_M15_what_is_lent_to_many_does_not_wait_for_those_that_it_did_not_reach(stage: Stage, way: str) -> None:
+    targets = ["site-1", "site-9", "site-2"]
+    if way == "broadcast":
+        answers = stage.server.broadcast(targets, "task", "echo", np.ones(LARGE), timeout_s=PATIENCE_S)
+        assert [answer.is_ok for answer in answers.values()] == [True, False, True]
+    else:
+        stage.server.notice(targets, "task", "echo", np.ones(LARGE))
+    eventually(lambda: not any(cell.downloads.transactions for cell in stage.all), what="the end of all that was lent")
+
 
 @pytest.mark.row("M15")
 def test_M15_a_broadcast_packs_and_lends_its_body_once(stage: Stage) -> None:

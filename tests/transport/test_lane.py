@@ -184,7 +184,7 @@ def test_a_pull_that_is_cancelled_frees_what_was_held_for_it(pair: Pair) -> None
 
 def test_who_comes_late_is_told_how_it_ended_and_a_stranger_nothing(pair: Pair) -> None:
     lent = pair.lend(Memory(bytearray(DATA)))
-    pair.server.lanes.lane.end(lent.id, Outcome.DELETED)
+    pair.server.lanes.lane.change(lambda offers, now: offers.end(lent.id, Outcome.DELETED, now))
     eventually(lambda: lent.ends)
     late = end_of(pair.pull(lent.source, Memory(bytearray(len(DATA)))))
     assert isinstance(late, LeaseEnded) and late.how == "deleted"

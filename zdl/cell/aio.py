@@ -1,4 +1,14 @@
-"""Aio: the awaitable twins of a cell's blocking calls, for any asyncio loop."""
+"""Aio: the awaitable twins of a cell's blocking calls, for any asyncio loop.
+
+::
+
+    reply = await cell.aio.request("site-1", "task", "train", body)
+    async for answer in cell.aio.as_completed(["site-1", "site-2"], "task", "train", body): …
+    coded = await cell.aio.replies.request("site-1", "task", "train", body)
+
+Cancelling the task, `asyncio.timeout` included, cancels the call. Replies come by the loop that receives them and not by the
+handler pool, so handlers that wait for an event loop do not starve it; but for what is pulled or filtered, which may block.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +17,20 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 
-from zdl.cell.filtering import Asks
+from zdl.cell.answers import Notices, Undelivered
+from zdl.cell.codes import CodedReply, checked, code_of, coded, coded_answer
+from zdl.cell.filtering import Asks, Spreads
 from zdl.cell.futures import DEFAULT_S, NO_HEADERS, OnProgress, Sending
 from zdl.cell.messages import Answer, Reply, Route
+from zdl.cell.signal import Signal
+from zdl.cell.spreading import bodies_of
 from zdl.cell.tree import ASK_S, CHANNEL, PING_TOPIC, Reach, not_replied, route_of
+from zdl.cell.watching import Watching
 from zdl.errors import ZdlError
 from zdl.fqcn import parse
+
+# How often a coroutine looks whether the parent is there.
+LOOK_S = 0.01
 
 
 class Aio:
@@ -20,10 +38,39 @@ class Aio:
 
     Args:
         caller: gives the calling side of a cell that is open.
+        spreader: the same for what goes to many.
+        watching: what that cell knows of its parent.
+        close: ends it; blocks.
     """
 
-    def __init__(self, caller: Callable[[], Asks]) -> None:
+    def __init__(self, caller: Callable[[], Asks], spreader: Callable[[], Spreads], watching: Callable[[], Watching],
+                 close: Callable[[float | None], list[str]]) -> None:
         self._caller = caller
+        self._spreader = spreader
+        self._watching = watching
+        self._close = close
+
+    @property
+    def replies(self) -> AioReplies:
+        """The twin of ``cell.replies``."""
+        return AioReplies(self)
+
+    def check(self) -> None:
+        """Raises `Closed` where the cell is not open."""
+        self._caller()
+
+    async def wait_ready(self, timeout_s: float = 10.0) -> None:
+        """The twin of ``cell.wait_ready``."""
+        watching = self._watching()
+        until = time.monotonic() + timeout_s
+        while not watching.is_ready():
+            if time.monotonic() >= until:
+                raise watching.late(timeout_s)
+            await asyncio.sleep(LOOK_S)
+
+    async def close(self, timeout_s: float | None = None) -> list[str]:
+        """The twin of ``cell.close``, on a thread of asyncio; it goes on when the task is cancelled."""
+        return await asyncio.to_thread(self._close, timeout_s)
 
     async def request(self, target: str, channel: str, topic: str, body: object = None, *,
                       timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
@@ -36,39 +83,49 @@ class Aio:
 
     async def broadcast(self, targets: Sequence[str] | Mapping[str, object], channel: str, topic: str, body: object = None, *,
                         timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
-                        resolve: bool = True) -> dict[str, Answer]:
-        """The twin of ``cell.broadcast``, all at the end; what is large in a body is lent to each target by itself."""
-        sending = Sending(timeout_s, headers, None, resolve, 1)
-        asked = self._asked_each(targets, channel, topic, body, sending)
-        answers: dict[str, Answer] = {}
-        # All are settled before any is looked at; cancelling the task cancels each of them.
-        for target, found in zip(asked, await asyncio.gather(*asked.values(), return_exceptions=True), strict=True):
-            if isinstance(found, ZdlError):
-                answers[target] = Answer(target, None, found)
-            elif isinstance(found, BaseException):
-                raise found
-            else:
-                answers[target] = Answer(target, found, None)
-        return answers
+                        resolve: bool = True, receivers: Sequence[str] | int = 1, optional: bool = False,
+                        on_progress: OnProgress | None = None) -> dict[str, Answer]:
+        """The twin of ``cell.broadcast``, all at the end, in the order of the targets."""
+        found = {answer.target: answer async for answer in self.as_completed(
+            targets, channel, topic, body, timeout_s=timeout_s, headers=headers, resolve=resolve, receivers=receivers,
+            optional=optional, on_progress=on_progress)}
+        return {target: found[target] for target in bodies_of(targets, body)}
 
     async def as_completed(self, targets: Sequence[str] | Mapping[str, object], channel: str, topic: str,
                            body: object = None, *, timeout_s: float | None = DEFAULT_S,
-                           headers: Mapping[str, object] = NO_HEADERS, resolve: bool = True) -> AsyncIterator[Answer]:
+                           headers: Mapping[str, object] = NO_HEADERS, resolve: bool = True,
+                           receivers: Sequence[str] | int = 1, optional: bool = False,
+                           on_progress: OnProgress | None = None) -> AsyncIterator[Answer]:
         """The twin of ``cell.broadcast(…).as_completed()``: ``async for answer in cell.aio.as_completed(…)``.
 
-        Ending the iteration early, or cancelling the task, cancels the calls that are still out.
+        Ending the iteration early, or cancelling the task, cancels the calls that are still out. `on_progress` is called on
+        the event loop.
         """
-        asked = self._asked_each(targets, channel, topic, body, Sending(timeout_s, headers, None, resolve, 1))
-        came: asyncio.Queue[str] = asyncio.Queue()
-        for target, future in asked.items():
-            future.add_done_callback(lambda done, target=target: came.put_nowait(target))  # type: ignore[misc]
+        loop = asyncio.get_running_loop()
+        came: asyncio.Queue[Answer] = asyncio.Queue()
+        abort = Signal()
+        heard = None if on_progress is None else _on_loop(loop, on_progress)
+        sending = Sending(timeout_s, headers, abort, resolve, receivers, optional=optional, on_progress=heard)
+        spreader = self._spreader()
+        answers = spreader.broadcast(bodies_of(targets, body), channel, topic, sending)
+        spreader.told(answers, sending, _on_loop(loop, came.put_nowait))
         try:
-            for _ in asked:
-                target = await came.get()
-                yield _answer(target, asked[target])
+            for _ in answers:
+                yield await came.get()
         finally:
-            for future in asked.values():
-                future.cancel()
+            abort.trigger("nobody waits for it")
+
+    async def notice(self, targets: str | Sequence[str] | Mapping[str, object], channel: str, topic: str,
+                     body: object = None, *, headers: Mapping[str, object] = NO_HEADERS, receivers: Sequence[str] | int = 1,
+                     optional: bool = False, undelivered: Undelivered | None = None) -> Notices:
+        """``cell.notice`` and the twin of ``wait_handed``: returns when it has left for each target, or could not."""
+        loop = asyncio.get_running_loop()
+        sending = Sending(headers=headers, receivers=receivers, optional=optional)
+        notices = self._spreader().notice(bodies_of(targets, body), channel, topic, sending, undelivered)
+        handed = asyncio.Event()
+        notices.when_handed(_on_loop(loop, handed.set))
+        await handed.wait()
+        return notices
 
     async def is_reachable(self, fqcn: str, timeout_s: float = ASK_S) -> Reach:
         """The twin of ``cell.tree.is_reachable``."""
@@ -86,11 +143,6 @@ class Aio:
         sending = Sending(timeout_s, resolve=False, trace=True)
         return route_of(await self._asked(parse(fqcn), CHANNEL, PING_TOPIC, None, sending))
 
-    def _asked_each(self, targets: Sequence[str] | Mapping[str, object], channel: str, topic: str, body: object,
-                    sending: Sending) -> dict[str, asyncio.Future[Reply]]:
-        bodies = dict(targets) if isinstance(targets, Mapping) else {each: body for each in targets}
-        return {each: self._asked(each, channel, topic, own, sending) for each, own in bodies.items()}
-
     def _asked(self, target: str, channel: str, topic: str, body: object, sending: Sending) -> asyncio.Future[Reply]:
         caller = self._caller()
         future = caller.future(is_bare=True)
@@ -98,20 +150,43 @@ class Aio:
         return asyncio.wrap_future(future)
 
 
-def _answer(target: str, done: asyncio.Future[Reply]) -> Answer:
-    error = done.exception()
-    if error is None:
-        return Answer(target, done.result(), None)
-    if isinstance(error, ZdlError):
-        return Answer(target, None, error)
-    raise error
+class AioReplies:
+    """``cell.aio.replies``: requests that always bring a reply with a return code, to be awaited; see `Replies`.
+
+    Args:
+        aio: the calls that it is made of.
+    """
+
+    def __init__(self, aio: Aio) -> None:
+        self._aio = aio
+
+    async def request(self, target: str, channel: str, topic: str, body: object = None, *,
+                      timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
+                      resolve: bool = True, receivers: Sequence[str] | int = 1) -> CodedReply:
+        """The twin of ``cell.replies.request``."""
+        self._aio.check()
+        try:
+            reply = await self._aio.request(target, channel, topic, body, timeout_s=timeout_s, headers=headers,
+                                            resolve=resolve, receivers=receivers)
+        except ZdlError as error:
+            return checked(CodedReply(code_of(error), None, error))
+        return checked(coded(lambda: reply))
+
+    async def broadcast(self, targets: Sequence[str] | Mapping[str, object], channel: str, topic: str,
+                        body: object = None, *, timeout_s: float | None = DEFAULT_S,
+                        headers: Mapping[str, object] = NO_HEADERS, resolve: bool = True,
+                        receivers: Sequence[str] | int = 1) -> dict[str, CodedReply]:
+        """The twin of ``cell.replies.broadcast``."""
+        answers = await self._aio.broadcast(targets, channel, topic, body, timeout_s=timeout_s, headers=headers,
+                                            resolve=resolve, receivers=receivers)
+        return {target: coded_answer(answer) for target, answer in answers.items()}
 
 
-def _on_loop(loop: asyncio.AbstractEventLoop, on_progress: OnProgress) -> OnProgress:
+def _on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., object]) -> Callable[..., None]:
     """Has an event loop call the function, unless that has been closed meanwhile."""
-    def tell(facts: Mapping[str, object]) -> None:
-        """On the handler pool."""
+    def tell(*arguments: object) -> None:
+        """On whatever thread it is known."""
         with suppress(RuntimeError):
-            loop.call_soon_threadsafe(on_progress, facts)
+            loop.call_soon_threadsafe(function, *arguments)
 
     return tell

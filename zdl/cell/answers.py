@@ -7,7 +7,8 @@
     for name, answer in answers.items(): …      waits for all, in the order of the targets
     for answer in answers.as_completed(): …     each as it comes, while others are still out
 
-The loop only notes what came. What a reply lends is pulled, and the filters are passed, by the thread that looks.
+The loop only notes what came. What a reply lends is pulled, and the filters are passed, by the thread that looks; who
+does not look, but is told (an event loop), has that done on the handler pool.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from zdl.protocol.messages import Reply
 _LOG = logging.getLogger("zdl.cell")
 Settlement = tuple[Reply | None, ZdlError | None]
 Undelivered = Callable[[str, ZdlError], object]
+Job = Callable[[], None]
 
 
 class Answers(Mapping[str, Answer]):
@@ -56,6 +58,7 @@ class Answers(Mapping[str, Answer]):
         self._answers: dict[str, Answer] = {}
         self._cancels: dict[str, Callable[[str], None]] = {}
         self._ended: Callable[[Mapping[str, Settlement]], None] = lambda settled: None
+        self._hand: Callable[[str], None] = lambda target: None
 
     def __repr__(self) -> str:
         return f"<Answers of {len(self._settled)} of {len(self._targets)} targets>"
@@ -87,6 +90,40 @@ class Answers(Mapping[str, Answer]):
         for cancel in cancels:
             cancel(why)
 
+    def on_answer(self, tell: Callable[[Answer], object], *, is_slow: Callable[[Settlement], bool],
+                  submit: Callable[[Job], object]) -> None:
+        """Have `tell` called once with the answer of each target, as they come, by the thread that settles or makes it.
+
+        Args:
+            tell: must not block.
+            is_slow: whether making an answer of this may block; then it is made on the pool.
+            submit: has a job run there.
+        """
+        def hand(target: str) -> None:
+            """It is settled."""
+            if target in self._answers or not is_slow(self._settled[target]):
+                tell(self._answer(target))
+                return
+
+            def made() -> None:
+                """On the pool."""
+                tell(self._answer(target))
+
+            try:
+                submit(made)
+            except ZdlError as error:
+                answer = Answer(target, None, error)
+                with self._changed:
+                    self._taken.add(target)
+                    self._answers.setdefault(target, answer)
+                tell(answer)
+
+        with self._changed:
+            self._hand = hand
+            settled = list(self._order)
+        for target in settled:
+            hand(target)
+
     # --- for who asks ---------------------------------------------------------------------------
 
     def began(self, target: str, cancel: Callable[[str], None]) -> None:
@@ -111,8 +148,9 @@ class Answers(Mapping[str, Answer]):
             self._order.append(target)
             self._cancels.pop(target, None)
             is_over = len(self._settled) == len(self._targets)
-            ended = self._ended
+            ended, hand = self._ended, self._hand
             self._changed.notify_all()
+        hand(target)
         if is_over:
             ended(self._settled)
 
@@ -182,6 +220,7 @@ class Notices:
         self._changed = threading.Condition()  # guards the two below
         self._missing = set(targets)
         self._errors: dict[str, ZdlError] = {}
+        self._all_handed: Callable[[], object] = lambda: None
 
     def __repr__(self) -> str:
         return f"<Notices to {len(self._targets)} targets, {len(self._errors)} failed>"
@@ -204,13 +243,24 @@ class Notices:
             self._changed.wait_for(lambda: not self._missing, timeout_s)
             return dict(self._errors)
 
+    def when_handed(self, told: Callable[[], object]) -> None:
+        """Call it when it has left for each target, or could not; now, if it has. It must not block, and may be called twice."""
+        with self._changed:
+            self._all_handed = told
+            is_over = not self._missing
+        if is_over:
+            told()
+
     # --- for who sends --------------------------------------------------------------------------
 
     def handed(self, target: str) -> None:
         """It has left for this target, or failed."""
         with self._changed:
             self._missing.discard(target)
+            is_over, told = not self._missing, self._all_handed
             self._changed.notify_all()
+        if is_over:
+            told()
 
     def failed(self, target: str, error: ZdlError) -> None:
         """It did not reach this target; the first reason counts."""

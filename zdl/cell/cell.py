@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -30,6 +30,7 @@ from zdl.cell.life import Life
 from zdl.cell.messages import Reply
 from zdl.cell.service import Lender, Service
 from zdl.cell.signal import Signal
+from zdl.cell.spreading import bodies_of
 from zdl.cell.tree import Tree
 from zdl.cell.watching import PeerInfo, Watching
 from zdl.errors import OptionError
@@ -113,7 +114,7 @@ class BareCell:
     @property
     def aio(self) -> Aio:
         """The awaitable twins of the calls below."""
-        return Aio(self._asking)
+        return Aio(self._asking, self._spreading, self._watched, self.close)
 
     @property
     def replies(self) -> Replies:
@@ -128,9 +129,7 @@ class BareCell:
     @property
     def peers(self) -> list[PeerInfo]:
         """Its links on both lanes, as they are now."""
-        self._open_lanes()
-        assert self._watching is not None
-        return self._watching.peers()
+        return self._watched().peers()
 
     @property
     def incarnation(self) -> str:
@@ -178,8 +177,7 @@ class BareCell:
             handle=life.handle, abort=life.abort, undelivered=life.undelivered,
             peer_up=watching.peer_up, peer_down=watching.peer_down, peer_stalled=watching.peer_stalled,
             unreachable=lanes.lane.unreachable, subtree=watching.subtree,
-            parent_failed=watching.parent_failed, tick=pool.tick, deadline=pool.deadline,
-            passed_on=self.filters.passing_by.seen)
+            parent_failed=watching.parent_failed, tick=pool.tick, deadline=pool.deadline, passed_on=self.filters.passing_by.seen)
         control = lanes.prepare(self._fqcn, events)
         self.filters.passing_by.begin(pool.submit, lanes.control_loop, self._options.calls.told_max)
         caller = Caller(self._fqcn, self._options, control, pool, life.is_alive)
@@ -197,9 +195,7 @@ class BareCell:
             Refused: the parent does not want us: version, name taken, name not below it.
             TimedOut: it is not there; says why the last try failed.
         """
-        self._open_lanes()
-        assert self._watching is not None
-        self._watching.wait_parent(timeout_s)
+        self._watched().wait_parent(timeout_s)
 
     def close(self, timeout_s: float | None = None) -> list[str]:
         """End: finish what is running, say goodbye, stop the threads, close the sockets.
@@ -300,7 +296,7 @@ class BareCell:
             undelivered: called on the handler pool with target and error, where it failed; see `Notices`.
         """
         sending = Sending(headers=headers, receivers=receivers, optional=optional)
-        return self._spreading().notice(_bodies(targets, body), channel, topic, sending, undelivered)
+        return self._spreading().notice(bodies_of(targets, body), channel, topic, sending, undelivered)
 
     def broadcast(self, targets: Sequence[str] | Mapping[str, object], channel: str, topic: str, body: object = None, *,
                   timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
@@ -315,7 +311,7 @@ class BareCell:
             An `Answer` for every target, its reply or its error: by target, or ``as_completed()``.
         """
         sending = Sending(timeout_s, headers, abort, resolve, receivers, optional=optional, on_progress=on_progress)
-        return self._spreading().broadcast(_bodies(targets, body), channel, topic, sending)
+        return self._spreading().broadcast(bodies_of(targets, body), channel, topic, sending)
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -323,6 +319,11 @@ class BareCell:
         if self._life.lanes is None or self._life.caller is None:
             raise self._life.error()
         return self._life.lanes
+
+    def _watched(self) -> Watching:
+        self._open_lanes()
+        assert self._watching is not None
+        return self._watching
 
     def _calling(self) -> Caller:
         caller = self._life.caller
@@ -341,14 +342,6 @@ class BareCell:
     def _answering(self) -> Answerer:
         assert self._life.answerer is not None
         return self._life.answerer
-
-
-def _bodies(targets: str | Sequence[str] | Mapping[str, object], body: object) -> dict[str, object]:
-    if isinstance(targets, Mapping):
-        return dict(targets)
-    if isinstance(targets, str) or not isinstance(targets, Iterable):  # what is no name at all is found to be none
-        return {targets: body}
-    return {each: body for each in targets}
 
 
 def _several(addresses: str | Sequence[str]) -> tuple[str, ...]:

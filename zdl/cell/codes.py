@@ -19,6 +19,7 @@ from zdl.cell.filtering import Asks, Spreads
 from zdl.cell.futures import DEFAULT_S, NO_HEADERS, Sending
 from zdl.cell.messages import Answer, Reply
 from zdl.cell.signal import Signal
+from zdl.cell.spreading import bodies_of
 from zdl.errors import (
     Busy,
     Cancelled,
@@ -168,6 +169,13 @@ def coded(ask: Callable[[], Reply]) -> CodedReply:
         return CodedReply(code_of(error), None, error)
 
 
+def checked(found: CodedReply) -> CodedReply:
+    """The same; raises what was wrong with the call itself."""
+    if isinstance(found.error, (OptionError, CannotPack)):
+        raise found.error
+    return found
+
+
 class Replies:
     """``cell.replies``: requests that always bring a reply with a return code.
 
@@ -193,20 +201,22 @@ class Replies:
         """
         caller = self._caller()
         sending = Sending(timeout_s, headers, abort, resolve, receivers)
-        found = coded(lambda: caller.request(target, channel, topic, body, sending))
-        if isinstance(found.error, (OptionError, CannotPack)):
-            raise found.error
-        return found
+        return checked(coded(lambda: caller.request(target, channel, topic, body, sending)))
 
     def broadcast(self, targets: Sequence[str] | Mapping[str, object], channel: str, topic: str, body: object = None, *,
                   timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
                   abort: Signal | None = None, resolve: bool = True,
                   receivers: Sequence[str] | int = 1) -> dict[str, CodedReply]:
         """One request to each of many targets, and what came of each; see `BareCell.broadcast`."""
-        bodies = dict(targets) if isinstance(targets, Mapping) else {each: body for each in targets}
+        bodies = bodies_of(targets, body)
         sending = Sending(timeout_s, headers, abort, resolve, receivers)
         answers = self._spreader().broadcast(bodies, channel, topic, sending)
-        return {target: coded(lambda: _reply_of(answer)) for target, answer in answers.items()}
+        return {target: coded_answer(answer) for target, answer in answers.items()}
+
+
+def coded_answer(answer: Answer) -> CodedReply:
+    """What came of one target of a broadcast."""
+    return coded(lambda: _reply_of(answer))
 
 
 def _reply_of(answer: Answer) -> Reply:

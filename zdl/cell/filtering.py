@@ -43,6 +43,9 @@ class Spreads(Protocol):
     def broadcast(self, bodies: Mapping[str, object], channel: str, topic: str, sending: Sending) -> Answers:
         """See `Spreader.broadcast`."""
 
+    def told(self, answers: Answers, sending: Sending, tell: Callable[[Answer], object]) -> None:
+        """See `Spreader.told`."""
+
     def notice(self, bodies: Mapping[str, object], channel: str, topic: str, sending: Sending,
                undelivered: Undelivered | None = None) -> Notices:
         """See `Spreader.notice`."""
@@ -159,6 +162,10 @@ class FilteringCaller:
                 return Answer(answer.target, None, error)
 
         return self._spreader.broadcast(sent, channel, topic, sending, Outgoing(list(bodies), headers, preset, arrived))
+
+    def told(self, answers: Answers, sending: Sending, tell: Callable[[Answer], object]) -> None:
+        """See `Spreader.told`."""
+        self._spreader.told(answers, sending, tell, is_filtered=True)
 
     def notice(self, bodies: Mapping[str, object], channel: str, topic: str, sending: Sending,
                undelivered: Undelivered | None = None) -> Notices:

@@ -30,6 +30,9 @@ class Scope(Protocol):
     def undeliverable(self) -> None:
         """The message did not reach its target: end what it lent, at once."""
 
+    def excuse(self, count: int) -> None:
+        """It did not reach so many of its targets: nobody waits for them to pull."""
+
 
 class Lender(Protocol):
     """The service that lends what is too large to travel in a message."""

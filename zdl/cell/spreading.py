@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from zdl.cell.answers import Answers, Notices, Settlement, Undelivered
 from zdl.cell.calling import MAYBE_DELIVERED, Caller, check_headers, check_names, timeout_of
 from zdl.cell.futures import Sending
 from zdl.cell.handlers import Pool
-from zdl.cell.messages import Answer
+from zdl.cell.messages import REFS_HEADER, Answer
 from zdl.cell.service import Scope
 from zdl.cell.signal import Signal
 from zdl.cell.telling import Teller, hearing
@@ -54,10 +54,12 @@ class _Shared:
         scope: of the body; None when it lends nothing.
         left: how many it may still reach, by body.
         key: of this body.
+        is_counted: whether each of them counts as a receiver.
     """
 
-    def __init__(self, scope: Scope | None, left: Counter[int], key: int) -> None:
+    def __init__(self, scope: Scope | None, left: Counter[int], key: int, *, is_counted: bool) -> None:
         self._scope = scope
+        self._is_counted = is_counted
         self._left = left
         self._key = key
 
@@ -66,6 +68,8 @@ class _Shared:
         self._left[self._key] -= 1
         if self._left[self._key] == 0:
             _end(self._scope)
+        elif self._is_counted and self._scope is not None:
+            self._scope.excuse(1)
 
 
 class Spreader:
@@ -128,14 +132,32 @@ class Spreader:
         def ended(settled: Mapping[str, Settlement]) -> None:
             """The last one is settled: a shared body that reached nobody is not lent any more."""
             unlink()
-            reached = {id(bodies[target]) for target, (_, error) in settled.items()
-                       if target in bodies and (error is None or isinstance(error, MAYBE_DELIVERED))}
+            reached = Counter(id(bodies[target]) for target, (_, error) in settled.items()
+                              if target in bodies and (error is None or isinstance(error, MAYBE_DELIVERED)))
             for key, (_, scope, _) in packed.items():
-                if key not in reached:
+                if not reached[key]:
                     _end(scope)
+                elif scope is not None and reached[key] < sharing[key] and _is_counted(sending, sharing[key]):
+                    scope.excuse(sharing[key] - reached[key])
 
         answers.when_ended(ended)
         return answers
+
+    def told(self, answers: Answers, sending: Sending, tell: Callable[[Answer], object], *, is_filtered: bool = False) -> None:
+        """Have `tell` called with each answer as it comes; what blocks is done on the handler pool.
+
+        Args:
+            answers: of a broadcast of this cell.
+            sending: what that has chosen.
+            tell: is called on the loop, or on the pool.
+            is_filtered: whether users' filters see the answers.
+        """
+        def is_slow(settlement: Settlement) -> bool:
+            """Whether something has to be pulled for it, or a filter sees it."""
+            reply, _ = settlement
+            return is_filtered or reply is not None and sending.resolve and REFS_HEADER in reply.headers
+
+        answers.on_answer(tell, is_slow=is_slow, submit=self._pool.submit)
 
     def notice(self, bodies: Mapping[str, object], channel: str, topic: str, sending: Sending,
                undelivered: Undelivered | None = None, *, headers: Mapping[str, Mapping[str, object]] | None = None,
@@ -155,6 +177,7 @@ class Spreader:
         check_headers(sending.headers)
         names = {target: parse(target) for target in bodies}
         sharing = Counter(map(id, bodies.values()))
+        shares = dict(sharing)
         packed = self._pack_each(bodies, sending, sharing)
         notices = Notices([*bodies, *(refused or {})], self._telling(undelivered), is_optional=sending.optional)
         for target, error in (refused or {}).items():
@@ -164,7 +187,7 @@ class Spreader:
             parts, scope, has_refs = packed[id(body)]
             own = sending.headers if headers is None else headers[target]
             self._notify(notices, (target, names[target], channel, topic), parts, self._caller.headers(own, has_refs),
-                         _Shared(scope, sharing, id(body)))
+                         _Shared(scope, sharing, id(body), is_counted=_is_counted(sending, shares[id(body)])))
         return notices
 
     # --- inside ---------------------------------------------------------------------------------
@@ -235,6 +258,15 @@ class Spreader:
         return lambda target, error: teller.tell(lambda: function(target, error))
 
 
+def bodies_of(targets: str | Sequence[str] | Mapping[str, object], body: object) -> dict[str, object]:
+    """The body of each target: a mapping names them, others share one."""
+    if isinstance(targets, Mapping):
+        return dict(targets)
+    if isinstance(targets, str) or not isinstance(targets, Iterable):  # what is no name at all is found to be none
+        return {targets: body}
+    return {each: body for each in targets}
+
+
 def _aborting(abort: Signal, answers: Answers) -> Callable[[], None]:
     """Cancels what is still out when the signal is triggered. Returns what takes that back."""
     return abort.on_trigger(lambda: answers.cancel(f"its signal was triggered with {abort.value!r}"))
@@ -247,6 +279,11 @@ def _nothing() -> None:
 def _end(scope: Scope | None) -> None:
     if scope is not None:
         scope.undeliverable()
+
+
+def _is_counted(sending: Sending, targets_count: int) -> bool:
+    """Whether a body is lent to its targets alone, of which each counts."""
+    return isinstance(sending.receivers, int) and sending.receivers <= targets_count
 
 
 def _audience(receivers: Sequence[str] | int, targets_count: int) -> Sequence[str] | int:

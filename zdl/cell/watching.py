@@ -273,15 +273,24 @@ class Watching:
 
     def wait_parent(self, timeout_s: float) -> None:
         """See `BareCell.wait_ready`."""
-        if self._parent is None:
-            return
-        routes = self._lanes.control_loop.switch.routes
-        wait_until(lambda: routes.parent is not None or isinstance(self.parent_error, Refused), timeout_s)
-        if routes.parent is not None:
-            return
+        if not wait_until(self.is_ready, timeout_s):
+            raise self.late(timeout_s)
+
+    def is_ready(self) -> bool:
+        """Whether the parent is there, or none is needed.
+
+        Raises:
+            Refused: it does not want us.
+        """
+        if self._parent is None or self._lanes.control_loop.switch.routes.parent is not None:
+            return True
         if isinstance(self.parent_error, Refused):
             raise self.parent_error
-        raise TimedOut(what="the welcome", address=self._parent, waited_s=timeout_s, why=str(self.parent_error or ""))
+        return False
+
+    def late(self, waited_s: float) -> TimedOut:
+        """What is said to who has waited for the parent long enough."""
+        return TimedOut(what="the welcome", address=self._parent or "", waited_s=waited_s, why=str(self.parent_error or ""))
 
     def peers(self) -> list[PeerInfo]:
         """The links on both lanes, as they are now."""

@@ -232,7 +232,7 @@ class DownloadBroker:
 
     def _end(self, transaction_id: bytes, outcome: Outcome) -> None:
         with suppress(Closed):  # then everything that was lent has ended
-            self._cell.lane.end(transaction_id, outcome)
+            self._cell.lane.change(lambda offers, now: offers.end(transaction_id, outcome, now))
 
     def _run(self, job: Callable[[], None]) -> None:
         try:
@@ -269,6 +269,13 @@ class _Scope:
         """The message did not arrive."""
         if self.transaction is not None:
             self._broker._end(self.transaction.id, Outcome.UNDELIVERABLE)
+
+    def excuse(self, count: int) -> None:
+        """Some of those that it was for will not come."""
+        if self.transaction is not None:
+            number = self.transaction.id
+            with suppress(Closed):  # then it has ended
+                self._broker._cell.lane.change(lambda offers, now: offers.excuse(number, count, now))
 
 
 def _audience(receivers: Sequence[str] | int) -> Audience:

@@ -155,6 +155,16 @@ class Offers:
         transaction = self._transactions.get(transaction_id)
         return [] if transaction is None else self._end(transaction, outcome, now)
 
+    def excuse(self, transaction_id: bytes, count: int, now: float) -> list[Effect]:
+        """So many of the receivers that are counted will not come: they are not waited for. Those with names are; one always is."""
+        transaction = self._transactions.get(transaction_id)
+        if transaction is None or transaction.audience.names or transaction.audience.count == 0:
+            return []
+        left = max(1, transaction.audience.count - count)
+        transaction.audience = Audience(count=left)
+        finished = [each for each in transaction.receivers.values() if each.outcome is Outcome.FINISHED]
+        return self._end(transaction, Outcome.FINISHED, now) if len(finished) >= left else []
+
     def fail(self, ask: Ask, error: ZdlError) -> list[Effect]:
         """The bytes that were asked for cannot be produced: their receiver is told, and its pull is over."""
         transaction = self._by_offer.get(ask.offer_id)

@@ -27,7 +27,6 @@ from zdl.protocol.effects import (
     Arrived,
     DialFailed,
     Effect,
-    Outcome,
     PeerDown,
     PeerUp,
     Post,
@@ -139,9 +138,9 @@ class Lane:
 
         self._loop.ask(begin)
 
-    def end(self, transaction_id: bytes, outcome: Outcome) -> None:
-        """End a transaction; nothing if it has ended."""
-        self._loop.submit(self._loop.do, lambda now: self._offers.end(transaction_id, outcome, now))
+    def change(self, command: Callable[[Offers, float], Iterable[Effect]]) -> None:
+        """Have something done to what is lent: see the commands of `Offers`."""
+        self._loop.submit(self._loop.do, lambda now: command(self._offers, now))
 
     def pull(self, source: Source, ranges: Sequence[tuple[int, int]], landing: Landing, addresses: Sequence[str], *,
              progressed: Callable[[int, int], None], settled: Callable[[ZdlError | None], None],
