@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+import uuid
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -34,7 +35,7 @@ class Trees:
         """A free address to listen on."""
         if scheme == "ipc":
             return f"ipc://{self.folder}/{next(self._numbers)}"
-        return "tcp://127.0.0.1:0" if scheme == "tcp" else f"inproc://test-{id(self)}-{next(self._numbers)}"
+        return "tcp://127.0.0.1:0" if scheme == "tcp" else f"inproc://test-{uuid.uuid4().hex}"
 
     @property
     def folder(self) -> Path:
