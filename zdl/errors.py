@@ -26,9 +26,8 @@
     ├─ Cancelled                  a call or a pull was ended on purpose
     └─ Closed                     this cell is closed; ForkedCell: it belongs to the process we were forked from
 
-Each class has attributes, all plain values, and builds one lower-case sentence from them. An error
-crosses the wire as its ``code`` and those attributes (`to_wire`, `from_wire`); a code that this
-version does not know arrives as `RemoteError`.
+Each class has attributes, all plain values, and builds one lower-case sentence from them. An error crosses the wire as its
+``code`` and those attributes (`to_wire`, `from_wire`); a code that this version does not know arrives as `RemoteError`.
 """
 
 from __future__ import annotations
