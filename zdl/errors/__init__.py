@@ -36,33 +36,27 @@ import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
+from zdl.errors.download import (
+    DiskFull,
+    DownloadError,
+    IntegrityError,
+    LeaseEnded,
+    OriginFailed,
+    OriginLost,
+    SourceChanged,
+    Stalled,
+    StreamError,
+    UnknownRef,
+)
+from zdl.errors.root import ZdlError, bytes_text
 
-def _bytes_text(count: int) -> str:
-    """A number of bytes for people: ``1.5 MiB``."""
-    if abs(count) < 1024:
-        return f"{count} B"
-    power = min(3, (abs(count).bit_length() - 1) // 10)
-    return f"{count / 1024 ** power:.1f} {('KiB', 'MiB', 'GiB')[power - 1]}"
-
-
-@dataclass(eq=False)
-class ZdlError(Exception):
-    """The base of every error of zdl.
-
-    Attributes:
-        code: stable name of the class on the wire.
-        exit_code: what a zdl command exits with when this error ends it.
-    """
-
-    code: ClassVar[str] = "error"
-    exit_code: ClassVar[int] = 1
-
-    def __str__(self) -> str:
-        return self.code
-
-    def facts(self) -> dict[str, object]:
-        """The attributes by name, all plain values."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+__all__ = (
+    "Busy", "Cancelled", "CannotPack", "CannotUnpack", "Closed", "DecodeError", "DeliveryError", "DiskFull", "DownloadError",
+    "FACT_CHARS_MAX", "ForkedCell", "FqcnError", "IntegrityError", "LeaseEnded", "LocalProtocolError", "NoRoute", "ObjectError",
+    "OptionError", "OriginFailed", "OriginLost", "PeerLost", "ProtocolError", "Refused", "RemoteError", "RemoteProtocolError",
+    "SourceChanged", "Stalled", "StreamError", "TimedOut", "TooLarge", "UnknownRef", "WIRE_CLASSES", "ZdlError", "from_wire",
+    "to_wire",
+)
 
 
 @dataclass(eq=False)
@@ -240,7 +234,7 @@ class TooLarge(DeliveryError):
     value: int
 
     def __str__(self) -> str:
-        return f"{self.what} has {_bytes_text(self.size)}, {self.limit}={self.value} allows {_bytes_text(self.value)}"
+        return f"{self.what} has {bytes_text(self.size)}, {self.limit}={self.value} allows {bytes_text(self.value)}"
 
 
 @dataclass(eq=False)
@@ -293,129 +287,6 @@ class RemoteError(ZdlError):
 
     def __str__(self) -> str:
         return f"{self.kind} in {self.fqcn}, handler {self.channel}/{self.topic}: {self.text}"
-
-
-@dataclass(eq=False)
-class DownloadError(ZdlError):
-    """A pull ended without its object."""
-
-    code: ClassVar[str] = "download"
-    ref: str
-    origin: str
-
-    def __str__(self) -> str:
-        return f"{self.ref} of {self.origin} could not be pulled"
-
-
-@dataclass(eq=False)
-class UnknownRef(DownloadError):
-    """The origin does not lend such an object (or not to us)."""
-
-    code: ClassVar[str] = "unknown-ref"
-    exit_code: ClassVar[int] = 3
-
-    def __str__(self) -> str:
-        return f"{self.origin} knows no {self.ref}"
-
-
-@dataclass(eq=False)
-class LeaseEnded(DownloadError):
-    """The object was lent, and is not any more; `how`: ``finished``, ``expired``, ``deleted`` or ``undeliverable``."""
-
-    code: ClassVar[str] = "lease-ended"
-    exit_code: ClassVar[int] = 3
-    how: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.ref} of {self.origin} is no longer lent: {self.how}"
-
-
-@dataclass(eq=False)
-class OriginLost(DownloadError):
-    """The origin, or every way to it, died during the pull."""
-
-    code: ClassVar[str] = "origin-lost"
-    bytes_done: int = 0
-    bytes_total: int = 0
-    why: str = ""
-
-    def __str__(self) -> str:
-        return (f"{self.origin} was lost while {self.ref} was pulled from it, after {_bytes_text(self.bytes_done)} of "
-                f"{_bytes_text(self.bytes_total)}" + (f": {self.why}" if self.why else ""))
-
-
-@dataclass(eq=False)
-class OriginFailed(DownloadError):
-    """The origin could not produce the bytes."""
-
-    code: ClassVar[str] = "origin-failed"
-    why: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.origin} failed to produce {self.ref}: {self.why}"
-
-
-@dataclass(eq=False)
-class SourceChanged(DownloadError):
-    """What is lent changed while it was lent; the receiver never gets a mixture."""
-
-    code: ClassVar[str] = "source-changed"
-    why: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.ref} of {self.origin} changed while it was lent: {self.why}"
-
-
-@dataclass(eq=False)
-class IntegrityError(DownloadError):
-    """A piece came wrong again and again."""
-
-    code: ClassVar[str] = "integrity"
-    exit_code: ClassVar[int] = 5
-    offset: int = 0
-    attempts: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.ref} of {self.origin}: the chunk at byte {self.offset} came {self.attempts} times with a wrong digest"
-
-
-@dataclass(eq=False)
-class Stalled(DownloadError):
-    """No verified byte for longer than the stall timeout."""
-
-    code: ClassVar[str] = "stalled"
-    exit_code: ClassVar[int] = 4
-    bytes_done: int = 0
-    bytes_total: int = 0
-    waited_s: float = 0.0
-
-    def __str__(self) -> str:
-        return (f"{self.ref} of {self.origin} stalled: nothing for {self.waited_s:.3g} s after "
-                f"{_bytes_text(self.bytes_done)} of {_bytes_text(self.bytes_total)}")
-
-
-@dataclass(eq=False)
-class DiskFull(DownloadError):
-    """The place where the bytes go has no room."""
-
-    code: ClassVar[str] = "disk-full"
-    path: str = ""
-    need: int = 0
-    free: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.path}: needs {_bytes_text(self.need)}, {_bytes_text(self.free)} are free"
-
-
-@dataclass(eq=False)
-class StreamError(ZdlError):
-    """A stream ended with an error."""
-
-    code: ClassVar[str] = "stream"
-    what: str
-
-    def __str__(self) -> str:
-        return self.what
 
 
 @dataclass(eq=False)
