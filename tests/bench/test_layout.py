@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 import numpy as np
 import pytest
 
@@ -57,5 +59,8 @@ def test_advised_memory_is_writable_to_its_end_and_begins_on_a_huge_page(length:
     assert np.frombuffer(memory, np.uint8).ctypes.data % HUGE_PAGE_BYTES == 0
 
 
-def test_memory_can_be_warmed() -> None:
-    memory_warmed(1 << 20)
+def test_memory_that_is_warmed_is_touched_page_by_page() -> None:
+    pages_count = 16
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+    memory_warmed(pages_count * HUGE_PAGE_BYTES)
+    assert resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before >= pages_count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import gc
+import logging
 import signal
 import sys
 import threading
@@ -461,7 +462,10 @@ def test_a_broadcast_can_be_aborted(stage: Stage) -> None:
     assert isinstance(answers["server"].error, Cancelled)
 
 
-def test_what_a_failed_call_held_is_let_go_without_the_collector(stage: Stage) -> None:
+@pytest.mark.parametrize("level", [logging.WARNING, logging.INFO])
+def test_what_a_failed_call_held_is_let_go_without_the_collector(
+        stage: Stage, level: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(level, "zdl.cell")  # who keeps what is logged keeps no more than its text
     array = np.zeros(LARGE, np.uint8)
     held = weakref.ref(array)
     gc.disable()

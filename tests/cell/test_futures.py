@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import threading
 from collections.abc import Iterator
@@ -11,10 +12,13 @@ import pytest
 from zdl.assembly import Cell
 from zdl.cell.futures import BareFuture, CallFuture, settle
 from zdl.cell.messages import Reply
-from zdl.errors import NoRoute
+from zdl.errors import Closed, NoRoute, ZdlError
+from zdl.options import CallOptions, Options
 
 from trees import Trees
 from waiting import PATIENCE_S, eventually
+
+LARGE = 2 << 20
 
 
 @pytest.fixture
@@ -95,3 +99,44 @@ def test_who_was_cancelled_is_not_settled(site: Cell) -> None:
     assert future.cancel()
     settle(future, error=NoRoute(target="x", at="y", why="z"))
     assert future.cancelled()
+
+
+@pytest.mark.parametrize("is_awaited", [False, True], ids=["future", "aio"])
+@pytest.mark.parametrize("is_filtered", [False, True], ids=["pulled", "filtered"])
+def test_a_reply_that_the_pool_never_comes_to_ends_closed_with_the_cell(
+        trees: Trees, is_awaited: bool, is_filtered: bool) -> None:
+    (server,) = trees.grow("server")
+    options = Options(calls=CallOptions(handler_threads_max=1))
+    site = trees.add(Cell("site-1", parent=server.addresses[0], options=options))
+    entered, let_go = threading.Event(), threading.Event()
+    server.handler("task", "fetch")(lambda request: b"" if is_filtered else bytes(LARGE))
+    if is_filtered:
+        site.filters.incoming_reply("task", "fetch")(lambda message: None)
+    site.handler("task", "block")(lambda request: (entered.set(), let_go.wait(PATIENCE_S), None)[2])
+    server.notice("site-1", "task", "block")
+    assert entered.wait(PATIENCE_S)
+    found: list[BaseException | None] = []
+
+    async def fetch() -> None:
+        await site.aio.request("server", "task", "fetch")
+
+    def wait() -> None:
+        """Whichever way: until it is told."""
+        try:
+            if is_awaited:
+                asyncio.run(fetch())
+            else:
+                site.request_future("server", "task", "fetch").result(PATIENCE_S)
+            found.append(None)
+        except ZdlError as error:
+            found.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    pool = site._life.pool
+    assert pool is not None
+    eventually(lambda: "1 waiting" in repr(pool))
+    assert "1 handlers are still running" in site.close(0.05)
+    waiting.join(PATIENCE_S)
+    assert [type(each) for each in found] == [Closed]
+    let_go.set()

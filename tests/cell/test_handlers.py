@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 
 import pytest
 
-from zdl.cell.handlers import ANY, QUICK_THREADS, Handlers, Pool, Registration
-from zdl.errors import Busy, Closed
+from zdl.cell.handlers import ANY, QUICK_THREADS, Handlers, Owed, Pool, Registration
+from zdl.errors import Busy, Closed, ZdlError
 from zdl.options import CallOptions
 
 from waiting import PATIENCE_S, eventually
@@ -187,3 +188,45 @@ def test_a_job_may_close_the_pool_that_runs_it() -> None:
     eventually(lambda: left)
     assert left == [0]
     assert "waiting" in repr(pool)
+
+
+def test_who_waits_for_a_job_that_is_never_run_is_told_when_the_pool_closes() -> None:
+    pool = Pool("test", "site-1", CallOptions(handler_threads_max=1))
+    entered, let_go = threading.Event(), threading.Event()
+    told: list[ZdlError] = []
+    ran: list[str] = []
+    pool.submit(lambda: (entered.set(), let_go.wait(PATIENCE_S)))
+    assert entered.wait(PATIENCE_S)
+    pool.submit(lambda: ran.append("nobody waits for it"))
+    pool.submit(Owed(lambda: ran.append("somebody does"), told.append))
+    assert pool.close(0.01) == 1
+    assert [type(each) for each in told] == [Closed]
+    let_go.set()
+    assert pool.close(PATIENCE_S) == 0
+    assert (len(told), ran) == (1, [])
+
+
+def test_who_cannot_be_told_does_not_keep_the_others_from_being_told(logged_errors: list[str]) -> None:
+    pool = Pool("test", "site-1", CallOptions(handler_threads_max=1))
+    entered, let_go = threading.Event(), threading.Event()
+    told: list[ZdlError] = []
+    pool.submit(lambda: (entered.set(), let_go.wait(PATIENCE_S)))
+    assert entered.wait(PATIENCE_S)
+    pool.submit(Owed(lambda: None, lambda error: 1 / 0))
+    pool.submit(Owed(lambda: None, told.append))
+    pool.close(0.01)
+    assert len(told) == 1 and "ZeroDivisionError" in logged_errors.pop()
+    let_go.set()
+    assert pool.close(PATIENCE_S) == 0
+
+
+def test_a_thread_that_has_nothing_to_do_holds_nothing_of_its_last_job(bench: Bench) -> None:
+    class Held:
+        def __call__(self) -> None:
+            """A job."""
+
+    job = Held()
+    held = weakref.ref(job)
+    bench.pool.submit(job)
+    del job
+    eventually(lambda: held() is None, what="the end of the job")

@@ -54,6 +54,7 @@ def test_a_parent_that_goes_is_noted_and_its_data_link_goes_with_it() -> None:
 def test_a_root_is_ready_at_once() -> None:
     with Cell("server", listen="tcp://127.0.0.1:0") as server:
         server.wait_ready(timeout_s=0.001)
+        assert server.parent_error == "" and server.peers == []
 
 
 # --- callbacks ------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -64,6 +65,12 @@ def test_the_trace_is_for_who_asks(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["-v", "start", "worker", "a.b.b"], ["start", "worker", "a.b.b", "-v"]):
         assert main([*words, "--parent", "tcp://127.0.0.1:1"]) == 2
         assert "Traceback" in capsys.readouterr().err
+
+
+def test_who_calls_it_keeps_the_level_of_his_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR, "zdl")
+    assert main(["-v", "start", "worker", "a.b.b", "--parent", "tcp://127.0.0.1:1"]) == 2
+    assert logging.getLogger("zdl").level == logging.ERROR
 
 
 def _options(command: click.Command, path: str) -> Iterator[tuple[str, click.Option]]:

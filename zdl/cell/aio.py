@@ -29,9 +29,6 @@ from zdl.cell.watching import Watching
 from zdl.errors import ZdlError
 from zdl.fqcn import parse
 
-# How often a coroutine looks whether the parent is there.
-LOOK_S = 0.01
-
 
 class Aio:
     """``cell.aio``: the same calls as on the cell, to be awaited. Cancelling the task cancels the call.
@@ -62,11 +59,17 @@ class Aio:
     async def wait_ready(self, timeout_s: float = 10.0) -> None:
         """The twin of ``cell.wait_ready``."""
         watching = self._watching()
-        until = time.monotonic() + timeout_s
-        while not watching.is_ready():
-            if time.monotonic() >= until:
-                raise watching.late(timeout_s)
-            await asyncio.sleep(LOOK_S)
+        changed = asyncio.Event()
+        remove = watching.when_parent_changes(_on_loop(asyncio.get_running_loop(), changed.set))
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not watching.is_ready():
+                    await changed.wait()
+                    changed.clear()
+        except TimeoutError:
+            raise watching.late(timeout_s) from None
+        finally:
+            remove()
 
     async def close(self, timeout_s: float | None = None) -> list[str]:
         """The twin of ``cell.close``, on a thread of asyncio; it goes on when the task is cancelled."""

@@ -17,6 +17,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from zdl.cell.handlers import Owed
 from zdl.cell.messages import Answer
 from zdl.cell.waiting import LOOK_S, Lead
 from zdl.errors import Closed, ZdlError
@@ -109,14 +110,18 @@ class Answers(Mapping[str, Answer]):
                 """On the pool."""
                 tell(self._answer(target))
 
-            try:
-                submit(made)
-            except ZdlError as error:
+            def failed(error: ZdlError) -> None:
+                """It cannot be made."""
                 answer = Answer(target, None, error)
                 with self._changed:
                     self._taken.add(target)
                     self._answers.setdefault(target, answer)
                 tell(answer)
+
+            try:
+                submit(Owed(made, failed))
+            except ZdlError as error:
+                failed(error)
 
         with self._changed:
             self._hand = hand

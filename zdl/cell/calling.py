@@ -208,7 +208,9 @@ class Caller:
         if error is not None:
             if not isinstance(error, MAYBE_DELIVERED):
                 _end(scope)
-            _LOG.log(logging.DEBUG if is_optional else logging.INFO, "! %s", error)
+            level = logging.DEBUG if is_optional else logging.INFO
+            if _LOG.isEnabledFor(level):  # its text: who keeps the record would keep the error, its traceback and the body
+                _LOG.log(level, "! %s", str(error))
             try:
                 raise error
             finally:

@@ -111,7 +111,7 @@ class FilteringCaller:
         inner = self._caller.future()  # its callbacks run on the pool
         self._caller.request_future(target, channel, topic, passed.body, replace(sending, resolve=False, abort=abort), future=inner)
 
-        def came(done: concurrent.futures.Future[Reply]) -> None:
+        def came(done: CallFuture) -> None:
             """On the pool."""
             if done.cancelled():
                 return
@@ -133,7 +133,7 @@ class FilteringCaller:
                 abort.trigger("its future was cancelled")
                 inner.cancel()
 
-        inner.add_done_callback(came)
+        inner.when_done(came, lambda error: settle(future, error=error))
         concurrent.futures.Future.add_done_callback(future, ended)
 
     def broadcast(self, bodies: Mapping[str, object], channel: str, topic: str, sending: Sending) -> Answers:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Protocol
 
-from zdl.cell.handlers import Pool
+from zdl.cell.handlers import Owed, Pool
 from zdl.cell.messages import Reply
 from zdl.cell.service import Scope
 from zdl.cell.signal import Signal
@@ -70,7 +70,8 @@ class CallFuture(concurrent.futures.Future[Reply]):
 
     Args:
         finisher: whose call it is.
-        pool: where callbacks run; they are called by who settles it when that is full or closed.
+        pool: where callbacks run; they are called by who settles it when that is full or closed, and by who closes it
+            when it does not come to them before.
         control: the lane that settles it.
     """
 
@@ -101,7 +102,8 @@ class CallFuture(concurrent.futures.Future[Reply]):
             if sending.resolve and reply.has_refs:
                 self._pulling = Signal(sending.abort)
                 pulling = replace(sending, abort=self._pulling)
-                self._pool.submit(lambda: self._finisher.resolve_for(self, reply, pulling, self._until))
+                self._pool.submit(Owed(lambda: self._finisher.resolve_for(self, reply, pulling, self._until),
+                                       lambda problem: settle(self, error=problem)))
                 return
         except ZdlError as problem:
             settle(self, error=problem)
@@ -155,13 +157,17 @@ class CallFuture(concurrent.futures.Future[Reply]):
 
     def add_done_callback(self, fn: Callable[[concurrent.futures.Future[Reply]], object]) -> None:
         """Have it called with this future soon after it is done."""
-        super().add_done_callback(lambda done: self._hand_over(lambda: fn(done)))
+        super().add_done_callback(lambda done: self._hand_over(lambda: _do(lambda: fn(done)), lambda closed: fn(done)))
 
-    def _hand_over(self, job: Callable[[], object]) -> None:
+    def when_done(self, job: Callable[[CallFuture], None], reject: Callable[[ZdlError], object]) -> None:
+        """Have a job run on the pool soon after it is done; `reject` hears why it never will be."""
+        super().add_done_callback(lambda done: self._hand_over(lambda: job(self), reject))
+
+    def _hand_over(self, job: Callable[[], None], reject: Callable[[ZdlError], object]) -> None:
         try:
-            self._pool.submit(lambda: _do(job))
-        except ZdlError:
-            job()
+            self._pool.submit(Owed(job, reject))
+        except ZdlError as error:
+            reject(error)
 
 
 class BareFuture(CallFuture):

@@ -19,7 +19,7 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 from zdl.cell.messages import Request
-from zdl.errors import Busy, Closed
+from zdl.errors import Busy, Closed, ZdlError
 from zdl.options import CallOptions
 from zdl.transport.loop import Loop
 
@@ -32,6 +32,22 @@ PAUSE_S = 0.002
 Value = TypeVar("Value")
 Function = Callable[[Request], object]
 Job = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A job that somebody waits for: it is run, or, when its pool closes before, whoever waits is told.
+
+    Attributes:
+        job: what is to be run.
+        reject: is called instead, with why.
+    """
+
+    job: Job
+    reject: Callable[[ZdlError], object]
+
+    def __call__(self) -> None:
+        self.job()
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +224,11 @@ class Pool:
         return None if since is None else since + PAUSE_S
 
     def close(self, timeout_s: float) -> int:
-        """Take no more jobs, wait for those that run. Returns how many threads did not end in time."""
+        """Take no more jobs, wait for those that run, reject those that no thread came to: see `Owed`.
+
+        Returns:
+            How many threads did not end in time.
+        """
         with self._lock:
             self._is_closed = True
             threads = list(self._threads)
@@ -220,9 +240,23 @@ class Pool:
         for thread in threads:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, until - time.monotonic()))
+        self._reject_left()
         return sum(thread.is_alive() for thread in threads if thread is not threading.current_thread())
 
     # --- inside ---------------------------------------------------------------------------------
+
+    def _reject_left(self) -> None:
+        """Jobs that wait behind others which do not end: a thread that comes back finds none."""
+        while self._jobs:
+            try:
+                job = self._jobs.popleft()
+            except IndexError:  # a thread has come back after all
+                return
+            if isinstance(job, Owed):
+                reject = job.reject
+                found = guarded(lambda: reject(Closed(fqcn=self._fqcn)))
+                if isinstance(found, Raised):
+                    _LOG.error("! %s: who waited for a job could not be told", self._name, exc_info=found.error)
 
     def _starve(self) -> None:
         """There is a job that no thread was woken for."""
@@ -257,6 +291,7 @@ class Pool:
                 job()
             except Exception:
                 _LOG.exception("! %s: a job failed outside its handler", self._name)
+            del job  # it holds a message, and this thread may sleep for long
 
     def _await_job(self) -> bool:
         """Lead or sleep until there may be a job. Returns False when there will be none any more."""

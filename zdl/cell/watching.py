@@ -226,6 +226,7 @@ class Watching:
         self._lanes = lanes
         self._callbacks = callbacks
         self.parent_error: ZdlError | None = None
+        self._waiting: dict[object, Callable[[], object]] = {}  # changed by single operations, which need no lock
 
     def peer_up(self, peer: PeerUp) -> None:
         """A link is up; of the parent, the data lane learns where its data lane listens."""
@@ -235,6 +236,7 @@ class Watching:
             address = data_address_of(self._parent or "", peer.data_addresses)
             if address is not None:
                 self._lanes.lane.parent_is_at(address)
+            self._tell_waiting()
         self._callbacks.peers.tell(PeerEvent(peer.fqcn, True, "", _role(peer.is_parent, peer.role)))
 
     def peer_down(self, peer: PeerDown) -> None:
@@ -270,6 +272,7 @@ class Watching:
         """The parent could not be dialled; it is tried again."""
         _LOG.debug("! %s cannot reach its parent: %s", self._fqcn, error)
         self.parent_error = error
+        self._tell_waiting()
 
     def wait_parent(self, timeout_s: float) -> None:
         """See `BareCell.wait_ready`."""
@@ -288,9 +291,19 @@ class Watching:
             raise self.parent_error
         return False
 
+    def when_parent_changes(self, told: Callable[[], object]) -> Callable[[], None]:
+        """Have it called, on the loop, whenever the parent is there or could not be dialled. Returns what takes that back."""
+        key = object()
+        self._waiting[key] = told
+        return lambda: _done(self._waiting.pop(key, None))
+
     def late(self, waited_s: float) -> TimedOut:
         """What is said to who has waited for the parent long enough."""
         return TimedOut(what="the welcome", address=self._parent or "", waited_s=waited_s, why=str(self.parent_error or ""))
+
+    def _tell_waiting(self) -> None:
+        for told in list(self._waiting.values()):
+            told()
 
     def peers(self) -> list[PeerInfo]:
         """The links on both lanes, as they are now."""
@@ -300,6 +313,10 @@ class Watching:
                 role = _role(each.is_parent, each.role)
                 found.append(PeerInfo(each.fqcn or each.address, lane, each.state.value, role, each.address))
         return found
+
+
+def _done(told: object) -> None:
+    """What comes of taking it back does not matter."""
 
 
 def _role(is_parent: bool, role: Role) -> str:

@@ -114,6 +114,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     settings = Settings()
     words = list(sys.argv[1:] if argv is None else argv)
+    logger = logging.getLogger("zdl")
+    level = logger.level  # who calls this from a program of his own keeps his
     try:
         if COMPLETION in os.environ:
             return shell_complete(zdl, {}, "zdl", COMPLETION, os.environ[COMPLETION])
@@ -135,3 +137,5 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exception(error)
         sys.stderr.write(line(error) + "\n")
         return exit_code(error)
+    finally:
+        logger.setLevel(level)
