@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from blake3 import blake3
 
 from zdl.errors import OriginFailed, SourceChanged, ZdlError
 from zdl.protocol.messages import Ask, Chunk, Verify
-from zdl.transport.chunks import Chunks, copied, digest_of, is_intact
+from zdl.transport.chunks import Chunks, copied, digest_of, landed
 
 OFFER, SECRET = bytes(16), bytes(range(16))
 DATA = os.urandom(1000)
@@ -55,7 +56,8 @@ def test_a_chunk_has_the_bytes_that_were_asked_for_and_their_digest() -> None:
 def test_a_chunk_that_is_not_verified_has_no_digest() -> None:
     made = lending(Lent()).make(ask(verify=Verify.NONE))
     assert isinstance(made, Chunk) and made.digest == b""
-    assert is_intact(made, memoryview(b"anything"))
+    place = bytearray(50)
+    assert landed(replace(made, body=(b"x" * 50,)), memoryview(place), None) and bytes(place) == b"x" * 50
 
 
 def test_a_second_receiver_gets_the_digest_that_is_remembered() -> None:
@@ -88,9 +90,11 @@ def test_one_wrong_bit_is_seen() -> None:
     made = lending(Lent()).make(ask())
     assert isinstance(made, Chunk)
     place = bytearray(50)
-    assert copied(made.body, memoryview(place)) and is_intact(made, memoryview(place))
-    place[49] ^= 1
-    assert not is_intact(made, memoryview(place))
+    assert landed(made, memoryview(place), None) and bytes(place) == DATA[100:150]
+    wrong = bytearray(DATA[100:150])
+    wrong[49] ^= 1
+    assert not landed(replace(made, body=(bytes(wrong),)), memoryview(place), None)
+    assert not landed(replace(made, body=(bytes(wrong[:49]),)), memoryview(place), None)
 
 
 @pytest.mark.parametrize("parts", [[], [b"abc"], [b"abcd", b"e"]])

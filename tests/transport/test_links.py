@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -96,13 +96,24 @@ def test_frames_are_received_into_place(pair: Pair) -> None:
     assert into == data
 
 
+def test_pieces_are_told_in_order_right_after_they_were_put_into_place(pair: Pair) -> None:
+    link = pair.join("tcp://127.0.0.1:0")
+    data = os.urandom(600_000)
+    pair.listener.send(link, [b"head", data[:300_000], b"", data[300_000:]])
+    into, told = bytearray(600_000), bytearray()
+    assert pair.message(pair.dialler).into(memoryview(into), told.extend)
+    assert into == told == data
+
+
+@pytest.mark.parametrize("told", [None, bytes], ids=["untold", "told"])
 @pytest.mark.parametrize("sizes", [(299_999,), (300_001,), (300_000, 1), (1, 300_000), (400_000, 400_000), ()])
-def test_what_does_not_fit_is_dropped_whole(pair: Pair, sizes: tuple[int, ...]) -> None:
+def test_what_does_not_fit_is_dropped_whole(
+        pair: Pair, sizes: tuple[int, ...], told: Callable[[memoryview], object] | None) -> None:
     link = pair.join("tcp://127.0.0.1:0")
     pair.listener.send(link, [b"head", *(bytes(size) for size in sizes)])
     pair.listener.send(link, [b"next"])
     incoming = pair.message(pair.dialler)
-    assert not incoming.into(memoryview(bytearray(300_000)))
+    assert not incoming.into(memoryview(bytearray(300_000)), told)
     incoming.discard()
     assert pair.message(pair.dialler).header == b"next"
 

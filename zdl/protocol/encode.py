@@ -44,7 +44,7 @@ from zdl.protocol.messages import (
 )
 from zdl.protocol.trace import traced
 
-_REQUEST, _REPLY = int(Kind.REQUEST), int(Kind.REPLY)
+_REQUEST, _REPLY, _CHUNK, _ASK = int(Kind.REQUEST), int(Kind.REPLY), int(Kind.CHUNK), int(Kind.ASK)
 _BYTES = tuple(bytes((number,)) for number in range(HOPS_BYTE_MAX + 1))
 
 
@@ -66,9 +66,16 @@ def encode(message: Message | Transit) -> list[Part]:
         positions = [WIRE_VERSION, _REPLY, message.hops, message.origin, message.target, message.id,
                      message.code, _map(message.facts), _map(message.headers)]
         body, route = message.body, message.route
+    elif isinstance(message, Chunk):
+        positions = [WIRE_VERSION, _CHUNK, message.hops, message.origin, message.target, message.id,
+                     message.offset, message.length, message.verify, message.digest]
+        body = message.body
+    elif isinstance(message, Ask):
+        positions = [WIRE_VERSION, _ASK, message.hops, message.origin, message.target, message.id,
+                     message.offer_id, message.secret, message.offset, message.length, message.verify]
     else:
         positions = _positions(message)
-        if isinstance(message, (Notice, Chunk)):
+        if isinstance(message, Notice):
             body = message.body
     if route is not None:
         positions = traced(positions, route)
@@ -106,13 +113,8 @@ def _map(values: Mapping[str, object]) -> dict[str, object] | None:
 
 
 def _positions(message: Message) -> list[object]:
-    """Of all kinds but requests and replies."""
+    """Of all kinds but requests, replies, chunks and questions for them."""
     match message:
-        case Ask():
-            return [*_routed(message), message.offer_id, message.secret, message.offset, message.length,
-                    int(message.verify)]
-        case Chunk():
-            return [*_routed(message), message.offset, message.length, int(message.verify), message.digest]
         case Notice():
             return [*_routed(message), message.channel, message.topic, _map(message.headers)]
         case Cancel() | Confirmed() | Waiting():
@@ -137,7 +139,7 @@ def _positions(message: Message) -> list[object]:
             return [*_routed(message), message.offer_id, message.secret, message.why]
         case Withdrawn():
             return [*_routed(message), message.offer_id, message.how]
-        case Request() | Reply():
+        case Request() | Reply() | Chunk() | Ask():
             raise AssertionError("`encode` takes these apart itself")
         case _:
             return _link_positions(message)

@@ -14,6 +14,7 @@ from blake3 import blake3
 
 from zdl.errors import OriginFailed, ZdlError
 from zdl.protocol.messages import Ask, Chunk, Part, Verify
+from zdl.transport.links import Incoming
 
 # Digests kept per offer: 32 bytes for each MiB, 8 GiB of an offer with chunks of 1 MiB.
 DIGESTS_MAX = 8192
@@ -95,9 +96,22 @@ def digest_of(parts: Sequence[Part]) -> bytes:
     return hasher.digest()
 
 
-def is_intact(chunk: Chunk, view: memoryview) -> bool:
-    """Whether the bytes that came are those that were hashed."""
-    return chunk.verify is Verify.NONE or digest_of((view,)) == chunk.digest
+def landed(chunk: Chunk, view: memoryview, incoming: Incoming | None) -> bool:
+    """Put a chunk into place. Returns whether it is whole, and the bytes are those that were hashed.
+
+    Args:
+        chunk: what came.
+        view: its place; what is there afterwards is to be used only when this says True.
+        incoming: the frames that are still to be read, or None when they are the body of the chunk.
+    """
+    hasher = None if chunk.verify is Verify.NONE else blake3()
+    if incoming is not None:
+        is_whole = incoming.into(view, None if hasher is None else hasher.update)
+    else:
+        is_whole = copied(chunk.body, view)
+        if hasher is not None and is_whole:
+            hasher.update(view)
+    return is_whole and (hasher is None or hasher.digest() == chunk.digest)
 
 
 def copied(parts: Sequence[Part], view: memoryview) -> bool:

@@ -45,7 +45,7 @@ from zdl.protocol.pulls import Pulls
 from zdl.protocol.switch import concerns
 from zdl.protocol.ways import Chosen, Try, Ways
 from zdl.refs import Source
-from zdl.transport.chunks import Chunks, Readable, copied, is_intact
+from zdl.transport.chunks import Chunks, Readable, landed
 from zdl.transport.links import Incoming
 from zdl.transport.loop import Loop
 
@@ -339,10 +339,9 @@ class Lane:
         if fetching is None or not self._pulls.expects(chunk):
             return []
         view = fetching.landing.view(chunk.offset, chunk.length)
-        is_whole = copied(chunk.body, view) if self._incoming is None else self._incoming.into(view)
-        if self._incoming is not None and is_whole:
+        is_good = landed(chunk, view, self._incoming)
+        if self._incoming is not None:
             self._loop.count_in(self._incoming.link, chunk.length)
-        is_good = is_whole and is_intact(chunk, view)
         effects = self._pulls.landed(chunk, is_good, time.monotonic())
         if not is_good:
             return effects

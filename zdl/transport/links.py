@@ -43,6 +43,9 @@ Part = bytes | memoryview
 Socket = zmq.Socket[bytes]
 # `send(copy=False)` costs 2.5 us for a hook into the garbage collector: below this a copy is cheaper.
 COPY_BELOW_BYTES = 64 * 1024
+# A piece of a chunk that is copied and hashed before the next one. Measured for 1 MiB, copy and BLAKE3: in one piece 185–215 us, in
+# pieces of 512 KiB 165–185, of 256 KiB 164–179, of 128 KiB 165–176: the second pass finds it in the core's own cache.
+TOLD_BYTES = 256 * 1024
 # Messages taken from one socket before the others are looked at.
 AT_ONCE = 32
 # Messages taken from a socket before a connection of it is given up: as many as one holds.
@@ -83,17 +86,39 @@ class Incoming:
             self._has_more = frame.more
         return tuple(parts)
 
-    def into(self, view: memoryview) -> bool:
-        """The frames that are left, received into place. False when they are not exactly as long."""
+    def into(self, view: memoryview, update: Callable[[memoryview], object] | None = None) -> bool:
+        """The frames that are left, received into place. False when they are not exactly as long.
+
+        Args:
+            view: the place.
+            update: is told each piece right after it was put there, while it is in the nearest cache: a digest.
+        """
         at = 0
         while self._has_more:
-            room = view[at:]
-            at += self._socket.recv_into(room) if room.nbytes else len(self._socket.recv())
-            self._has_more = bool(self._socket.getsockopt(zmq.RCVMORE))
+            if update is not None:
+                came = self._frame_into(view[at:], update)
+            else:
+                room = view[at:]
+                came = self._socket.recv_into(room) if room.nbytes else len(self._socket.recv())
+                self._has_more = bool(self._socket.getsockopt(zmq.RCVMORE))
+            at += came
             if at > view.nbytes:
                 self.discard()
                 return False
         return at == view.nbytes
+
+    def _frame_into(self, room: memoryview, update: Callable[[memoryview], object]) -> int:
+        """One frame, piece by piece; nothing of it when it is longer than the room. Returns its length."""
+        frame = self._socket.recv(copy=False)
+        self._has_more = frame.more
+        source = frame.buffer
+        size = source.nbytes
+        if size <= room.nbytes:
+            for start in range(0, size, TOLD_BYTES):
+                piece = room[start:min(start + TOLD_BYTES, size)]
+                piece[:] = source[start:start + TOLD_BYTES]
+                update(piece)
+        return size
 
     def discard(self) -> None:
         """Drops the frames that are left."""

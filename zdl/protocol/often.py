@@ -1,0 +1,102 @@
+"""The short way of decoding: the kinds that nearly all messages are, checked in one place.
+
+All that `zdl.protocol.decode` checks about them is checked here, without words for what is wrong: 2–3 us instead of 9–12. Whatever
+is not quite as it should be, or of another kind, or has positions that a later version added, goes the long way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from zdl.fqcn import FQCN_BYTES_MAX
+from zdl.protocol.frames import CHANNEL_BYTES_MAX, COMMON_POSITIONS, DIGEST_BYTES, ID_MAX, WIRE_VERSION
+from zdl.protocol.messages import Ask, Body, Chunk, Kind, Message, Reply, Request, Transit, Verify
+from zdl.refs import ITEM_BYTES_MAX, OFFER_ID_BYTES, SECRET_BYTES
+
+_ROUTED_FROM = int(Kind.REQUEST)
+SECONDS_MAX = 10.0 * 365 * 86400  # a time in seconds from a peer: ten years are for ever
+_REQUEST, _REQUEST_POSITIONS = int(Kind.REQUEST), 10
+_REPLY, _REPLY_POSITIONS = int(Kind.REPLY), 9
+_CHUNK, _CHUNK_POSITIONS = int(Kind.CHUNK), 10
+_ASK, _ASK_POSITIONS = int(Kind.ASK), 11
+# By their number on the wire: calling an enum costs 0.5 us.
+_VERIFIES = tuple(sorted(Verify))
+_DIGEST_LENGTHS = (0, DIGEST_BYTES)
+_NO_FACTS: Mapping[str, object] = MappingProxyType({})
+
+
+def often(positions: tuple[Any, ...], header: bytes, body: Body, me: str) -> Message | Transit | None:
+    """A message to pass on; a request, reply, chunk or question for a chunk to us; None if it is anything else, or not quite right.
+
+    Args:
+        positions: of the header, unpacked; the first six are there.
+        header: frame 0 itself.
+        body: the frames behind it.
+        me: the cell that reads.
+    """
+    version, kind, hops, origin, target, number = positions[:COMMON_POSITIONS]
+    if not (version == WIRE_VERSION == header[1] and type(kind) is int and kind == header[2] >= _ROUTED_FROM
+            and type(hops) is int and hops == header[3] and type(number) is int and 0 <= number <= ID_MAX
+            and type(origin) is str and 0 < len(origin) <= FQCN_BYTES_MAX):
+        return None
+    if target != me:
+        if type(target) is not str or not 0 < len(target) <= FQCN_BYTES_MAX:
+            return None
+        return Transit(kind, hops, origin, target, number, header, body)
+    if kind == _CHUNK:
+        return _often_chunk(positions, body)
+    if kind == _ASK:
+        return None if body else _often_ask(positions)
+    count = len(positions)
+    if kind == _REPLY and _REPLY_POSITIONS <= count <= _REPLY_POSITIONS + 1:
+        channel, topic, headers = positions[COMMON_POSITIONS:_REPLY_POSITIONS]
+        timeout_s = None
+        if topic is not None:
+            return None
+        is_embedded = count > _REPLY_POSITIONS
+    elif kind == _REQUEST and _REQUEST_POSITIONS <= count <= _REQUEST_POSITIONS + 1:
+        channel, topic, timeout_s, headers = positions[COMMON_POSITIONS:_REQUEST_POSITIONS]
+        if type(topic) is not str or len(topic) > CHANNEL_BYTES_MAX:
+            return None
+        if timeout_s is not None and (type(timeout_s) is not float or not 0 <= timeout_s <= SECONDS_MAX):
+            return None
+        is_embedded = count > _REQUEST_POSITIONS
+    else:
+        return None
+    if is_embedded:
+        embedded = positions[-1]
+        if body or type(embedded) is not bytes:
+            return None
+        body = (embedded,)
+    if headers is not None or type(channel) is not str or len(channel) > CHANNEL_BYTES_MAX:
+        return None
+    if type(topic) is str:
+        assert timeout_s is None or isinstance(timeout_s, float)
+        return Request(origin, me, number, channel, topic, timeout_s, _NO_FACTS, body, hops)
+    return Reply(origin, me, number, channel, _NO_FACTS, _NO_FACTS, body, hops)
+
+
+def _often_chunk(positions: tuple[Any, ...], body: Body) -> Chunk | None:
+    """A chunk for us, its first six positions checked; None if anything is wrong. 3 us instead of 12."""
+    if len(positions) != _CHUNK_POSITIONS:
+        return None
+    _, _, hops, origin, target, number, offset, length, verify, digest = positions
+    if not (type(offset) is int and type(length) is int and 0 <= offset <= ITEM_BYTES_MAX and 0 <= length <= ITEM_BYTES_MAX
+            and type(verify) is int and 0 <= verify < len(_VERIFIES)
+            and type(digest) is bytes and len(digest) in _DIGEST_LENGTHS):
+        return None
+    return Chunk(origin, target, number, offset, length, _VERIFIES[verify], digest, body, hops)
+
+
+def _often_ask(positions: tuple[Any, ...]) -> Ask | None:
+    """A question for a chunk of ours, its first six positions checked; None if anything is wrong."""
+    if len(positions) != _ASK_POSITIONS:
+        return None
+    _, _, hops, origin, target, number, offer_id, secret, offset, length, verify = positions
+    if not (type(offer_id) is bytes and len(offer_id) == OFFER_ID_BYTES and type(secret) is bytes and len(secret) == SECRET_BYTES
+            and type(offset) is int and type(length) is int and 0 <= offset <= ITEM_BYTES_MAX and 0 <= length <= ITEM_BYTES_MAX
+            and type(verify) is int and 0 <= verify < len(_VERIFIES)):
+        return None
+    return Ask(origin, target, number, offer_id, secret, offset, length, _VERIFIES[verify], hops)
