@@ -111,7 +111,7 @@ SHARED_CONTEXT_PLACE = "zdl/transport/sockets.py"
 BROAD_ERRORS = frozenset({"Exception", "BaseException"})
 BROAD_EXCEPT_PLACES = frozenset({
     "zdl/transport/loop.py", "zdl/transport/lane.py", "zdl/cell/handlers.py", "zdl/cell/answering.py",
-    "zdl/download/broker.py", "zdl/cli/main.py"})
+    "zdl/download/broker.py", "zdl/download/lending.py", "zdl/cli/main.py"})
 
 
 # --- reading a source ---------------------------------------------------------------------------

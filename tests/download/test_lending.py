@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from zdl.assembly import Cell
 from zdl.cell.messages import Request
+from zdl.download.lending import audience_of
 from zdl.download.transaction import Transaction, TransactionOutcome
 from zdl.errors import CannotPack, NoRoute, OptionError, UnknownRef
 from zdl.objects.arrays import DTYPES
 from zdl.objects.pack import pack
 from zdl.protocol.effects import Outcome
+from zdl.protocol.offers import Audience
 from zdl.refs import Ref, Source
 
 from trees import Trees
@@ -221,3 +223,10 @@ def test_what_was_lent_for_a_message_ends_as_undeliverable_with_it(pair: tuple[C
     scope.undeliverable()
     assert lent.wait(PATIENCE_S) == TransactionOutcome(Outcome.UNDELIVERABLE, {"server": Outcome.UNDELIVERABLE})
     assert site.downloads.transactions == []
+
+
+def test_receivers_are_names_or_a_number_from_0_on() -> None:
+    assert audience_of(["site-1", "site-2"]) == Audience(names=frozenset({"site-1", "site-2"}))
+    assert audience_of(3) == Audience(count=3)
+    with pytest.raises(OptionError, match="a number from 0 on"):
+        audience_of(-1)

@@ -2,43 +2,35 @@
 
 ::
 
-    lend(obj) ─▶ pack: large leaves become refs ─▶ Transaction ─▶ data lane: offers
+    lend(obj) ─▶ pack: large leaves become refs ─▶ Lender ─▶ data lane: offers
     resolve(body), pull(ref) ─▶ Puller ─▶ data lane: pulls ─▶ sinks ─▶ the objects
 
-What may block (files, users' code) is read and written by the broker's threads, never on the lane.
+The public face, and no more: what is lent is `zdl.download.lending`, what is pulled `zdl.download.puller`.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from zdl.cell.cell import BareCell
 from zdl.cell.messages import Request
 from zdl.cell.signal import Signal
-from zdl.download.arrays import Buffers
 from zdl.download.files import FileSource
+from zdl.download.lending import Lender, audience_of
 from zdl.download.puller import ADDRESSES_TOPIC, CHANNEL, Progress, Puller, Transfer
 from zdl.download.resolve import pull_refs, resolve
+from zdl.download.scope import MessageScope
 from zdl.download.sinks import FileSink, MemorySink
 from zdl.download.transaction import Transaction
-from zdl.errors import Closed, OptionError, UnknownRef
-from zdl.objects.manifest import Manifest
-from zdl.objects.pack import Lent, pack
+from zdl.errors import OptionError, UnknownRef
+from zdl.objects.pack import pack
 from zdl.objects.unpack import unpack
-from zdl.protocol.effects import Outcome, TransactionSettled
-from zdl.protocol.offers import Audience, Offer
-from zdl.refs import OFFER_ID_BYTES, SECRET_BYTES, Ref, Source
+from zdl.refs import Ref, Source
 
-_LOG = logging.getLogger("zdl.download")
-# Threads that read and write what may block; the disk and the hashing are shared by all pulls.
-THREADS_MAX = 4
 NAMED_TOPIC = "named"
 # Everything goes by reference when an object is lent on purpose.
 _LEND_ALL = 1
@@ -57,16 +49,14 @@ class DownloadBroker:
     def __init__(self, cell: BareCell) -> None:
         self._cell = cell
         self._puller = Puller(cell)
-        self._lock = threading.Lock()  # guards the two below
-        self._transactions: dict[bytes, Transaction] = {}
+        self._lender = Lender(cell)
+        self._lock = threading.Lock()  # guards the names
         self._named: dict[str, object] = {}
-        self._drain: Callable[[float], list[str]] | None = None
-        self._pool = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix=f"zdl-broker-{cell.fqcn}")
         cell.handler(CHANNEL, ADDRESSES_TOPIC, inline=True)(self._tell_addresses)
         cell.handler(CHANNEL, NAMED_TOPIC, resolve=False)(self._tell_named)
 
     def __repr__(self) -> str:
-        return f"<DownloadBroker of {self._cell.fqcn}: {len(self._transactions)} transactions>"
+        return f"<DownloadBroker of {self._cell.fqcn}: {len(self._lender.transactions)} transactions>"
 
     # --- lending --------------------------------------------------------------------------------
 
@@ -85,7 +75,7 @@ class DownloadBroker:
         Raises:
             CannotPack: a leaf may not travel; nothing was lent.
         """
-        scope = _Scope(self, _audience(receivers), lease_s)
+        scope = MessageScope(self._lender, audience_of(receivers), lease_s)
         packing = replace(self._cell.options.packing, inline_bytes_max=_LEND_ALL, beside_bytes_max=_LEND_ALL)
         packed = pack(obj, options=packing, lend=scope.lend)
         if scope.transaction is None:
@@ -102,7 +92,7 @@ class DownloadBroker:
         """
         name = Path(path).name
         readable = FileSource(Path(path), self._cell.fqcn)
-        transaction, source = self.open(readable, readable.bytes_total, _audience(receivers), lease_s)
+        transaction, source = self._lender.open(readable, readable.bytes_total, audience_of(receivers), lease_s)
         transaction.body = Ref(source, 0, 0, readable.bytes_total, "file", name=name)
         return transaction
 
@@ -181,64 +171,30 @@ class DownloadBroker:
     @property
     def transactions(self) -> list[Transaction]:
         """What is lent and has not ended."""
-        with self._lock:
-            return list(self._transactions.values())
+        return self._lender.transactions
 
     # --- for the cell ---------------------------------------------------------------------------
 
-    def scope(self, receivers: Sequence[str] | int) -> _Scope:
+    def scope(self, receivers: Sequence[str] | int) -> MessageScope:
         """What one message lends."""
-        return _Scope(self, _audience(receivers), None)
-
-    def close(self, timeout_s: float) -> list[str]:
-        """End what is lent, let pulls tell their origins, stop the threads."""
-        left = [] if self._drain is None else self._drain(timeout_s)
-        self._puller.close()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        with self._lock:
-            self._transactions.clear()
-        return left
+        return MessageScope(self._lender, audience_of(receivers), None)
 
     def attach(self) -> None:
         """For the cell: its lanes are made."""
-        lane = self._cell.lane
-        lane.use_background(self._run)
-        self._drain = lane.drain
+        self._lender.attach()
 
-    def open(self, readable: Buffers | FileSource, bytes_total: int, audience: Audience,
-             lease_s: float | None) -> tuple[Transaction, Source]:
-        """Open a transaction with one offer."""
-        offer = Offer(os.urandom(OFFER_ID_BYTES), os.urandom(SECRET_BYTES), bytes_total)
-        transaction = Transaction(os.urandom(OFFER_ID_BYTES), self._end)
-
-        def settled(effect: TransactionSettled) -> None:
-            transaction.settled(effect)
-            with self._lock:
-                self._transactions.pop(transaction.id, None)
-
-        seconds = self._cell.options.offers.lease_s if lease_s is None else lease_s
-        self._cell.lane.lend(transaction.id, [(offer, readable)], audience, seconds,
-                             on_settled=settled, on_receiver=transaction.receiver_settled)
-        with self._lock:
-            if transaction.outcome is None:
-                self._transactions[transaction.id] = transaction
-        return transaction, Source(self._cell.fqcn, offer.offer_id, offer.secret, bytes_total)
+    def close(self, timeout_s: float) -> list[str]:
+        """End what is lent, let pulls tell their origins, stop the threads."""
+        left = self._lender.drain(timeout_s)
+        self._puller.close()
+        self._lender.close()
+        return left
 
     # --- inside ---------------------------------------------------------------------------------
 
     def _fetch(self, wanted: Sequence[tuple[Source, MemorySink]], timeout_s: float | None, abort: Signal | None,
                progress: Progress | None) -> None:
         self._puller.pull(list(wanted), timeout_s=timeout_s, abort=abort, progress=progress)
-
-    def _end(self, transaction_id: bytes, outcome: Outcome) -> None:
-        with suppress(Closed):  # then everything that was lent has ended
-            self._cell.lane.change(lambda offers, now: offers.end(transaction_id, outcome, now))
-
-    def _run(self, job: Callable[[], None]) -> None:
-        try:
-            self._pool.submit(job)
-        except RuntimeError as error:
-            raise Closed(fqcn=self._cell.fqcn) from error
 
     def _tell_addresses(self, request: Request) -> object:
         return list(self._cell.data_addresses)
@@ -248,39 +204,3 @@ class DownloadBroker:
         name = request.body.get("name") if isinstance(request.body, dict) else None
         with self._lock:
             return [self._named[name]] if isinstance(name, str) and name in self._named else []
-
-
-class _Scope:
-    """What one message lends: at most one transaction, opened when packing has succeeded."""
-
-    def __init__(self, broker: DownloadBroker, audience: Audience, lease_s: float | None) -> None:
-        self._broker = broker
-        self._audience = audience
-        self._lease_s = lease_s
-        self.transaction: Transaction | None = None
-
-    def lend(self, manifest: Manifest, lent: Sequence[Lent]) -> Source:
-        """Open the transaction."""
-        readable = Buffers(manifest, [each.buffer for each in lent])
-        self.transaction, source = self._broker.open(readable, manifest.bytes_total, self._audience, self._lease_s)
-        return source
-
-    def undeliverable(self) -> None:
-        """The message did not arrive."""
-        if self.transaction is not None:
-            self._broker._end(self.transaction.id, Outcome.UNDELIVERABLE)
-
-    def excuse(self, count: int) -> None:
-        """Some of those that it was for will not come."""
-        if self.transaction is not None:
-            number = self.transaction.id
-            with suppress(Closed):  # then it has ended
-                self._broker._cell.lane.change(lambda offers, now: offers.excuse(number, count, now))
-
-
-def _audience(receivers: Sequence[str] | int) -> Audience:
-    if isinstance(receivers, int):
-        if receivers < 0:
-            raise OptionError(name="receivers", value=str(receivers), allowed="names, or a number from 0 on")
-        return Audience(count=receivers)
-    return Audience(names=frozenset(receivers))

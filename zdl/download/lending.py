@@ -1,0 +1,135 @@
+"""Lender: what this cell lends: opens transactions, knows those that are open, reads what may block.
+
+::
+
+    Lender.open ─▶ data lane: offers ─▶ Transaction
+                        │ a range is asked for
+                        ▼
+    what may block (files, users' code) is read on the threads here, all else on the lane
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Protocol
+
+from zdl.cell.cell import BareCell
+from zdl.download.transaction import Transaction
+from zdl.errors import Closed, OptionError, ZdlError
+from zdl.protocol.effects import Outcome, TransactionSettled
+from zdl.protocol.offers import Audience, Offer
+from zdl.refs import OFFER_ID_BYTES, SECRET_BYTES, Source
+
+# Threads that read and write what may block; the disk and the hashing are shared by all pulls.
+THREADS_MAX = 4
+
+
+class Readable(Protocol):
+    """A lent object as one stream of bytes."""
+
+    @property
+    def may_block(self) -> bool:
+        """Whether `read` may wait for a disk or a user's code, and so must not run on the lane."""
+
+    def read(self, offset: int, length: int) -> Sequence[bytes | memoryview]:
+        """The byte range, in one or more pieces that stay valid until they are sent."""
+
+
+class Lender:
+    """The lending side of a cell's download service.
+
+    Threads: all methods from any thread but the loops'.
+    Lifetime: from `attach`, when the cell has its lanes, to `close`.
+
+    Args:
+        cell: whose data lane is used.
+    """
+
+    def __init__(self, cell: BareCell) -> None:
+        self._cell = cell
+        self._lock = threading.Lock()  # guards the transactions
+        self._transactions: dict[bytes, Transaction] = {}
+        self._drain: Callable[[float], list[str]] | None = None
+        self._pool = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix=f"zdl-broker-{cell.fqcn}")
+
+    @property
+    def transactions(self) -> list[Transaction]:
+        """Those that have not ended."""
+        with self._lock:
+            return list(self._transactions.values())
+
+    def open(self, readable: Readable, bytes_total: int, audience: Audience,
+             lease_s: float | None) -> tuple[Transaction, Source]:
+        """Open a transaction with one offer.
+
+        Raises:
+            Busy: a limit is reached; nothing was opened.
+        """
+        offer = Offer(os.urandom(OFFER_ID_BYTES), os.urandom(SECRET_BYTES), bytes_total)
+        transaction = Transaction(os.urandom(OFFER_ID_BYTES), self.end)
+
+        def settled(effect: TransactionSettled) -> None:
+            with self._lock:  # first, so that who has waited for the end does not find it among those that are open
+                self._transactions.pop(transaction.id, None)
+            transaction.settled(effect)
+
+        seconds = self._cell.options.offers.lease_s if lease_s is None else lease_s
+        with self._lock:
+            self._transactions[transaction.id] = transaction
+        try:
+            self._cell.lane.lend(transaction.id, [(offer, readable)], audience, seconds,
+                                 on_settled=settled, on_receiver=transaction.receiver_settled)
+        except ZdlError:
+            with self._lock:
+                self._transactions.pop(transaction.id, None)
+            raise
+        return transaction, Source(self._cell.fqcn, offer.offer_id, offer.secret, bytes_total)
+
+    def end(self, transaction_id: bytes, outcome: Outcome) -> None:
+        """End a transaction; nothing if it has ended."""
+        with suppress(Closed):  # then everything that was lent has ended
+            self._cell.lane.change(lambda offers, now: offers.end(transaction_id, outcome, now))
+
+    def excuse(self, transaction_id: bytes, count: int) -> None:
+        """So many of the receivers that are counted will not come."""
+        with suppress(Closed):  # then it has ended
+            self._cell.lane.change(lambda offers, now: offers.excuse(transaction_id, count, now))
+
+    def attach(self) -> None:
+        """The cell has its lanes."""
+        lane = self._cell.lane
+        lane.use_background(self._run)
+        self._drain = lane.drain
+
+    def drain(self, timeout_s: float) -> list[str]:
+        """End what is lent, let pulls tell their origins. Returns what did not finish in time."""
+        return [] if self._drain is None else self._drain(timeout_s)
+
+    def close(self) -> None:
+        """Stop the threads, after `drain`."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        with self._lock:
+            self._transactions.clear()
+
+    def _run(self, job: Callable[[], None]) -> None:
+        try:
+            self._pool.submit(job)
+        except RuntimeError as error:
+            raise Closed(fqcn=self._cell.fqcn) from error
+
+
+def audience_of(receivers: Sequence[str] | int) -> Audience:
+    """Receivers by name, or how many.
+
+    Raises:
+        OptionError: a number below 0.
+    """
+    if isinstance(receivers, int):
+        if receivers < 0:
+            raise OptionError(name="receivers", value=str(receivers), allowed="names, or a number from 0 on")
+        return Audience(count=receivers)
+    return Audience(names=frozenset(receivers))

@@ -1,0 +1,46 @@
+"""MessageScope: what one message lends: its lifetime is the message's fate and then its receivers'."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zdl.download.arrays import Buffers
+from zdl.download.lending import Lender
+from zdl.download.transaction import Transaction
+from zdl.objects.manifest import Manifest
+from zdl.objects.pack import Lent
+from zdl.protocol.effects import Outcome
+from zdl.protocol.offers import Audience
+from zdl.refs import Source
+
+
+class MessageScope:
+    """At most one transaction, opened when packing has succeeded.
+
+    Args:
+        lender: who opens it.
+        audience: whose confirmation ends it.
+        lease_s: see `DownloadBroker.lend`; None: as the options say.
+    """
+
+    def __init__(self, lender: Lender, audience: Audience, lease_s: float | None) -> None:
+        self._lender = lender
+        self._audience = audience
+        self._lease_s = lease_s
+        self.transaction: Transaction | None = None
+
+    def lend(self, manifest: Manifest, lent: Sequence[Lent]) -> Source:
+        """Open the transaction."""
+        readable = Buffers(manifest, [each.buffer for each in lent])
+        self.transaction, source = self._lender.open(readable, manifest.bytes_total, self._audience, self._lease_s)
+        return source
+
+    def undeliverable(self) -> None:
+        """The message did not arrive."""
+        if self.transaction is not None:
+            self._lender.end(self.transaction.id, Outcome.UNDELIVERABLE)
+
+    def excuse(self, count: int) -> None:
+        """Some of those that it was for will not come."""
+        if self.transaction is not None:
+            self._lender.excuse(self.transaction.id, count)
