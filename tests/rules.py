@@ -55,14 +55,13 @@ THIRD_PARTY = MappingProxyType({
     "zdl_bench": frozenset({"cli"}),
     "pytest": frozenset({"testing"}),
     "torch": frozenset({"download", "testing", "cli"}),
-    "safetensors": frozenset({"download", "cli"}),
     "ml_dtypes": frozenset({"download"}),
     "cryptography": frozenset({"transport", "cell", "cli"}),
     "prometheus_client": frozenset({"cli"}),
     "yaml": frozenset({"topology", "cli"}),
     "uvloop": frozenset({"cell", "cli"}),
 })
-OPTIONAL = frozenset({"torch", "safetensors", "ml_dtypes", "cryptography", "prometheus_client", "yaml", "uvloop"})
+OPTIONAL = frozenset({"torch", "ml_dtypes", "cryptography", "prometheus_client", "yaml", "uvloop"})
 
 # The brain and the vocabulary know no clock, thread, randomness, environment, file, socket or log.
 PURE_ROOMS = LEVEL_0 | {"protocol", "objects"}

@@ -36,6 +36,13 @@ def test_arrays_come_from_npz_npy_safetensors_and_any_other_file(tmp_path: Path)
     assert state["notes.txt"].tobytes() == b"plain bytes" and state["empty.bin"].size == 0
 
 
+def test_a_tensor_of_a_type_that_numpy_lacks_goes_too(tmp_path: Path) -> None:
+    header = b'{"w": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}'
+    (tmp_path / "m.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"abcd")
+    state = demo_state.load([str(tmp_path / "m.safetensors")])
+    assert state["m.safetensors:w"].tobytes() == b"abcd"
+
+
 @pytest.mark.parametrize(("name", "content"), [("broken.npz", b"no archive"), ("broken.npy", b""), ("x.safetensors", b"{}")])
 def test_a_file_that_is_not_what_its_name_says_is_refused_by_name(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, strategies as st
 
-from zdl.protocol.ranges import GAP_BYTES, covers, union
+from zdl.protocol.ranges import GAP_BYTES, contains, covers, union
 
 RANGES = st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 500)), max_size=12)
 
@@ -35,6 +35,13 @@ def test_what_is_less_than_an_item_may_be_missing_at_the_ends() -> None:
     assert not covers(((GAP_BYTES, 1000 - GAP_BYTES),), 1000)
     assert covers(((0, 1000 - GAP_BYTES + 1),), 1000)
     assert not covers(((0, 1000 - GAP_BYTES),), 1000)
+
+
+def test_joined_ranges_have_a_range_when_one_of_them_has_all_of_it() -> None:
+    assert contains(((0, 100), (500, 100)), (520, 80))
+    assert not contains(((0, 100), (500, 100)), (50, 500))
+    assert not contains(((0, 100),), (0, 101))
+    assert contains((), (70, 0)), "of nothing, everything is there"
 
 
 @given(RANGES)

@@ -9,8 +9,9 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from zdl.errors import OptionError
-from zdl.objects.arrays import flatten
+from zdl.download.safetensors import read_header
+from zdl.errors import CannotPack, OptionError
+from zdl.objects.arrays import DTYPES, flatten, restore
 
 Array = NDArray[np.generic]
 State = dict[str, Array]
@@ -89,17 +90,16 @@ def _arrays_in(path: Path) -> Iterator[tuple[str, Array]]:
 
 
 def _safetensors_in(path: Path) -> Iterator[tuple[str, Array]]:
+    """Its tensors, mapped; those of an element type that is not known here as bytes."""
+    size = path.stat().st_size
+    mapped = np.memmap(path, np.uint8, "r") if size else np.empty(0, np.uint8)
     try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError as error:
-        raise OptionError(name="PATH", value=str(path), allowed="files that can be read here; for .safetensors: "
-                                                                "pip install 'zdl[safetensors]'") from error
-    try:
-        with safe_open(path, framework="numpy") as archive:
-            for name in archive.keys():
-                yield name, archive.get_tensor(name)
-    except (SafetensorError, TypeError) as error:
+        members, _ = read_header(lambda offset, length: mapped[offset:offset + length].tobytes(), size, path.name)
+    except CannotPack as error:
         raise ValueError(str(error)) from error
+    for each in members:
+        raw = mapped[each.offset:each.offset + each.length]
+        yield each.name, raw if each.dtype not in DTYPES else restore(each.dtype, each.shape, flatten(raw), copy=not raw.size)
 
 
 def digest(array: Array) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 from zdl.cell.cell import BareCell
 from zdl.cell.messages import Request
 from zdl.cell.signal import Signal
+from zdl.download.containers import Container
 from zdl.download.files import FileSource
 from zdl.download.lending import Lender, audience_of
 from zdl.download.puller import ADDRESSES_TOPIC, CHANNEL, Progress, Puller, Transfer
@@ -84,14 +85,30 @@ class DownloadBroker:
         return scope.transaction
 
     def lend_file(self, path: str | os.PathLike[str], *, receivers: Sequence[str] | int = 1,
-                  lease_s: float | None = None) -> Transaction:
+                  lease_s: float | None = None, as_tensors: bool = False) -> Transaction:
         """Lend a file; the `body` of the transaction is one `Ref` of kind ``file``.
 
+        Args:
+            path: the file; it is read while it is lent, and must not change.
+            receivers: see `lend`.
+            lease_s: see `lend`.
+            as_tensors: a ``.safetensors``, ``.npz`` or ``.npy`` is lent tensor by tensor too: the `body` is
+                ``{"file": Ref, "metadata": {…}, "tensors": {name: Ref}}``. Nothing but its header is read now, and who
+                has all tensors, or the file, has it.
+
         Raises:
-            OptionError: the file is missing, unreadable, or no regular file.
+            OptionError: the file is missing, unreadable, no regular file, or by its name no file of tensors.
+            CannotPack: it is not what its name says, or holds what cannot travel.
+            TooLarge: there is not memory enough to decompress what is compressed in it.
         """
         name = Path(path).name
         readable = FileSource(Path(path), self._cell.fqcn)
+        if as_tensors:
+            container = Container(Path(path), readable)
+            transaction, source = self._lender.open(container, container.bytes_total, audience_of(receivers), lease_s,
+                                                    enough=container.enough)
+            transaction.body = container.body(source)
+            return transaction
         transaction, source = self._lender.open(readable, readable.bytes_total, audience_of(receivers), lease_s)
         transaction.body = Ref(source, 0, 0, readable.bytes_total, "file", name=name)
         return transaction

@@ -20,6 +20,7 @@ from typing import Protocol
 from zdl.cell.cell import BareCell
 from zdl.download.transaction import Transaction
 from zdl.errors import Closed, OptionError, ZdlError
+from zdl.objects.manifest import Range
 from zdl.protocol.effects import Outcome, TransactionSettled
 from zdl.protocol.offers import Audience, Offer
 from zdl.refs import OFFER_ID_BYTES, SECRET_BYTES, Source
@@ -62,14 +63,21 @@ class Lender:
         with self._lock:
             return list(self._transactions.values())
 
-    def open(self, readable: Readable, bytes_total: int, audience: Audience,
-             lease_s: float | None) -> tuple[Transaction, Source]:
+    def open(self, readable: Readable, bytes_total: int, audience: Audience, lease_s: float | None, *,
+             enough: tuple[Range, ...] = ()) -> tuple[Transaction, Source]:
         """Open a transaction with one offer.
+
+        Args:
+            readable: what is lent.
+            bytes_total: the length of its stream.
+            audience: whose confirmation ends it.
+            lease_s: what ends it when nobody asks; None for the cell's default.
+            enough: ranges of the stream, each of which is as good as all of it.
 
         Raises:
             Busy: a limit is reached; nothing was opened.
         """
-        offer = Offer(os.urandom(OFFER_ID_BYTES), os.urandom(SECRET_BYTES), bytes_total)
+        offer = Offer(os.urandom(OFFER_ID_BYTES), os.urandom(SECRET_BYTES), bytes_total, enough)
         transaction = Transaction(os.urandom(OFFER_ID_BYTES), self.end)
 
         def settled(effect: TransactionSettled) -> None:

@@ -36,7 +36,7 @@ from zdl.errors import Busy, DecodeError, LeaseEnded, LocalProtocolError, Unknow
 from zdl.options import CHUNK_BYTES_MAX, OfferOptions
 from zdl.protocol.effects import Effect, Outcome, Post, ReceiverSettled, Release, Serve, TransactionSettled, Unreachable
 from zdl.protocol.messages import Ask, Bounce, Confirm, Confirmed, Denial, Drop, Keep, Kind, Withdrawn
-from zdl.protocol.ranges import Range, covers, union
+from zdl.protocol.ranges import Range, contains, covers, union
 from zdl.protocol.switch import concerns
 
 # What cannot be told in the words of the tree above: a receiver that has begun and not ended.
@@ -45,11 +45,20 @@ _ENDS = frozenset({Outcome.FINISHED, Outcome.CANCELLED, Outcome.LOST})
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One offer as the lender makes it: `offer_id` and `secret` are 16 random bytes each."""
+    """One offer as the lender makes it: `offer_id` and `secret` are 16 random bytes each.
+
+    Attributes:
+        enough: ranges of it, each of which is as good as all of it: the same object in another form.
+    """
 
     offer_id: bytes
     secret: bytes = field(repr=False)
     bytes_total: int
+    enough: tuple[Range, ...] = ()
+
+    def is_had(self, confirmed: Sequence[Range]) -> bool:
+        """Whether who has confirmed these joined ranges has the object."""
+        return covers(confirmed, self.bytes_total) or any(contains(confirmed, each) for each in self.enough)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,8 +276,7 @@ class Offers:
         receiver.confirmed[confirm.offer_id] = union([*have, *confirm.ranges])
         receiver.pull_ids.discard((confirm.id, confirm.offer_id))
         effects: list[Effect] = [Post(Confirmed(self._me, confirm.origin, confirm.id))]
-        if all(covers(receiver.confirmed.get(offer_id, ()), lent.bytes_total)
-               for offer_id, lent in transaction.offers.items()):
+        if all(lent.is_had(receiver.confirmed.get(offer_id, ())) for offer_id, lent in transaction.offers.items()):
             if receiver.outcome is not Outcome.FINISHED:  # it has all, whatever was thought of it before
                 receiver.outcome = None
             effects += self._settle_receiver(transaction, confirm.origin, Outcome.FINISHED, now)

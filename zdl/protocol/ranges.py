@@ -27,3 +27,9 @@ def union(ranges: Iterable[Range]) -> tuple[Range, ...]:
 def covers(ranges: Sequence[Range], total: int) -> bool:
     """Whether joined ranges are all of a stream of `total` bytes."""
     return total == 0 or (len(ranges) == 1 and ranges[0][0] < GAP_BYTES and sum(ranges[0]) > total - GAP_BYTES)
+
+
+def contains(ranges: Sequence[Range], wanted: Range) -> bool:
+    """Whether joined ranges have all of one range."""
+    offset, length = wanted
+    return length == 0 or any(begin <= offset and offset + length <= begin + size for begin, size in ranges)
