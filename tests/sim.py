@@ -218,7 +218,7 @@ class Sim(World):
         receiver = self.cells.get(name)
         if receiver is None:
             return
-        number = self.pull(receiver, source, ranges, is_direct=self.rng.random() < 0.4)
+        number = self.pull(receiver, source, ranges, is_direct=self.rng.random() < 0.4, finishes=self.rng.random() < 0.3)
         self.pulls[receiver, number].is_slow = self.rng.random() < 0.1
         if self.rng.random() < 0.08:
             self.at(self.now + self.rng.random() * 0.1, self.cancel_pull, receiver, number)

@@ -158,6 +158,7 @@ class Pull:
     started_at: float
     place: bytearray
     has_way: bool
+    is_finished: bool = True
     stored: dict[int, int] = field(default_factory=dict)
     is_cancelled: bool = False
     is_slow: bool = False

@@ -411,6 +411,15 @@ class SimCell:
         else:
             self.act(DATA, effects)
 
+    def _finish(self, lane: int, effect: asked.Finish) -> None:
+        self.world.at(self.world.now + (0.7 if self.fetching[effect.pull_id].is_slow else 0.01), self.finish, effect.pull_id)
+
+    def finish(self, number: int) -> None:
+        """What is stored has been made to last."""
+        if self.is_alive:
+            self.fetching[number].is_finished = True
+            self.act(DATA, self.pulls.finished(number, self.world.now))
+
     def _tell(self, lane: int, effect: Effect) -> None:
         self.world.tell(self.fqcn, "=", effect)
 
@@ -443,6 +452,7 @@ _PERFORM: Mapping[type, Callable[[SimCell, int, Effect], None]] = {  # type: ign
     asked.PeerStalled: SimCell._watch, asked.PeerBack: SimCell._watch, asked.DialFailed: SimCell._dial_failed,
     asked.Handle: SimCell._handle, asked.Abort: SimCell._abort,
     asked.Serve: SimCell._serve, asked.Release: SimCell._release, asked.Progressed: SimCell._tell,
+    asked.Finish: SimCell._finish,
     asked.CallProgressed: SimCell._progressed, asked.ReceiverSettled: SimCell._receiver_settled,
     asked.CallSettled: SimCell._settled, asked.PullSettled: SimCell._settled, asked.TransactionSettled: SimCell._settled,
     asked.PullForgotten: SimCell._pull_forgotten,

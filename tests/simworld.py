@@ -246,12 +246,13 @@ class World(Network):
             transaction.origin.act(DATA, transaction.origin.offers.end(transaction.id, outcome, self.now))
 
     def pull(self, receiver: SimCell, source: Source, ranges: Iterable[tuple[int, int]] | None = None, *,
-             is_direct: bool = False) -> int:
+             is_direct: bool = False, finishes: bool = False) -> int:
         """A pull, straight from the origin's data lane if that is tried and works."""
         wanted = ((0, source.bytes_total),) if ranges is None else tuple(ranges)
-        number, effects = receiver.pulls.start(source, wanted, self.now)
+        number, effects = receiver.pulls.start(source, wanted, self.now, finishes=finishes)
         pull = Pull(receiver, source, wanted, self.now, bytearray(source.bytes_total),
-                    self.sound_path(receiver.fqcn, source.origin, DATA) is not None)
+                    self.sound_path(receiver.fqcn, source.origin, DATA) is not None,
+                    is_finished=not finishes)
         self.pulls[receiver, number] = receiver.fetching[number] = pull
         self.tell(receiver.fqcn, "=", ("pulls", source.label, wanted, number, f"is_direct={is_direct}"))
         receiver.perform(DATA, effects)
@@ -307,6 +308,7 @@ class World(Network):
         if isinstance(effect, asked.PullSettled):
             pull = self.pulls[cell, effect.pull_id]
             assert not pull.is_settled, f"pull {effect.pull_id} of {cell.fqcn} settles twice"
+            assert pull.is_finished or effect.error is not None, "a pull ends well before what it has is made to last"
             pull.is_settled, pull.settled_at, pull.error = True, self.now, effect.error
             truth = self.lendings[pull.source.offer_id].data
             for offset, length in pull.ranges if effect.error is None else ():

@@ -96,7 +96,7 @@ def test_a_file_appears_when_it_is_finished(tmp_path: Path) -> None:
         view[:] = b"world" if at else b"hello"
         sink.keep(at, view)
         assert sorted(path.name for path in tmp_path.iterdir()) == [".x.zdl-part"]
-    assert sink.finish() == tmp_path / "x"
+    sink.finish()
     assert (tmp_path / "x").read_bytes() == b"helloworld"
     sink.abandon()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x"], "what is finished stays"

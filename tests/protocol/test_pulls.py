@@ -23,7 +23,7 @@ from zdl.errors import (
     to_wire,
 )
 from zdl.options import PullOptions
-from zdl.protocol.effects import Effect, Post, Progressed, PullForgotten, PullSettled, Unreachable
+from zdl.protocol.effects import Effect, Finish, Post, Progressed, PullForgotten, PullSettled, Unreachable
 from zdl.protocol.frames import RANGES_MAX
 from zdl.protocol.messages import Ask, Bounce, Chunk, Confirm, Confirmed, Denial, Drop, Keep, Kind, Verify, Withdrawn
 from zdl.protocol.pulls import BOUNCED_S, CONFIRM_AGAIN_S, Pulls
@@ -188,7 +188,62 @@ def test_storing_what_did_not_land_changes_nothing() -> None:
 def test_when_all_is_stored_the_pull_is_confirmed_and_the_user_has_it() -> None:
     pulls, effects = whole()
     assert effects == [Progressed(100, 450, 450), confirm(), PullSettled(100, None)]
-    assert (len(pulls), pulls.confirming()) == (1, 1)
+    assert (len(pulls), pulls.confirming) == (1, 1)
+
+
+def finishing() -> Pulls:
+    """A pull that has everything, and makes it last since 1 s."""
+    pulls = Pulls("site-1", 100, OPTIONS)
+    pulls.start(SOURCE, [(0, 450)], 0.0, finishes=True)
+    pulls.go(100, 0.0)
+    assert land(pulls, 1.0, 0, 100, 200, 300, 400)[-1] == Finish(100)
+    return pulls
+
+
+def test_what_must_be_made_to_last_is_confirmed_when_that_is_done() -> None:
+    pulls = finishing()
+    assert pulls.stored(100, 400, 2.0) == [] and pulls.go(100, 2.0) == []
+    assert pulls.finished(100, 3.0) == [confirm(), PullSettled(100, None)]
+    assert pulls.finished(100, 4.0) == []
+
+
+def test_a_disk_that_takes_long_to_make_it_last_ends_nothing_and_the_lease_is_kept() -> None:
+    pulls = finishing()
+    assert pulls.deadline() == 9.0
+    for now in range(9, 800, 8):
+        assert pulls.tick(float(now)) == [Post(Keep("site-1", "site-2", 100, OFFER, SECRET))]
+        pulls.check()
+    assert pulls.finished(100, 800.0) == [confirm(), PullSettled(100, None)]
+
+
+def test_while_it_is_made_to_last_neither_the_user_nor_the_origin_nor_a_loss_ends_the_pull() -> None:
+    pulls = finishing()
+    assert pulls.cancelled(100, "enough", 2.0) == []
+    assert pulls.receive(Withdrawn("site-2", "site-1", 100, OFFER, "deleted"), 2.0) == []
+    assert pulls.receive(Denial("site-2", "site-1", 100, *to_wire(UnknownRef(ref="r", origin="site-2"))), 2.0) == []
+    assert pulls.receive(GOODBYE, 2.0) == [] and pulls.way_changed("site-2", 2.0) == []
+    assert pulls.finished(100, 3.0) == [confirm(), PullSettled(100, None)]
+
+
+def test_what_cannot_be_made_to_last_ends_the_pull() -> None:
+    pulls, error = finishing(), DiskFull(ref="r", origin="site-2", path="/p", need=2, free=1)
+    assert shown(pulls.cancel(100, error, 2.0)) == [repr(drop("disk-full")), *ended(error)]
+    assert pulls.finished(100, 3.0) == []
+
+
+def test_what_is_here_already_is_not_asked_for_and_is_confirmed_with_the_rest() -> None:
+    pulls = Pulls("site-1", 100, OPTIONS)
+    pulls.start(SOURCE, [(200, 100)], 0.0, have=[(0, 200), (300, 150)])
+    assert pulls.go(100, 0.0) == [ask(200)]
+    pulls.check()
+    assert land(pulls, 1.0, 200) == [Progressed(100, 450, 450), confirm(), PullSettled(100, None)]
+
+
+def test_when_all_of_it_is_here_already_it_is_only_made_to_last_and_confirmed() -> None:
+    pulls = Pulls("site-1", 100, OPTIONS)
+    pulls.start(SOURCE, [], 0.0, have=[(0, 450)], finishes=True)
+    assert pulls.go(100, 0.0) == [Finish(100)]
+    assert pulls.finished(100, 1.0) == [confirm(), PullSettled(100, None)]
 
 
 def test_a_pull_is_forgotten_when_the_origin_has_noted_its_end() -> None:

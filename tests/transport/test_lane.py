@@ -33,6 +33,7 @@ class Memory:
     may_block: bool = False
     error: ZdlError | None = None
     threads: set[str] = field(default_factory=set)
+    is_finished: bool = False
 
     def read(self, offset: int, length: int) -> Sequence[bytes | memoryview]:
         """As a source."""
@@ -46,6 +47,11 @@ class Memory:
     def keep(self, offset: int, view: memoryview) -> None:
         """As a landing."""
         self._note()
+
+    def finish(self) -> None:
+        """As a landing that may block."""
+        self._note()
+        self.is_finished = True
 
     def _note(self) -> None:
         self.threads.add(threading.current_thread().name)
@@ -136,6 +142,31 @@ def test_what_may_block_is_read_and_kept_on_other_threads(pair: Pair) -> None:
     source, place = Memory(bytearray(DATA), may_block=True), Memory(bytearray(len(DATA)), may_block=True)
     assert end_of(pair.pull(pair.lend(source).source, place)) is None and place.data == DATA
     assert all(name.startswith("broker") for name in source.threads | place.threads)
+    assert place.is_finished
+
+
+def test_what_cannot_be_made_to_last_ends_the_pull_and_is_not_confirmed(pair: Pair) -> None:
+    class Torn(Memory):
+        def finish(self) -> None:
+            raise OSError(5, "Input/output error")
+
+    lent = pair.lend(Memory(bytearray(DATA)))
+    end = end_of(pair.pull(lent.source, Torn(bytearray(len(DATA)), may_block=True)))
+    assert isinstance(end, Cancelled) and "Input/output error" in str(end)
+    eventually(lambda: lent.receivers)
+    assert lent.receivers[0].outcome is Outcome.CANCELLED
+
+
+def test_what_is_there_already_is_not_asked_for_but_confirmed_with_the_rest(pair: Pair) -> None:
+    lent, place, pulled = pair.lend(Memory(bytearray(DATA))), Memory(bytearray(len(DATA)), may_block=True), Pulled()
+    half = len(DATA) // 2
+    place.data[:half] = DATA[:half]
+    pair.site.lanes.lane.pull(
+        lent.source, [(half, len(DATA) - half)], place, pair.server.lanes.data_addresses, have=[(0, half)],
+        progressed=lambda done, total: pulled.progress.append(done), settled=pulled.ends.append, chosen=lambda is_direct, why: None)
+    assert end_of(pulled) is None and place.data == DATA and min(pulled.progress) > half
+    eventually(lambda: lent.ends)
+    assert lent.ends[0].receivers == (("site-1", Outcome.FINISHED),)
 
 
 @pytest.mark.parametrize("may_block", [False, True])

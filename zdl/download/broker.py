@@ -159,9 +159,9 @@ class DownloadBroker:
         sink = FileSink(Path(path), ref, is_overwriting=overwrite)
         try:
             self._puller.pull([(ref.source, sink)], timeout_s=timeout_s, abort=abort, progress=progress)
-            return sink.finish()
         finally:
             sink.abandon()  # nothing, if it is finished
+        return Path(path)
 
     def resolve(self, body: object, timeout_s: float | None = None, *, abort: Signal | None = None,
                 progress: Progress | None = None, renew_s: float | None = None) -> object:

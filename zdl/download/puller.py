@@ -46,6 +46,9 @@ class Sink(Protocol):
     def keep(self, offset: int, view: memoryview) -> None:
         """The bytes in the view are verified."""
 
+    def finish(self) -> None:
+        """All bytes are kept: make them last. Only asked of what may block."""
+
 
 @dataclass(slots=True)
 class Transfer:

@@ -77,6 +77,9 @@ class MemorySink:
     def keep(self, offset: int, view: memoryview) -> None:
         """The bytes are where they belong already."""
 
+    def finish(self) -> None:
+        """Memory lasts as long as it does."""
+
     def take(self, ref: Ref) -> object:
         """The item, after the pull: a writable array, or bytes."""
         view = self.view(ref.offset, ref.length) if ref.length else memoryview(b"")
@@ -139,28 +142,29 @@ class FileSink:
             except OSError as error:
                 raise self._failed(error) from error
 
-    def finish(self) -> Path:
-        """All is verified: give it its name.
+    def finish(self) -> None:
+        """All is verified: give it its name, and have the disk keep both before the origin is told.
 
         Raises:
             OptionError, DiskFull: it cannot be had; nothing is left.
         """
         with self._lock:
             descriptor, self._descriptor = self._descriptor, None
-        assert descriptor is not None
+        if descriptor is None:  # nobody waits for it any more
+            return
         is_done = False
         try:
             os.fsync(descriptor)
             self._check_name()
             os.replace(self._part, self._path)
             is_done = True
+            sync_folder(self._path.parent)
         except OSError as error:
             raise self._failed(error) from error
         finally:
             if not is_done:
                 self._part.unlink(missing_ok=True)
             os.close(descriptor)  # last: until then nobody else begins to write under this name
-        return self._path
 
     def abandon(self) -> None:
         """Remove what came."""
@@ -199,6 +203,15 @@ class FileSink:
     def _full(self, free: int) -> DiskFull:
         return DiskFull(ref=self._ref.source.label, origin=self._ref.origin, path=str(self._path), need=self._ref.length,
                         free=free)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the disk keep the names in a folder."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def taken(sink: MemorySink, refs: Sequence[Ref]) -> Mapping[Ref, object]:

@@ -237,6 +237,13 @@ class Progressed:
 
 
 @dataclass(frozen=True, slots=True)
+class Finish:
+    """All bytes of a pull are stored: make them last, then say `Pulls.finished`, or cancel the pull."""
+
+    pull_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReceiverSettled:
     """One receiver of a transaction has come to its end."""
 
@@ -283,5 +290,5 @@ class TransactionSettled:
 
 Effect = (Dial | Hang | Send | PeerUp | PeerDown | PeerStalled | PeerBack | Told | SubtreeUp | SubtreeDown | SubtreeFull
           | DialFailed | Post | Arrived | Unreachable
-          | Handle | CallProgressed | PassedOn | Abort | Serve | Release | Progressed | ReceiverSettled | CallSettled
+          | Handle | CallProgressed | PassedOn | Abort | Serve | Release | Progressed | Finish | ReceiverSettled | CallSettled
           | PullSettled | PullForgotten | TransactionSettled)

@@ -3,9 +3,11 @@
 A pull is a list of byte ranges of one offer, asked for in chunks under a window::
 
     start ──▶ WAITING ──go(): the way is open, or routed──▶ PULLING ──the last chunk is stored──▶ CONFIRMING
-                 │                                            │  PullSettled(None): the user has it
-                 │                                            │             └─CONFIRMED, denied or given up─▶ forgotten
-                 └──────────┬─────────────────────────────────┘
+                 │                                            │ │                                    ▲  PullSettled(None):
+                 │                                            │ └─Finish─▶ FINISHING ──finished()────┘  the user has it
+                 │                                            │  what must be made to last first    │
+                 │                                            │                │                    └─CONFIRMED, denied
+                 └──────────┬─────────────────────────────────┴────────────────┘                      or given up─▶ forgotten
                             ├── DENIAL, WITHDRAWN ──▶ settled: the error says which
                             ├── no way for lost_timeout_s ──▶ settled: OriginLost
                             ├── no byte for stall_timeout_s ──▶ settled: Stalled
@@ -17,6 +19,9 @@ and each chunk in it::
     to do ──ASK──▶ asked ──CHUNK, intact──▶ landed ──stored()──▶ done
       ▲              │
       └── wrong digest, bounced, the way changed, silence ──┘
+
+What a former pull has left, and who begins this one has found intact, is told to `start`: it is confirmed with the
+rest, and not asked for.
 
 Asking twice is harmless, so every doubt is settled by asking again. Links keep order and lose nothing
 while they stand, so silence alone asks again for one chunk only, and rarely: on a slow line one chunk may
@@ -32,7 +37,7 @@ from enum import Enum
 
 from zdl.errors import Busy, Cancelled, IntegrityError, LeaseEnded, LocalProtocolError, OriginLost, Stalled, ZdlError, from_wire
 from zdl.options import PullOptions
-from zdl.protocol.effects import Effect, Post, Progressed, PullForgotten, PullSettled, Unreachable
+from zdl.protocol.effects import Effect, Finish, Post, Progressed, PullForgotten, PullSettled, Unreachable
 from zdl.protocol.frames import RANGES_MAX
 from zdl.protocol.messages import Ask, Bounce, Chunk, Confirm, Confirmed, Denial, Drop, Keep, Kind, Verify, Withdrawn
 from zdl.protocol.ranges import union
@@ -51,6 +56,7 @@ class State(Enum):
 
     WAITING = "waiting"
     PULLING = "pulling"
+    FINISHING = "finishing"
     CONFIRMING = "confirming"
 
 
@@ -74,6 +80,7 @@ class Pull:
     window: Window
     bytes_total: int
     to_do: deque[tuple[int, int]]
+    finishes: bool = False
     state: State = State.WAITING
     asked: dict[int, Asked] = field(default_factory=dict)
     landed: dict[int, int] = field(default_factory=dict)
@@ -106,6 +113,36 @@ class Pull:
         for offset in sorted(self.asked, reverse=True):
             self.doubt(offset)
 
+    def plan_retry(self, options: PullOptions, now: float) -> None:
+        """Silence begins: when something is asked for again."""
+        pause = options.retry_s * 2.0 ** min(self.retries, 10)
+        self.retry_at = now + pause if self.is_wanting else None
+
+    def has_way_again(self, options: PullOptions, now: float) -> bool:
+        """Where there is no way, every question comes back: none came back for long, so the origin is only slow."""
+        return now >= self.no_way_at + max(options.lost_timeout_s / 2, 2 * BOUNCED_S)
+
+    def keep_alive(self, me: str, options: PullOptions, now: float) -> list[Effect]:
+        """What keeps the lease, when nothing has been said for so long."""
+        if now < self.said_at + options.keep_alive_s:
+            return []
+        self.said_at = now
+        return [Post(Keep(me, self.source.origin, self.id, self.source.offer_id, self.source.secret))]
+
+    def wants_tick(self, options: PullOptions) -> float:
+        """When time changes something next."""
+        if self.state is State.CONFIRMING:
+            assert self.retry_at is not None
+            return self.retry_at
+        times = [self.said_at + options.keep_alive_s]
+        if self.state is State.PULLING:  # to finish takes as long as the disk does
+            times.append(self.progress_at + options.stall_timeout_s if not self.landed else float("inf"))
+            if self.retry_at is not None:
+                times.append(self.retry_at)
+            if self.no_way_since is not None and self.is_wanting:
+                times.append(self.no_way_since + options.lost_timeout_s)
+        return min(times)
+
     def check(self) -> None:
         """All invariants; for simulation."""
         self.window.check()
@@ -133,6 +170,7 @@ class Pulls:
     def __len__(self) -> int:
         return len(self._pulls)
 
+    @property
     def confirming(self) -> int:
         """How many have all their bytes, and wait for the origin to note it."""
         return sum(pull.state is State.CONFIRMING for pull in self._pulls.values())
@@ -144,8 +182,16 @@ class Pulls:
 
     # --- commands -------------------------------------------------------------------------------
 
-    def start(self, source: Source, ranges: Sequence[tuple[int, int]], now: float) -> tuple[int, list[Effect]]:
+    def start(self, source: Source, ranges: Sequence[tuple[int, int]], now: float, *, have: Sequence[tuple[int, int]] = (),
+              finishes: bool = False) -> tuple[int, list[Effect]]:
         """Begin a pull of these ranges; no chunk crosses the end of a range. It waits for `go`.
+
+        Args:
+            source: the offer.
+            ranges: what is asked for.
+            now: the time.
+            have: ranges that are here already, intact; the origin is told that we have them too.
+            finishes: when all is stored there is something left to do, before the origin is told: `Finish`, `finished`.
 
         Raises:
             Busy: ``pulls_max`` are under way.
@@ -164,7 +210,9 @@ class Pulls:
         self._next_id += 1
         window = Window(bytes_min=options.window_bytes_min, bytes_max=options.window_bytes_max)
         verify = Verify.BLAKE3 if options.verify == "blake3" else Verify.NONE
-        pull = Pull(number, source, tuple(ranges), verify, window, sum(length for _, length in ranges), to_do)
+        whole = (*ranges, *have)
+        pull = Pull(number, source, whole, verify, window, sum(length for _, length in whole), to_do, finishes)
+        pull.bytes_done = sum(length for _, length in have)
         pull.progress_at = pull.said_at = now
         self._pulls[number] = pull
         return number, []
@@ -176,7 +224,7 @@ class Pulls:
             return []
         pull.state, pull.progress_at = State.PULLING, now
         if not pull.to_do:
-            return self._complete(pull, now)
+            return self._whole(pull, now)
         return self._fill(pull, now)
 
     def stored(self, number: int, offset: int, now: float) -> list[Effect]:
@@ -189,8 +237,13 @@ class Pulls:
         pull.progress_at = now
         effects: list[Effect] = [Progressed(number, pull.bytes_done, pull.bytes_total)]
         if pull.bytes_done == pull.bytes_total:
-            return effects + self._complete(pull, now)
+            return effects + self._whole(pull, now)
         return effects + self._fill(pull, now)
+
+    def finished(self, number: int, now: float) -> list[Effect]:
+        """What `Finish` asked for is done."""
+        pull = self._pulls.get(number)
+        return [] if pull is None or pull.state is not State.FINISHING else self._complete(pull, now)
 
     def cancel(self, number: int, error: ZdlError, now: float) -> list[Effect]:
         """End a pull with `error`; the origin is told."""
@@ -200,9 +253,9 @@ class Pulls:
         return self._fail(pull, error, tell=True)
 
     def cancelled(self, number: int, why: str, now: float) -> list[Effect]:
-        """The user does not want it any more."""
+        """The user does not want it any more; too late when all of it is here."""
         pull = self._pulls.get(number)
-        if pull is None:
+        if pull is None or pull.state is State.FINISHING:
             return []
         what = f"the pull of {pull.source.label} from {pull.source.origin}"
         return self.cancel(number, Cancelled(what=what, why=why), now)
@@ -245,7 +298,7 @@ class Pulls:
             return self._fill(pull, now)
         pull.landed[chunk.offset] = asked.length
         pull.progress_at, pull.retries = now, 0
-        self._plan_retry(pull, now)
+        pull.plan_retry(self._options, now)
         return []
 
     def receive(self, message: Denial | Withdrawn | Confirmed | Bounce | Unreachable, now: float) -> list[Effect]:
@@ -285,12 +338,14 @@ class Pulls:
                 effects += self._confirm_again(pull, now)
             elif pull.state is State.PULLING:
                 effects += self._watch(pull, now)
+            elif pull.state is State.FINISHING:
+                effects += pull.keep_alive(self._me, self._options, now)
         return effects
 
     def deadline(self) -> float | None:
         """When `tick` is wanted next."""
         active = (pull for pull in self._pulls.values() if pull.state is not State.WAITING)
-        return min(map(self._wants_tick, active), default=None)
+        return min((pull.wants_tick(self._options) for pull in active), default=None)
 
     def check(self) -> None:
         """All invariants; for simulation."""
@@ -311,32 +366,24 @@ class Pulls:
                                     pull.verify)))
         if effects:
             pull.said_at = now
-            self._plan_retry(pull, now)
+            pull.plan_retry(self._options, now)
         return effects
-
-    def _plan_retry(self, pull: Pull, now: float) -> None:
-        pause = self._options.retry_s * 2.0 ** min(pull.retries, 10)
-        pull.retry_at = now + pause if pull.is_wanting else None
 
     def _no_way(self, pull: Pull, why: str, now: float) -> None:
         if pull.state is State.CONFIRMING:  # it is said again in time; hurry would only use up the repetitions
             return
         pull.doubt_all()
-        if pull.no_way_since is None or self._has_way_again(pull, now):
+        if pull.no_way_since is None or pull.has_way_again(self._options, now):
             pull.no_way_since = now
         pull.no_way_at, pull.no_way_why = now, why
         soon = now + BOUNCED_S
         pull.retry_at = soon if pull.retry_at is None else min(pull.retry_at, soon)
 
-    def _has_way_again(self, pull: Pull, now: float) -> bool:
-        """Where there is no way, every question comes back: none came back for long, so the origin is only slow."""
-        return now >= pull.no_way_at + max(self._options.lost_timeout_s / 2, 2 * BOUNCED_S)
-
     def _watch(self, pull: Pull, now: float) -> list[Effect]:
         options = self._options
         source = pull.source
         if pull.is_wanting and pull.no_way_since is not None and now >= pull.no_way_since + options.lost_timeout_s:
-            if self._has_way_again(pull, now):
+            if pull.has_way_again(self._options, now):
                 pull.no_way_since = None
                 return self._watch(pull, now)
             return self._fail(pull, OriginLost(ref=source.label, origin=source.origin, bytes_done=pull.bytes_done,
@@ -349,24 +396,16 @@ class Pulls:
             if pull.asked:  # silence, and not a pause after a bounce
                 pull.retries += 1
                 pull.doubt(min(pull.asked, key=lambda at: pull.asked[at].asked_at))
-            self._plan_retry(pull, now)
+            pull.plan_retry(self._options, now)
             effects += self._fill(pull, now)
-        if now >= pull.said_at + options.keep_alive_s:
-            pull.said_at = now
-            effects.append(Post(Keep(self._me, source.origin, pull.id, source.offer_id, source.secret)))
-        return effects
+        return effects + pull.keep_alive(self._me, self._options, now)
 
-    def _wants_tick(self, pull: Pull) -> float:
-        if pull.state is State.CONFIRMING:
-            assert pull.retry_at is not None
-            return pull.retry_at
-        times = [pull.progress_at + self._options.stall_timeout_s if not pull.landed else float("inf"),
-                 pull.said_at + self._options.keep_alive_s]
-        if pull.retry_at is not None:
-            times.append(pull.retry_at)
-        if pull.no_way_since is not None and pull.is_wanting:
-            times.append(pull.no_way_since + self._options.lost_timeout_s)
-        return min(times)
+    def _whole(self, pull: Pull, now: float) -> list[Effect]:
+        """All bytes are stored."""
+        if not pull.finishes:
+            return self._complete(pull, now)
+        pull.state, pull.retry_at = State.FINISHING, None
+        return [Finish(pull.id)]
 
     def _complete(self, pull: Pull, now: float) -> list[Effect]:
         pull.state = State.CONFIRMING
@@ -392,6 +431,8 @@ class Pulls:
     def _refused(self, pull: Pull, error: ZdlError) -> list[Effect]:
         if pull.state is State.CONFIRMING:  # we have all bytes; the origin only does not care any more
             return self._forget(pull)
+        if pull.state is State.FINISHING:
+            return []
         return self._fail(pull, error, tell=False)
 
     def _fail(self, pull: Pull, error: ZdlError, *, tell: bool) -> list[Effect]:

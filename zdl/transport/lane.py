@@ -27,6 +27,7 @@ from zdl.protocol.effects import (
     Arrived,
     DialFailed,
     Effect,
+    Finish,
     PeerDown,
     PeerUp,
     Post,
@@ -58,13 +59,16 @@ class Landing(Protocol):
 
     @property
     def may_block(self) -> bool:
-        """Whether `keep` may wait for a disk."""
+        """Whether `keep` and `finish` may wait for a disk."""
 
     def view(self, offset: int, length: int) -> memoryview:
         """Writable memory for a chunk, which lies within one of the ranges of the pull."""
 
     def keep(self, offset: int, view: memoryview) -> None:
         """The bytes in the view are verified."""
+
+    def finish(self) -> None:
+        """All bytes are kept: make them last; then the origin is told. Only asked of what may block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +147,8 @@ class Lane:
         self._loop.submit(self._loop.do, lambda now: command(self._offers, now))
 
     def pull(self, source: Source, ranges: Sequence[tuple[int, int]], landing: Landing, addresses: Sequence[str], *,
-             progressed: Callable[[int, int], None], settled: Callable[[ZdlError | None], None],
-             chosen: Callable[[bool, str], None]) -> Callable[[str], None]:
+             have: Sequence[tuple[int, int]] = (), progressed: Callable[[int, int], None],
+             settled: Callable[[ZdlError | None], None], chosen: Callable[[bool, str], None]) -> Callable[[str], None]:
         """Begin a pull of an offer. The callbacks run on the lane, so they must only hand over.
 
         Args:
@@ -152,6 +156,7 @@ class Lane:
             ranges: which bytes of it; no chunk crosses the end of one.
             landing: where they go.
             addresses: of the origin's data lane; empty: along the tree.
+            have: ranges that are there already, and are confirmed with the others.
             progressed: gets bytes done and bytes in all.
             settled: gets None, or the error; once.
             chosen: gets whether the way is direct, and why not; again when it changes.
@@ -166,7 +171,7 @@ class Lane:
             """On the lane: the machine first; it may refuse."""
             now = time.monotonic()
             try:
-                number, _ = self._pulls.start(source, ranges, now)
+                number, _ = self._pulls.start(source, ranges, now, have=have, finishes=landing.may_block)
             except ZdlError as error:
                 settled(error)
                 return
@@ -243,6 +248,9 @@ class Lane:
                 return [*self._offers.receive(bounce, now), *self._pulls.receive(bounce, now)]
             case Serve(ask=ask):
                 return self._serve(ask)
+            case Finish(pull_id=pull_id):
+                landing = self._fetchings[pull_id].landing
+                self._do_later(pull_id, landing.finish, lambda now: self._pulls.finished(pull_id, now))
             case PullSettled() | PullForgotten() | Progressed():
                 self._tell_puller(effect)
             case TransactionSettled(transaction_id=transaction_id):
@@ -346,22 +354,20 @@ class Lane:
         if not is_good:
             return effects
         if fetching.landing.may_block:
-            assert self._background is not None
-            self._background(lambda: self._keep(chunk, fetching.landing, view))
+            self._do_later(chunk.id, lambda: fetching.landing.keep(chunk.offset, view),
+                           lambda now: self._pulls.stored(chunk.id, chunk.offset, now))
             return effects
         fetching.landing.keep(chunk.offset, view)
         return [*effects, *self._pulls.stored(chunk.id, chunk.offset, now)]
 
-    def _keep(self, chunk: Chunk, landing: Landing, view: memoryview) -> None:
-        """On a broker's thread: put the bytes away, then hand over to the lane."""
-        try:
-            landing.keep(chunk.offset, view)
-        except (ZdlError, OSError, ValueError) as error:
-            failed = error if isinstance(error, ZdlError) else Cancelled(
-                what=f"the pull from {chunk.origin}", why=f"it cannot be stored: {type(error).__name__}: {error}")
-            self._loop.submit(self._loop.do, lambda now: self._pulls.cancel(chunk.id, failed, now))
-            return
-        self._loop.submit(self._loop.do, lambda now: self._pulls.stored(chunk.id, chunk.offset, now))
+    def _do_later(self, pull_id: int, job: Callable[[], None], then: Callable[[float], list[Effect]]) -> None:
+        """Have a broker's thread do for a pull what may block; then the machine hears of it, or the pull ends."""
+        def do() -> None:
+            error = _failed(job)
+            self._loop.submit(self._loop.do, then if error is None else lambda now: self._pulls.cancel(pull_id, error, now))
+
+        assert self._background is not None
+        self._background(do)
 
     def _tell_puller(self, effect: PullSettled | PullForgotten | Progressed) -> None:
         fetching = self._fetchings.get(effect.pull_id)
@@ -379,8 +385,18 @@ class Lane:
             self._loop.do(lambda now: self._loop.switch.dial_parent(address, now))
 
     def _cancel_pulls(self, now: float) -> list[Effect]:
-        why = "the cell is closed"
-        return [effect for number in list(self._fetchings) for effect in self._pulls.cancelled(number, why, now)]
+        return [each for number in list(self._fetchings) for each in self._pulls.cancelled(number, "the cell is closed", now)]
 
     def _is_quiet(self) -> bool:
         return not len(self._pulls) and not self._offers.is_pulled_from()
+
+
+def _failed(job: Callable[[], None]) -> ZdlError | None:
+    """Why a job failed; None when it did not."""
+    try:
+        job()
+    except ZdlError as error:
+        return error
+    except (OSError, ValueError) as error:
+        return Cancelled(what="a pull", why=f"its bytes cannot be stored: {type(error).__name__}: {error}")
+    return None
