@@ -201,6 +201,65 @@ def test_the_last_one_cannot_be_excused_nor_those_with_names_nor_nobody() -> Non
         assert offers.excuse(T, 9, 1.0) == [] and len(offers) == 1
 
 
+def test_a_target_whose_way_was_lost_and_that_does_not_ask_in_time_is_lost() -> None:
+    offers = lending(audience=Audience(count=1, targets=frozenset({"site-1"})))
+    assert offers.miss(T, "site-1", 1.0) == []
+    offers.check()
+    assert offers.tick(5.9) == []
+    assert offers.tick(6.0) == [ReceiverSettled(T, "site-1", Outcome.LOST), Release(A),
+                                settled(Outcome.FAILED, ("site-1", Outcome.LOST))]
+    assert offers.miss(T, "site-1", 7.0) == [], "it has ended"
+
+
+def test_a_target_that_asks_in_time_was_not_lost() -> None:
+    offers = lending(audience=Audience(count=1, targets=frozenset({"site-1"})))
+    offers.miss(T, "site-1", 1.0)
+    offers.receive(ask(), 5.0)
+    assert offers.tick(30.0) == []
+    assert settled(Outcome.FINISHED, ("site-1", Outcome.FINISHED)) in offers.receive(confirm(), 31.0)
+
+
+def test_lost_targets_are_not_waited_for_when_the_others_have_it() -> None:
+    offers = lending(audience=Audience(count=2, targets=frozenset({"site-1", "site-2"})))
+    offers.miss(T, "site-2", 1.0)
+    offers.receive(ask(), 2.0)
+    assert offers.tick(6.0) == [ReceiverSettled(T, "site-2", Outcome.LOST)], "site-1 pulls"
+    assert settled(Outcome.PARTIAL, ("site-1", Outcome.FINISHED), ("site-2", Outcome.LOST)) in offers.receive(confirm(), 7.0)
+
+
+def test_a_target_that_is_lost_while_it_pulls_ends_it_too_and_one_of_those_that_are_only_counted_does_not() -> None:
+    for audience, expected in ((Audience(count=1, targets=frozenset({"site-1"})), 0), (Audience(count=1), 1)):
+        offers = lending(audience=audience)
+        offers.receive(ask(), 1.0)
+        offers.receive(Unreachable("server", "site-1", False, "lost"), 2.0)
+        offers.tick(7.0)
+        assert len(offers) == expected
+
+
+def test_who_pulls_in_the_place_of_a_lost_target_is_waited_for() -> None:
+    offers = lending(audience=Audience(count=1, targets=frozenset({"site-1"})))
+    offers.receive(ask("site-1.w0"), 0.5)  # the target has passed it on
+    offers.miss(T, "site-1", 1.0)
+    assert offers.tick(6.0) == [ReceiverSettled(T, "site-1", Outcome.LOST)]
+    assert any(isinstance(each, TransactionSettled) and each.outcome is Outcome.FINISHED
+               for each in offers.receive(confirm("site-1.w0"), 9.0))
+
+
+@pytest.mark.parametrize("audience", [Audience(count=2), Audience(count=0), Audience(names=frozenset({"site-2"}))])
+def test_who_is_no_target_is_not_missed(audience: Audience) -> None:
+    offers = lending(audience=audience)
+    assert offers.miss(T, "site-1", 1.0) == [] and offers.miss(T2, "site-1", 1.0) == []
+    assert offers.tick(59.0) == [] and len(offers) == 1
+
+
+def test_a_named_receiver_that_is_missed_comes_to_its_end() -> None:
+    offers = lending(audience=Audience(names=frozenset({"site-1", "site-2"})))
+    offers.miss(T, "site-2", 1.0)
+    offers.receive(ask(), 2.0)
+    offers.receive(confirm(), 3.0)
+    assert settled(Outcome.PARTIAL, ("site-1", Outcome.FINISHED), ("site-2", Outcome.LOST)) in offers.tick(6.0)
+
+
 def test_a_named_audience_waits_for_each_name() -> None:
     offers = lending(audience=Audience(names=frozenset({"site-1", "site-2"})))
     assert offers.receive(confirm(), 1.0) == [noted(), ReceiverSettled(T, "site-1", Outcome.FINISHED)]

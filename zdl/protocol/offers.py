@@ -7,6 +7,7 @@ lease and an audience: receivers by name, or how many. Per transaction::
               │
             OPEN ──every counted receiver has confirmed every byte──▶ FINISHED
               ├──every named receiver has come to some end──────────▶ PARTIAL, or FAILED if none confirmed
+              ├──all that are counted have it or are lost, see below▶ PARTIAL, or FAILED if none confirmed
               ├──lease ran out, nobody asked, kept or confirmed─────▶ EXPIRED
               └──end(how): deleted, undeliverable, closed───────────▶ how
 
@@ -15,6 +16,10 @@ and per receiver in it::
     unseen ──ASK, KEEP──▶ ACTIVE ──CONFIRM covers all──▶ FINISHED   (absorbing)
                             ├──DROP of its last pull───▶ CANCELLED ─┐ a new ASK makes it ACTIVE
                             └──cut off for lost_grace_s▶ LOST ──────┘ again; a CONFIRM of all FINISHED
+
+Receivers that are counted have no names, so that others may come in the place of one that is lost; unless they are the
+**targets** of a message: when the way to one of those is lost it is not replaced by anybody, and the transaction ends when as
+many as are counted have all of it or are lost targets, and nobody is pulling.
 
 A receiver that had begun and not ended when the others had brought the transaction to its end is told as
 PARTIAL if it had confirmed something, else as FAILED.
@@ -30,7 +35,7 @@ from __future__ import annotations
 import hmac
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from zdl.errors import Busy, DecodeError, LeaseEnded, LocalProtocolError, UnknownRef, ZdlError, to_wire
 from zdl.options import CHUNK_BYTES_MAX, OfferOptions
@@ -68,10 +73,12 @@ class Audience:
     Attributes:
         names: these receivers, each; or
         count: any so many different ones; 0 means that only the lease or the lender ends it.
+        targets: to whom the message went that lends it, if these are who is counted.
     """
 
     names: frozenset[str] = frozenset()
     count: int = 1
+    targets: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -169,10 +176,18 @@ class Offers:
         transaction = self._transactions.get(transaction_id)
         if transaction is None or transaction.audience.names or transaction.audience.count == 0:
             return []
-        left = max(1, transaction.audience.count - count)
-        transaction.audience = Audience(count=left)
-        finished = [each for each in transaction.receivers.values() if each.outcome is Outcome.FINISHED]
-        return self._end(transaction, Outcome.FINISHED, now) if len(finished) >= left else []
+        transaction.audience = replace(transaction.audience, count=max(1, transaction.audience.count - count))
+        return self._judge(transaction, now)
+
+    def miss(self, transaction_id: bytes, name: str, now: float) -> list[Effect]:
+        """The way to this target was lost while its answer was waited for: unless it asks in time, it is lost too."""
+        transaction = self._transactions.get(transaction_id)
+        if transaction is None or name not in transaction.audience.names | transaction.audience.targets:
+            return []
+        if name not in transaction.receivers and len(transaction.receivers) < self._options.receivers_max:
+            transaction.receivers[name] = Receiver()
+        self._cut_off_from(transaction, lambda each, _: each == name, now)
+        return []
 
     def fail(self, ask: Ask, error: ZdlError) -> list[Effect]:
         """The bytes that were asked for cannot be produced: their receiver is told, and its pull is over."""
@@ -290,23 +305,36 @@ class Offers:
             return []
         receiver.outcome, receiver.cut_off_at = outcome, None
         effects: list[Effect] = [ReceiverSettled(transaction.id, name, outcome)]
-        names, count = transaction.audience.names, transaction.audience.count
+        return effects + self._judge(transaction, now)
+
+    def _judge(self, transaction: Transaction, now: float) -> list[Effect]:
+        """Ends it when those that count have come to their ends."""
+        names, count, targets = transaction.audience.names, transaction.audience.count, transaction.audience.targets
         finished = {each for each, state in transaction.receivers.items() if state.outcome is Outcome.FINISHED}
         if names:
             if names <= finished:
-                return effects + self._end(transaction, Outcome.FINISHED, now)
+                return self._end(transaction, Outcome.FINISHED, now)
             if all(each in transaction.receivers and transaction.receivers[each].outcome in _ENDS for each in names):
-                return effects + self._end(transaction, Outcome.PARTIAL if names & finished else Outcome.FAILED, now)
-        elif count and len(finished) >= count:
-            return effects + self._end(transaction, Outcome.FINISHED, now)
-        return effects
+                return self._end(transaction, Outcome.PARTIAL if names & finished else Outcome.FAILED, now)
+        elif count:
+            if len(finished) >= count:
+                return self._end(transaction, Outcome.FINISHED, now)
+            lost = {each for each in targets & transaction.receivers.keys()
+                    if transaction.receivers[each].outcome is Outcome.LOST}
+            is_pulled = any(each.outcome is None for each in transaction.receivers.values())
+            if lost and len(finished) + len(lost) >= count and not is_pulled:
+                return self._end(transaction, Outcome.PARTIAL if finished else Outcome.FAILED, now)
+        return []
 
     def _cut_off(self, concerned: Callable[[str, Receiver], bool], now: float) -> None:
         for transaction in self._transactions.values():
-            for name, receiver in transaction.receivers.items():
-                if receiver.outcome is None and receiver.cut_off_at is None and concerned(name, receiver):
-                    receiver.cut_off_at = now
-                    self._look_at(now + self._options.lost_grace_s)
+            self._cut_off_from(transaction, concerned, now)
+
+    def _cut_off_from(self, transaction: Transaction, concerned: Callable[[str, Receiver], bool], now: float) -> None:
+        for name, receiver in transaction.receivers.items():
+            if receiver.outcome is None and receiver.cut_off_at is None and concerned(name, receiver):
+                receiver.cut_off_at = now
+                self._look_at(now + self._options.lost_grace_s)
 
     def _bury(self, transaction: Transaction, now: float) -> list[Effect]:
         """Settles the receivers that have been cut off for too long."""
