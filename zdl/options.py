@@ -174,6 +174,8 @@ class PullOptions:
         pulls_max: pulls at one time in one cell.
         verify: digest of each chunk: ``blake3`` or ``none``.
         direct: whether the origin may be dialled directly.
+        partial_kept_s: what a pull with ``resume=True`` that did not get to its end has left on a disk is kept for so long
+            after the last byte; after that the next pull into the same folder removes it.
     """
 
     chunk_bytes: int = 1 * MIB
@@ -188,6 +190,7 @@ class PullOptions:
     pulls_max: int = 10_000
     verify: str = "blake3"
     direct: bool = True
+    partial_kept_s: float = 7 * 86400.0
 
     def __post_init__(self) -> None:
         _positive(self)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from zdl.cli.get import NAME_BYTES_MAX, Lent, RefParam, check, files_of, planned, safe_name
+from zdl.cli.get import Lent, RefParam, check, files_of, planned
 from zdl.refs import Ref, Source
 
 from processes import PROCESS_S, Start, ended
@@ -43,20 +43,6 @@ def test_a_ref_is_a_cell_and_a_name(text: str, lent: Lent) -> None:
 def test_what_is_no_ref_is_told(text: str) -> None:
     with pytest.raises(click.BadParameter, match="is not a ref; write for example ref:|is not a cell name"):
         RefParam().convert(text, None, None)
-
-
-@pytest.mark.parametrize(("name", "safe"), [
-    ("policy.bin", "policy.bin"), ("../../etc/passwd", "passwd"), ("/etc/passwd", "passwd"), ("a\\..\\b", "b"),
-    ("..", "file-3"), (".", "file-3"), ("", "file-3"), ("/", "file-3"), (".bashrc", "_bashrc"), ("a\nb\x1b[1m", "a_b_[1m"),
-    ("\x00", "file-3"), ("  ", "file-3"), ("größe.bin", "größe.bin"), ("x/", "x"), ("-rf", "-rf"),
-])
-def test_a_name_from_a_peer_becomes_one_harmless_component(name: str, safe: str) -> None:
-    assert safe_name(name, 3) == safe
-
-
-@pytest.mark.parametrize("name", ["x" * 5000, "ü" * 5000])
-def test_a_name_from_a_peer_is_not_too_long(name: str) -> None:
-    assert NAME_BYTES_MAX - 1 <= len(safe_name(name, 0).encode()) <= NAME_BYTES_MAX
 
 
 def test_one_file_goes_to_the_name_or_into_the_folder(tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import stat
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from zdl.assembly import Cell
 from zdl.cell.signal import Signal
-from zdl.download.files import FileSource
+from zdl.download.files import TICK_NS, FileSource, Stamp, settle
 from zdl.errors import Cancelled, DiskFull, LeaseEnded, OptionError, SourceChanged, TimedOut
 from zdl.options import Options, PullOptions
 from zdl.protocol.effects import Outcome
@@ -58,7 +59,7 @@ def test_any_range_of_a_file_is_read(tmp_path: Path) -> None:
     assert b"".join(source.read(10, 50)) == bytes(range(10, 60))
 
 
-@pytest.mark.parametrize("change", ["rewrite", "truncate", "append"])
+@pytest.mark.parametrize("change", ["rewrite", "truncate", "append", "rename over", "remove", "write and set back"])
 def test_a_file_that_changes_is_read_no_more(tmp_path: Path, change: str) -> None:
     path = tmp_path / "x"
     path.write_bytes(bytes(200))
@@ -67,21 +68,48 @@ def test_a_file_that_changes_is_read_no_more(tmp_path: Path, change: str) -> Non
         rewrite(path, b"y" * 200)
     elif change == "truncate":
         os.truncate(path, 100)
-    else:
+    elif change == "append":
         with open(path, "ab") as file:
             file.write(b"z")
+    elif change == "rename over":
+        (tmp_path / "y").write_bytes(bytes(200))
+        os.utime(tmp_path / "y", ns=(source.stamp.modified_ns, source.stamp.modified_ns))
+        os.replace(tmp_path / "y", path)
+    elif change == "remove":
+        path.unlink()
+    else:
+        path.write_bytes(b"y" * 200)
+        os.utime(path, ns=(source.stamp.modified_ns, source.stamp.modified_ns))
     with pytest.raises(SourceChanged) as caught:
         source.read(0, 50)
     assert (caught.value.ref, caught.value.origin) == ("x", "server")
 
 
-def test_a_file_is_read_through_its_opening_when_its_name_goes_elsewhere(tmp_path: Path) -> None:
+def test_a_change_in_the_tick_in_which_a_file_was_lent_is_known(tmp_path: Path) -> None:
     path = tmp_path / "x"
-    path.write_bytes(b"old")
-    source = FileSource(path, "server")
-    (tmp_path / "y").write_bytes(b"new")
-    os.replace(tmp_path / "y", path)
-    assert source.read(0, 3) == [b"old"]
+    for _ in range(20):
+        path.write_bytes(b"old")
+        source = FileSource(path, "server")
+        path.write_bytes(b"new")
+        with pytest.raises(SourceChanged):
+            source.read(0, 3)
+
+
+def test_only_a_change_of_just_now_is_waited_for() -> None:
+    for changed_ns in (time.time_ns() - 10**9, time.time_ns() + 10**18, 0):
+        settle(changed_ns)  # would last 30 years
+    now = time.time_ns()
+    settle(now)
+    assert time.time_ns() > now + TICK_NS
+
+
+def test_a_stamp_tells_what_has_happened_and_names_one_state_of_one_file(tmp_path: Path) -> None:
+    one = Stamp(1, 2, 3, 4, 5)
+    assert one.why_not(one) == "" and one.identity == Stamp(1, 2, 3, 4, 5).identity
+    others = {Stamp(1, 9, 3, 4, 5): "another file", Stamp(1, 2, 9, 4, 5): "had 3 bytes and has 9",
+              Stamp(1, 2, 3, 9, 9): "written to", Stamp(1, 2, 3, 4, 9): "replaced or renamed"}
+    for other, why in others.items():
+        assert why in other.why_not(one) and other.identity != one.identity
 
 
 def test_a_source_closes_its_file(tmp_path: Path) -> None:
@@ -147,6 +175,14 @@ def test_a_name_that_is_taken_is_left_alone_unless_it_may_be_replaced(cells: tup
     site.downloads.pull_file(lent.body, there, overwrite=True)
     assert there.read_bytes() == model.read_bytes()
     lent.delete()
+
+
+def test_into_a_folder_a_file_goes_by_the_name_that_its_lender_calls_it(cells: tuple[Cell, ...], model: Path,
+                                                                        tmp_path: Path) -> None:
+    lent = cells[0].downloads.lend_file(model)
+    assert isinstance(lent.body, Ref)
+    (tmp_path / "into").mkdir()
+    assert cells[1].downloads.pull_file(lent.body, tmp_path / "into") == tmp_path / "into" / "model.bin"
 
 
 def test_a_folder_that_is_not_there_is_told(cells: tuple[Cell, ...], model: Path, tmp_path: Path) -> None:
@@ -279,6 +315,7 @@ def test_what_a_killed_process_left_is_used_up(cells: tuple[Cell, ...], model: P
     lent = cells[0].downloads.lend_file(model)
     assert isinstance(lent.body, Ref)
     (tmp_path / ".copy.zdl-part").write_bytes(b"x" * (8 * MIB))
+    (tmp_path / ".other.zdl-part").write_bytes(b"of a pull to another name")
     cells[1].downloads.pull_file(lent.body, tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == model.read_bytes()
     assert left_in(tmp_path) == ["copy", "model.bin"]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from zdl.download.sinks import HUGE_PAGE_BYTES, OWN_MEMORY_BYTES, FileSink, MemorySink, taken
-from zdl.errors import DiskFull, OptionError, TooLarge
+from zdl.download.sinks import HUGE_PAGE_BYTES, OWN_MEMORY_BYTES, MemorySink, taken
+from zdl.errors import TooLarge
 from zdl.objects.manifest import Manifest
 from zdl.refs import Ref, Source
 
@@ -80,56 +77,3 @@ def test_more_than_there_is_memory_is_told_and_not_tried() -> None:
     with pytest.raises(TooLarge) as caught:
         MemorySink([ref])
     assert (caught.value.size, caught.value.limit) == (1 << 50, "free memory")
-
-
-# --- files --------------------------------------------------------------------------------------
-
-def file_ref(length: int) -> Ref:
-    return Ref(Source("server", bytes(16), bytes(16), length), 0, 0, length, "file", name="x")
-
-
-def test_a_file_appears_when_it_is_finished(tmp_path: Path) -> None:
-    sink = FileSink(tmp_path / "x", file_ref(10), is_overwriting=False)
-    assert sink.ranges == [(0, 10)] and sink.may_block
-    for at in (5, 0):
-        view = sink.view(at, 5)
-        view[:] = b"world" if at else b"hello"
-        sink.keep(at, view)
-        assert sorted(path.name for path in tmp_path.iterdir()) == [".x.zdl-part"]
-    sink.finish()
-    assert (tmp_path / "x").read_bytes() == b"helloworld"
-    sink.abandon()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["x"], "what is finished stays"
-
-
-def test_a_file_that_is_abandoned_is_gone_and_nothing_is_written_any_more(tmp_path: Path) -> None:
-    sink = FileSink(tmp_path / "x", file_ref(10), is_overwriting=False)
-    sink.abandon()
-    assert list(tmp_path.iterdir()) == []
-    with open(tmp_path / "innocent", "w+b") as other:  # has the descriptor that the sink had
-        sink.keep(0, memoryview(b"hello"))
-        other.flush()
-        assert os.stat(other.name).st_size == 0
-    sink.abandon()
-
-
-def test_a_name_that_was_taken_meanwhile_is_left_alone(tmp_path: Path) -> None:
-    sink = FileSink(tmp_path / "x", file_ref(1), is_overwriting=False)
-    sink.keep(0, memoryview(b"y"))
-    (tmp_path / "x").write_bytes(b"precious")
-    with pytest.raises(OptionError, match="a name that is free"):
-        sink.finish()
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"x": b"precious"}
-
-
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="cannot be written"):
-        FileSink(tmp_path / "missing" / "x", file_ref(1), is_overwriting=False)
-    with pytest.raises(OptionError, match="cannot be written"):
-        FileSink(tmp_path / ("n" * 250), file_ref(1), is_overwriting=False)
-
-
-def test_more_than_the_disk_has_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DiskFull):
-        FileSink(tmp_path / "x", file_ref(1 << 55), is_overwriting=False)
-    assert list(tmp_path.iterdir()) == []

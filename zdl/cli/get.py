@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import click
 
@@ -21,15 +21,13 @@ from zdl.cli.ending import Endings
 from zdl.cli.joining import Joined, joined, parent_option, timeout_option
 from zdl.cli.output import Output, output_options
 from zdl.cli.units import duration_text, size_text
+from zdl.download.names import NAME_BYTES_MAX, PART, safe_name
 from zdl.errors import FqcnError
 from zdl.fqcn import parse
 from zdl.refs import Ref
 
 # More is no hand-made lending, and every file costs two calls to the system and a round trip.
 FILES_MAX = 10_000
-# File systems allow 255; what comes before and after the name while it is fetched needs room.
-NAME_BYTES_MAX = 200
-PART = ".zdl-part"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +136,6 @@ def planned(refs: Sequence[Ref], out: Path) -> Fetch:
         name = safe_name(ref.name, index)
         names[name if name not in names else f"{index}-{name}"] = None
     return Fetch(tuple(refs), tuple(out / name for name in names), out)
-
-
-def safe_name(name: str, index: int) -> str:
-    """One component of a path that is neither hidden, nor special, nor unprintable, nor too long."""
-    last = PurePosixPath(name.replace("\\", "/")).name
-    shown = "".join(ch if ch.isprintable() else "_" for ch in last).strip()
-    shown = shown.encode("utf-8", "replace")[:NAME_BYTES_MAX].decode("utf-8", "ignore")
-    if shown.startswith("."):
-        shown = "_" + shown.lstrip(".")
-    return shown if shown.strip("_") else f"file-{index}"
 
 
 def check(fetch: Fetch, *, is_overwriting: bool, context: click.Context) -> None:

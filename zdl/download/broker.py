@@ -21,11 +21,12 @@ from zdl.cell.messages import Request
 from zdl.cell.signal import Signal
 from zdl.download.containers import Container
 from zdl.download.files import FileSource
+from zdl.download.filing import pull_file
 from zdl.download.lending import Lender, audience_of
 from zdl.download.puller import ADDRESSES_TOPIC, CHANNEL, Progress, Puller, Transfer
 from zdl.download.resolve import pull_refs, resolve
 from zdl.download.scope import MessageScope
-from zdl.download.sinks import FileSink, MemorySink
+from zdl.download.sinks import MemorySink
 from zdl.download.transaction import Transaction
 from zdl.errors import OptionError, UnknownRef
 from zdl.objects.pack import pack
@@ -147,21 +148,31 @@ class DownloadBroker:
         """
         return pull_refs([ref], lambda wanted: self._fetch(wanted, timeout_s, abort, progress))[ref]
 
-    def pull_file(self, ref: Ref, path: str | os.PathLike[str], *, overwrite: bool = False, timeout_s: float | None = None,
-                  abort: Signal | None = None, progress: Progress | None = None) -> Path:
-        """Fetch a ref to a file, which appears under its name when all of it is there and verified.
+    def pull_file(self, ref: Ref, path: str | os.PathLike[str], *, overwrite: bool = False, resume: bool = False,
+                  timeout_s: float | None = None, abort: Signal | None = None, progress: Progress | None = None) -> Path:
+        """Fetch a ref to a file, which appears under its name when all of it is there, verified, and kept by the disk.
+
+        Args:
+            ref: a file; or bytes, or an array, as its bytes.
+            path: its name; or a folder, where it gets the name that its lender calls it, made harmless.
+            overwrite: whether a file of that name may be replaced.
+            resume: what is verified is kept when the pull does not get to its end, even by ``kill -9``: a later one of the
+                same content, to the same path, goes on from there. It is looked at again first, so it does not matter what
+                happened to it meanwhile. Without, nothing is left but by ``kill -9``, which the next pull clears away.
+            timeout_s: how long it may take; None: as long as bytes come.
+            abort: ends it with `Cancelled`.
+            progress: called with bytes done and in all, from the data lane: it must be quick.
+
+        Returns:
+            The path of the file.
 
         Raises:
             OptionError: the name is taken, or cannot be written.
-            DiskFull: there is no room.
-            DownloadError: which of them says what happened; nothing is left on the disk.
+            DiskFull, DiskFailed: there is no room, or the disk is broken.
+            DownloadError: which of them says what happened.
         """
-        sink = FileSink(Path(path), ref, is_overwriting=overwrite)
-        try:
-            self._puller.pull([(ref.source, sink)], timeout_s=timeout_s, abort=abort, progress=progress)
-        finally:
-            sink.abandon()  # nothing, if it is finished
-        return Path(path)
+        return pull_file(self._puller, ref, Path(path), is_overwriting=overwrite, is_resumable=resume,
+                         kept_s=self._cell.options.pulls.partial_kept_s, timeout_s=timeout_s, abort=abort, progress=progress)
 
     def resolve(self, body: object, timeout_s: float | None = None, *, abort: Signal | None = None,
                 progress: Progress | None = None, renew_s: float | None = None) -> object:

@@ -4,21 +4,68 @@ from __future__ import annotations
 
 import os
 import stat
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from zdl.errors import OptionError, SourceChanged
+
+# How coarse the clock is that Linux stamps files with: one tick at 100 Hz, the slowest that kernels are built with.
+TICK_NS = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """By what a change of a file is known.
+
+    The kernel sets the time of the last change (ctime) at every write, truncation, renaming and change of the rights, and
+    nobody can set it back, as can be done with the time of modification. Together with device and inode it names one
+    state of one file.
+    """
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, facts: os.stat_result) -> Stamp:
+        """From what the system says about a file."""
+        return cls(facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+
+    @property
+    def identity(self) -> bytes:
+        """The same bytes for the same state of the same file, whoever lends it, and after a restart too."""
+        fields = (self.device, self.inode, self.size, self.modified_ns, self.changed_ns)
+        return b"".join((each & (1 << 64) - 1).to_bytes(8, "little") for each in fields)
+
+    def why_not(self, other: Stamp) -> str:
+        """What has happened, when it is this one now and not `other`; empty when nothing has."""
+        if self == other:
+            return ""
+        if (self.device, self.inode) != (other.device, other.inode):
+            return "another file has its name"
+        if self.size != other.size:
+            return f"it had {other.size} bytes and has {self.size}"
+        return "it was written to" if self.modified_ns != other.modified_ns else "it was written to, replaced or renamed"
 
 
 class FileSource:
     """One file as a byte stream.
 
-    Its size and the time of its last change are looked at with every chunk: a file that shrinks, grows or
-    is rewritten while it is lent ends the pulls with `SourceChanged`.
+    Its stamp is compared with every chunk, after reading: a file that shrinks, grows, is rewritten, replaced or removed
+    while it is lent ends the pulls with `SourceChanged`.
 
     Threads: `read` from any thread; it blocks on the disk.
 
+    Attributes:
+        bytes_total: its size.
+        mode: its permissions.
+        stamp: by which a change is known.
+
     Args:
-        path: the file; it is opened now, and read through this opening even if its name goes elsewhere.
+        path: the file; it is opened now.
         fqcn: the cell that lends it, for errors.
 
     Raises:
@@ -31,15 +78,17 @@ class FileSource:
         try:
             # Without waiting: the opening of a pipe would last until somebody writes to it.
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as error:
-            raise OptionError(name="path", value=str(path), allowed=f"a file that can be read: {error.strerror}") from error
+        except (OSError, ValueError) as error:
+            raise OptionError(name="path", value=str(path), allowed=f"a file that can be read: {_why(error)}") from error
+        self._descriptor = descriptor
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
-            os.close(descriptor)
             raise OptionError(name="path", value=str(path), allowed="a regular file")
-        self._descriptor = descriptor
+        settle(facts.st_ctime_ns)
+        facts = os.fstat(descriptor)
         self.bytes_total = facts.st_size
-        self._changed_ns = facts.st_mtime_ns
+        self.mode = stat.S_IMODE(facts.st_mode)
+        self.stamp = Stamp.of(facts)
 
     def __del__(self) -> None:
         descriptor = self.__dict__.pop("_descriptor", None)
@@ -58,7 +107,25 @@ class FileSource:
             SourceChanged: the file is not what it was when it was lent.
         """
         data = os.pread(self._descriptor, length, offset)
-        facts = os.fstat(self._descriptor)
-        if facts.st_size != self.bytes_total or facts.st_mtime_ns != self._changed_ns or len(data) != length:
-            raise SourceChanged(ref=self._path.name, origin=self._fqcn, why="its size or time of change is another")
+        why = Stamp.of(os.fstat(self._descriptor)).why_not(self.stamp)
+        if why or len(data) != length:
+            raise SourceChanged(ref=self._path.name, origin=self._fqcn, why=why or "it was cut off")
         return [data]
+
+
+def settle(changed_ns: int) -> None:
+    """Wait until a change from now on would get another time than this one: a tick at most.
+
+    What is written within one tick of the kernel's clock has one time. A file that was changed in this very tick, and is
+    changed again after it was lent, would not show it.
+
+    Args:
+        changed_ns: when a file was changed last; a time that is not just past is not waited for.
+    """
+    since = time.time_ns() - changed_ns
+    if 0 <= since <= TICK_NS:
+        time.sleep((TICK_NS - since + 1) / 1e9)
+
+
+def _why(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

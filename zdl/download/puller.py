@@ -37,6 +37,10 @@ class Sink(Protocol):
     ranges: list[tuple[int, int]]
 
     @property
+    def have(self) -> Sequence[tuple[int, int]]:
+        """What is there already, and is confirmed with the rest."""
+
+    @property
     def may_block(self) -> bool:
         """Whether `keep` may wait for a disk."""
 
@@ -178,7 +182,7 @@ class Puller:
                 return False
 
     def _begin(self, batch: _Batch, source: Source, sink: Sink, abort: Signal | None, until: float | None) -> None:
-        total = sum(length for _, length in sink.ranges)
+        total = sum(length for _, length in (*sink.ranges, *sink.have))
         transfer = Transfer(source.origin, source.label, total, started_at=time.monotonic())
         with self._lock:
             self._transfers.append(transfer)
@@ -192,7 +196,7 @@ class Puller:
             self._settled(batch, transfer, error)
             return
         cancel = lane.pull(
-            source, sink.ranges, sink, addresses,
+            source, sink.ranges, sink, addresses, have=sink.have,
             progressed=lambda done, _: self._progressed(batch, transfer, done),
             settled=lambda error: self._settled(batch, transfer, error),
             chosen=lambda is_direct, why: _chosen(transfer, is_direct, why if is_direct else why_not or why))

@@ -10,20 +10,15 @@ items it holds. It lives as long as any array in it: who keeps one small array o
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import mmap
 import os
-import shutil
-import threading
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 
-from zdl.errors import DiskFull, OptionError, TooLarge, ZdlError
+from zdl.errors import TooLarge
 from zdl.objects.arrays import flatten, restore
 from zdl.objects.manifest import ALIGN_BYTES, aligned, merge_ranges
 from zdl.refs import Ref
@@ -64,6 +59,11 @@ class MemorySink:
         self.ranges: list[tuple[int, int]] = [(offset, view.nbytes) for offset, view in runs]
 
     @property
+    def have(self) -> Sequence[tuple[int, int]]:
+        """Nothing is there yet."""
+        return ()
+
+    @property
     def may_block(self) -> bool:
         """Memory does not."""
         return False
@@ -86,132 +86,6 @@ class MemorySink:
         if ref.kind == "array":
             return restore(ref.dtype, ref.shape, view, copy=not ref.length)
         return bytes(view)
-
-
-class FileSink:
-    """A file that appears under its name only when all of it is there and verified.
-
-    Until then its bytes are in ``.<name>.zdl-part`` beside it. Chunks are written by the broker's threads,
-    in any order.
-
-    Args:
-        path: where the file shall be.
-        ref: what it will hold.
-        is_overwriting: whether a file of that name may be replaced.
-
-    Raises:
-        OptionError: the name is taken, or the folder cannot be written.
-        DiskFull: there is no room; nothing was pulled.
-    """
-
-    def __init__(self, path: Path, ref: Ref, *, is_overwriting: bool) -> None:
-        self._path = path
-        self._ref = ref
-        self._is_overwriting = is_overwriting
-        self._part = path.with_name(f".{path.name}.zdl-part")
-        self._lock = threading.Lock()  # guards the descriptor: nothing is written to it after it was closed
-        self.ranges: list[tuple[int, int]] = [(ref.offset, ref.length)] if ref.length else []
-        self._check_name()
-        try:
-            free = shutil.disk_usage(path.parent).free
-            if free < ref.length:
-                raise self._full(free)
-            self._descriptor: int | None = self._open()
-        except OSError as error:
-            raise self._failed(error) from error
-
-    @property
-    def may_block(self) -> bool:
-        """Disks do."""
-        return True
-
-    def view(self, offset: int, length: int) -> memoryview:
-        """Memory for one chunk on its way to the disk."""
-        return memoryview(bytearray(length))
-
-    def keep(self, offset: int, view: memoryview) -> None:
-        """Write a verified chunk; nothing when the pull has been given up meanwhile."""
-        at = offset - self._ref.offset
-        with self._lock:
-            if self._descriptor is None:
-                return
-            try:
-                while view:
-                    written = os.pwrite(self._descriptor, view, at)
-                    view, at = view[written:], at + written
-            except OSError as error:
-                raise self._failed(error) from error
-
-    def finish(self) -> None:
-        """All is verified: give it its name, and have the disk keep both before the origin is told.
-
-        Raises:
-            OptionError, DiskFull: it cannot be had; nothing is left.
-        """
-        with self._lock:
-            descriptor, self._descriptor = self._descriptor, None
-        if descriptor is None:  # nobody waits for it any more
-            return
-        is_done = False
-        try:
-            os.fsync(descriptor)
-            self._check_name()
-            os.replace(self._part, self._path)
-            is_done = True
-            sync_folder(self._path.parent)
-        except OSError as error:
-            raise self._failed(error) from error
-        finally:
-            if not is_done:
-                self._part.unlink(missing_ok=True)
-            os.close(descriptor)  # last: until then nobody else begins to write under this name
-
-    def abandon(self) -> None:
-        """Remove what came."""
-        with self._lock:
-            descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            self._part.unlink(missing_ok=True)
-            os.close(descriptor)
-
-    def _open(self) -> int:
-        """The part file, empty, and this pull's alone."""
-        descriptor = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.path.samestat(os.fstat(descriptor), os.stat(self._part)):
-                raise BlockingIOError(errno.EAGAIN, "its name was just given to another one")
-            os.ftruncate(descriptor, 0)  # what a process that was killed has left
-        except OSError:
-            os.close(descriptor)
-            raise
-        return descriptor
-
-    def _check_name(self) -> None:
-        if self._path.exists() and not self._is_overwriting:
-            raise OptionError(name="path", value=str(self._path), allowed="a name that is free; or allow overwriting")
-
-    def _failed(self, error: OSError) -> ZdlError:
-        """What the disk says, as an error of ours."""
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            with suppress(OSError):
-                return self._full(shutil.disk_usage(self._path.parent).free)
-        if isinstance(error, BlockingIOError):
-            return OptionError(name="path", value=str(self._path), allowed="a name that no other pull is writing")
-        return OptionError(name="path", value=str(self._path), allowed=f"it cannot be written: {error.strerror}")
-
-    def _full(self, free: int) -> DiskFull:
-        return DiskFull(ref=self._ref.source.label, origin=self._ref.origin, path=str(self._path), need=self._ref.length,
-                        free=free)
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the disk keep the names in a folder."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def taken(sink: MemorySink, refs: Sequence[Ref]) -> Mapping[Ref, object]:

@@ -121,6 +121,18 @@ class DiskFull(DownloadError):
 
 
 @dataclass(eq=False)
+class DiskFailed(DownloadError):
+    """The place where the bytes go cannot keep them: the disk says so."""
+
+    code: ClassVar[str] = "disk-failed"
+    path: str = ""
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path} cannot keep {self.ref} of {self.origin}: {self.why}"
+
+
+@dataclass(eq=False)
 class StreamError(ZdlError):
     """A stream ended with an error."""
 

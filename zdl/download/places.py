@@ -1,0 +1,161 @@
+"""Places: where on a disk the bytes of a pull are put together, and how they get their name when all of them are there."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import time
+from pathlib import Path
+from typing import Protocol
+
+from zdl.download.diskerrors import check_replaceable
+from zdl.download.names import PART, hidden
+from zdl.refs import Ref
+
+# A part file that is being swept away is held for a moment by who sweeps: it is tried so often, with such pauses.
+LOCK_TRIES = 5
+LOCK_PAUSE_S = 0.01
+PRIVATE_MODE = 0o600
+PERMISSIONS = 0o777
+
+
+class Place(Protocol):
+    """Where the bytes of one pull are put together.
+
+    Threads: `write` from any thread, several at a time; the others from one at a time, when nothing is written.
+    """
+
+    def write(self, offset: int, view: memoryview) -> None:
+        """Put these bytes where they belong; the offset is that of the offer's stream."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """What is there now; fewer bytes where nothing is."""
+
+    def clear(self) -> None:
+        """Begin with nothing."""
+
+    def settle(self) -> None:
+        """All is there: have the disk keep it, under its final name."""
+
+    def remove(self) -> None:
+        """Let nothing of it be left."""
+
+    def close(self) -> None:
+        """Nothing is read or written any more; what is there stays."""
+
+
+class FilePlace:
+    """A file that is put together under a hidden name beside its own, ``.<name>.zdl-part``.
+
+    Args:
+        path: its final name.
+        ref: what it will hold.
+        is_overwriting: whether a file of that name may be replaced.
+
+    Raises:
+        OptionError: the name is taken.
+        OSError: it cannot be made.
+    """
+
+    def __init__(self, path: Path, ref: Ref, *, is_overwriting: bool) -> None:
+        self._path = path
+        self._ref = ref
+        self._is_overwriting = is_overwriting
+        self._part = hidden(path, PART)
+        check_replaceable(path, is_overwriting=is_overwriting)
+        self._descriptor = locked_file(self._part)
+
+    def write(self, offset: int, view: memoryview) -> None:
+        """Put these bytes where they belong."""
+        write_all(self._descriptor, offset - self._ref.offset, view)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """What is there now."""
+        return os.pread(self._descriptor, length, offset - self._ref.offset)
+
+    def clear(self) -> None:
+        """Begin with an empty file."""
+        os.ftruncate(self._descriptor, 0)
+
+    def settle(self) -> None:
+        """Have the disk keep the bytes, then the name."""
+        os.ftruncate(self._descriptor, self._ref.length)  # something longer may have been there before
+        os.fchmod(self._descriptor, PRIVATE_MODE)
+        os.fsync(self._descriptor)
+        named(self._part, self._path, is_overwriting=self._is_overwriting)
+        sync_folder(self._path.parent)
+
+    def remove(self) -> None:
+        """Remove what came."""
+        self._part.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """From now on others may write under this name."""
+        os.close(self._descriptor)
+
+
+def locked_file(part: Path) -> int:
+    """Open a part file, this pull's alone.
+
+    Raises:
+        BlockingIOError: another pull is writing it.
+        OSError: it cannot be opened.
+    """
+    for attempt in range(LOCK_TRIES):
+        if attempt:
+            time.sleep(LOCK_PAUSE_S)
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, PRIVATE_MODE)
+        is_ours = False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            facts = os.fstat(descriptor)
+            is_ours = stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1 and os.path.samestat(facts, os.lstat(part))
+            if is_ours:
+                return descriptor
+            # It has lost this name meanwhile; or it has a second one, which a process that was killed had just given it.
+            part.unlink(missing_ok=True)
+        except (BlockingIOError, FileNotFoundError):
+            continue
+        finally:
+            if not is_ours:
+                os.close(descriptor)
+    raise BlockingIOError(errno.EAGAIN, "another pull is writing it")
+
+
+def write_all(descriptor: int, at: int, view: memoryview) -> None:
+    """Write all of it, however many calls that takes."""
+    while view:
+        written = os.pwrite(descriptor, view, at)
+        view, at = view[written:], at + written
+
+
+def named(part: Path, path: Path, *, is_overwriting: bool) -> None:
+    """Give a file its final name.
+
+    Raises:
+        FileExistsError: something has it, and may not be replaced.
+    """
+    if is_overwriting:
+        check_replaceable(path, is_overwriting=True)
+        os.replace(part, path)
+        return
+    try:
+        os.link(part, path, follow_symlinks=False)  # unlike a rename, it never replaces anything
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without second names
+        check_replaceable(path, is_overwriting=False)
+        os.rename(part, path)
+        return
+    part.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the disk keep the names in a folder."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
