@@ -139,6 +139,7 @@ class PackOptions:
         skeleton_bytes_max: the skeleton itself. msgpack needs up to 72 times the bytes of a hostile input.
         frames_max: frames of one message.
         depth_max: how deep containers may be nested.
+        lends: whether anything goes by reference; if not, all of it travels in the message, of whatever size.
     """
 
     inline_bytes_max: int = 4 * KIB
@@ -147,6 +148,7 @@ class PackOptions:
     skeleton_bytes_max: int = 16 * MIB
     frames_max: int = 4096
     depth_max: int = 100
+    lends: bool = True
 
     def __post_init__(self) -> None:
         _positive(self)

@@ -35,8 +35,8 @@ class Notebook:
         self.ended.append(self.name)
         return [f"{self.name} had more to do"]
 
-    def scope(self, receivers: Sequence[str] | int) -> Page:
-        self.scopes.append(Page(receivers))
+    def scope(self, receivers: Sequence[str] | int, *, targets: Sequence[str] = (), lease_s: float | None = None) -> Page:
+        self.scopes.append(Page(receivers, targets))
         return self.scopes[-1]
 
     def resolve(self, body: object, timeout_s: float | None = None, *, abort: Signal | None = None,
@@ -48,8 +48,11 @@ class Notebook:
 class Page:
     """What one message lends."""
 
-    def __init__(self, receivers: Sequence[str] | int) -> None:
+    transaction = None
+
+    def __init__(self, receivers: Sequence[str] | int, targets: Sequence[str]) -> None:
         self.receivers = receivers
+        self.targets = targets
         self.lent = 0
         self.was_undeliverable = False
         self.excused = 0
@@ -63,6 +66,9 @@ class Page:
 
     def excuse(self, count: int) -> None:
         self.excused += count
+
+    def miss(self, target: str) -> None:
+        """Nobody is lost here."""
 
 
 def test_a_notebook_is_a_service() -> None:
@@ -98,8 +104,8 @@ def test_the_lender_lends_what_is_large_and_resolves_what_has_refs(trees: Trees)
 
         reply = cell.request("server", "task", "look", {"v": np.zeros(LARGE), "n": 1}, receivers=["a", "b"])
         assert (seen, reply.body) == (["resolved"], "resolved")
-        assert [(page.receivers, page.lent, page.was_undeliverable) for page in book.scopes] == [
-            (["a", "b"], 1, False), (1, 1, False)]
+        assert [(page.receivers, page.targets, page.lent, page.was_undeliverable) for page in book.scopes] == [
+            (["a", "b"], ("server",), 1, False), (1, ("server",), 1, False)]
         assert cell.request("server", "task", "look", 1, resolve=False).body["w"].length == 8 * LARGE
         assert seen[-1] == 1, "a body without refs is not shown to the lender"
 

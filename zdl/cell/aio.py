@@ -16,11 +16,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 from zdl.cell.answers import Notices, Undelivered
 from zdl.cell.codes import CodedReply, checked, code_of, coded, coded_answer
 from zdl.cell.filtering import Asks, Spreads
 from zdl.cell.futures import DEFAULT_S, NO_HEADERS, OnProgress, Sending
+from zdl.cell.lending import Ended, Lending, Lent
 from zdl.cell.messages import Answer, Reply, Route
 from zdl.cell.signal import Signal
 from zdl.cell.spreading import bodies_of
@@ -78,27 +80,27 @@ class Aio:
     async def request(self, target: str, channel: str, topic: str, body: object = None, *,
                       timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
                       resolve: bool = True, receivers: Sequence[str] | int = 1, trace: bool = False, optional: bool = False,
-                      on_progress: OnProgress | None = None) -> Reply:
+                      on_progress: OnProgress | None = None, lending: Lending | None = None) -> Reply:
         """The twin of ``cell.request``; `on_progress` is called on the event loop."""
         heard = None if on_progress is None else _on_loop(asyncio.get_running_loop(), on_progress)
-        sending = Sending(timeout_s, headers, None, resolve, receivers, trace, optional, heard)
+        sending = Sending(timeout_s, headers, None, resolve, receivers, trace, optional, heard, lending)
         return await self._asked(target, channel, topic, body, sending)
 
     async def broadcast(self, targets: Sequence[str] | Mapping[str, object], channel: str, topic: str, body: object = None, *,
                         timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
                         resolve: bool = True, receivers: Sequence[str] | int = 1, optional: bool = False,
-                        on_progress: OnProgress | None = None) -> dict[str, Answer]:
+                        on_progress: OnProgress | None = None, lending: Lending | None = None) -> dict[str, Answer]:
         """The twin of ``cell.broadcast``, all at the end, in the order of the targets."""
         found = {answer.target: answer async for answer in self.as_completed(
             targets, channel, topic, body, timeout_s=timeout_s, headers=headers, resolve=resolve, receivers=receivers,
-            optional=optional, on_progress=on_progress)}
+            optional=optional, on_progress=on_progress, lending=lending)}
         return {target: found[target] for target in bodies_of(targets, body)}
 
     async def as_completed(self, targets: Sequence[str] | Mapping[str, object], channel: str, topic: str,
                            body: object = None, *, timeout_s: float | None = DEFAULT_S,
                            headers: Mapping[str, object] = NO_HEADERS, resolve: bool = True,
                            receivers: Sequence[str] | int = 1, optional: bool = False,
-                           on_progress: OnProgress | None = None) -> AsyncIterator[Answer]:
+                           on_progress: OnProgress | None = None, lending: Lending | None = None) -> AsyncIterator[Answer]:
         """The twin of ``cell.broadcast(…).as_completed()``: ``async for answer in cell.aio.as_completed(…)``.
 
         Ending the iteration early, or cancelling the task, cancels the calls that are still out. `on_progress` is called on
@@ -108,7 +110,7 @@ class Aio:
         came: asyncio.Queue[Answer] = asyncio.Queue()
         abort = Signal()
         heard = None if on_progress is None else _on_loop(loop, on_progress)
-        sending = Sending(timeout_s, headers, abort, resolve, receivers, optional=optional, on_progress=heard)
+        sending = Sending(timeout_s, headers, abort, resolve, receivers, optional=optional, on_progress=heard, lending=lending)
         spreader = self._spreader()
         answers = spreader.broadcast(bodies_of(targets, body), channel, topic, sending)
         spreader.told(answers, sending, _on_loop(loop, came.put_nowait))
@@ -120,15 +122,29 @@ class Aio:
 
     async def notice(self, targets: str | Sequence[str] | Mapping[str, object], channel: str, topic: str,
                      body: object = None, *, headers: Mapping[str, object] = NO_HEADERS, receivers: Sequence[str] | int = 1,
-                     optional: bool = False, undelivered: Undelivered | None = None) -> Notices:
+                     optional: bool = False, undelivered: Undelivered | None = None,
+                     lending: Lending | None = None) -> Notices:
         """``cell.notice`` and the twin of ``wait_handed``: returns when it has left for each target, or could not."""
         loop = asyncio.get_running_loop()
-        sending = Sending(headers=headers, receivers=receivers, optional=optional)
+        sending = Sending(headers=headers, receivers=receivers, optional=optional, lending=lending)
         notices = self._spreader().notice(bodies_of(targets, body), channel, topic, sending, undelivered)
         handed = asyncio.Event()
         notices.when_handed(_on_loop(loop, handed.set))
         await handed.wait()
         return notices
+
+    async def wait_lent(self, lent: Lent, timeout_s: float | None = None) -> list[Ended]:
+        """The twin of ``lent.wait``: of ``cell.lent()``, or of what one message has lent."""
+        loop = asyncio.get_running_loop()
+        ended = [loop.create_future() for _ in lent]
+        for transaction, future in zip(lent, ended):
+            transaction.when_done(_on_loop(loop, partial(_settled, future)))
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.gather(*ended)
+        except TimeoutError:
+            raise lent.late(timeout_s) from None
+        return lent.wait(0.0)
 
     async def is_reachable(self, fqcn: str, timeout_s: float = ASK_S) -> Reach:
         """The twin of ``cell.tree.is_reachable``."""
@@ -165,12 +181,13 @@ class AioReplies:
 
     async def request(self, target: str, channel: str, topic: str, body: object = None, *,
                       timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
-                      resolve: bool = True, receivers: Sequence[str] | int = 1) -> CodedReply:
+                      resolve: bool = True, receivers: Sequence[str] | int = 1,
+                      lending: Lending | None = None) -> CodedReply:
         """The twin of ``cell.replies.request``."""
         self._aio.check()
         try:
             reply = await self._aio.request(target, channel, topic, body, timeout_s=timeout_s, headers=headers,
-                                            resolve=resolve, receivers=receivers)
+                                            resolve=resolve, receivers=receivers, lending=lending)
         except ZdlError as error:
             return checked(CodedReply(code_of(error), None, error))
         return checked(coded(lambda: reply))
@@ -178,11 +195,16 @@ class AioReplies:
     async def broadcast(self, targets: Sequence[str] | Mapping[str, object], channel: str, topic: str,
                         body: object = None, *, timeout_s: float | None = DEFAULT_S,
                         headers: Mapping[str, object] = NO_HEADERS, resolve: bool = True,
-                        receivers: Sequence[str] | int = 1) -> dict[str, CodedReply]:
+                        receivers: Sequence[str] | int = 1, lending: Lending | None = None) -> dict[str, CodedReply]:
         """The twin of ``cell.replies.broadcast``."""
         answers = await self._aio.broadcast(targets, channel, topic, body, timeout_s=timeout_s, headers=headers,
-                                            resolve=resolve, receivers=receivers)
+                                            resolve=resolve, receivers=receivers, lending=lending)
         return {target: coded_answer(answer) for target, answer in answers.items()}
+
+
+def _settled(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., object]) -> Callable[..., None]:

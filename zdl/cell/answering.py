@@ -106,7 +106,7 @@ class Answerer:
         """On the loop: the caller waits no more."""
         signal = self._aborts.pop((origin, number), None)
         if signal is None:
-            self._caller.undelivered(number)  # it was answered, and the answer came too late
+            self._caller.packing.undelivered(number)  # it was answered, and the answer came too late
             return
         try:
             self._aborter.submit(lambda: signal.trigger("the caller waits no more"))
@@ -142,7 +142,7 @@ class Answerer:
 
     def send_body(self, message: wire.Request, body: object, headers: Mapping[str, object]) -> bool:
         """Answer later; see `zdl.cell.handling.Answering`."""
-        parts, scope, has_refs = self._caller.pack(body, 1)
+        parts, scope, has_refs = self._caller.packing.pack_reply(body, message)
         if not self._handling.promises.take(message.origin, message.id):
             if scope is not None:
                 scope.undeliverable()
@@ -183,7 +183,7 @@ class Answerer:
             self.send_error(message, error)
             return
         try:
-            parts, scope, has_refs = self._caller.pack(body, 1)
+            parts, scope, has_refs = self._caller.packing.pack_reply(body, message)
         except BaseException as error:
             found = raised(error)
             self._refuse(message, Raised(found.error, found.kind, f"its reply: {found.text}"), is_handlers=True)
@@ -193,9 +193,9 @@ class Answerer:
     def _send_reply(self, message: wire.Request, parts: Body, scope: Scope | None, headers: Mapping[str, object]) -> bool:
         """Returns whether the caller still waited."""
         if scope is not None:
-            self._caller.remember(message.id, scope)
+            self._caller.packing.remember(message.id, scope)
         if not self._forget(message):  # in this order: a cancellation finds either the signal or the scope
-            self._caller.undelivered(message.id)
+            self._caller.packing.undelivered(message.id)
             self._answer_error(message, Cancelled(what=f"{message.channel}/{message.topic}", why="the caller waits no more"))
             return False
         route = None if message.route is None else (*message.route, self._fqcn)
@@ -211,7 +211,8 @@ class Answerer:
         if is_handlers and isinstance(message, wire.Request) and self._filters.is_used:
             try:
                 body, headers = self._passage.outgoing(message, None, told)
-                self._send_reply(message, *self._caller.pack(body, 1)[:2], headers)
+                parts, scope, has_refs = self._caller.packing.pack_reply(body, message)
+                self._send_reply(message, parts, scope, self._caller.headers(headers, has_refs))
                 return
             except ZdlError as still:
                 told = still

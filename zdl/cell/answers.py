@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from zdl.cell.handlers import Owed
+from zdl.cell.lending import NOTHING
 from zdl.cell.messages import Answer
 from zdl.cell.waiting import LOOK_S, Lead
 from zdl.errors import Closed, ZdlError
@@ -43,12 +44,16 @@ class Answers(Mapping[str, Answer]):
         lead: of the lane that settles it.
         is_alive: whether somebody is there to settle what is missing.
         finish: makes the answer of what came for a target; called once per target, by the thread that looks.
+
+    Attributes:
+        lent: what the requests have lent.
     """
 
     def __init__(self, fqcn: str, targets: Sequence[str], lead: Lead, is_alive: Callable[[], bool], *,
                  finish: Callable[[str, Settlement], Answer]) -> None:
         self._fqcn = fqcn
         self._targets = dict.fromkeys(targets)
+        self.lent = NOTHING
         self._finish = finish
         self._lead = lead
         self._is_alive = is_alive
@@ -216,12 +221,16 @@ class Notices:
         targets: to whom.
         tell: calls the user's function about a failure, on the handler pool; None when there is none.
         is_optional: a failure is expected, and logged for debugging only.
+
+    Attributes:
+        lent: what the notice has lent.
     """
 
     def __init__(self, targets: Sequence[str], tell: Undelivered | None, *, is_optional: bool = False) -> None:
         self._targets = tuple(targets)
         self._tell = tell
         self._is_optional = is_optional
+        self.lent = NOTHING
         self._changed = threading.Condition()  # guards the two below
         self._missing = set(targets)
         self._errors: dict[str, ZdlError] = {}

@@ -1,7 +1,7 @@
 """Calling: the way of a request from the user's thread out, and of its reply back in.
 
-The body is packed and unpacked on the user's thread; the loop only carries frames. What the body
-lends is opened after packing and before sending, and ends at once when the request cannot be delivered.
+The body is packed and unpacked on the user's thread; the loop only carries frames. What it lends shares the fate of the
+request: see `zdl.cell.packing`.
 """
 
 from __future__ import annotations
@@ -15,21 +15,19 @@ from zdl.cell.answers import Settlement
 from zdl.cell.futures import DEFAULT_S, NO_HEADERS, BareFuture, CallFuture, OnProgress, Sending, settle
 from zdl.cell.handlers import Pool
 from zdl.cell.messages import REFS_HEADER, Reply, Route
+from zdl.cell.packing import Packing, conclude, lent_by
 from zdl.cell.service import Lender, Scope
 from zdl.cell.signal import Signal
 from zdl.cell.telling import hearing
 from zdl.cell.waiting import CallWaiter
-from zdl.errors import Cancelled, Closed, OptionError, PeerLost, RemoteError, TimedOut, ZdlError
+from zdl.errors import Closed, OptionError, ZdlError
 from zdl.fqcn import parse
-from zdl.objects.manifest import Manifest
-from zdl.objects.pack import Lent, pack, pack_plain
 from zdl.options import CallOptions, Options
 from zdl.protocol import messages as wire
 from zdl.protocol.calls import Question
 from zdl.protocol.frames import CHANNEL_BYTES_MAX, HEADERS_MAX
 from zdl.protocol.messages import Body
 from zdl.protocol.trace import split
-from zdl.refs import Source
 from zdl.transport.control import Control, Settled
 
 _LOG = logging.getLogger("zdl.cell")
@@ -39,8 +37,6 @@ LEAST_S = 0.001
 # Ten years; the wire takes no more.
 TIMEOUT_S_MAX = 10.0 * 365 * 86400
 INT_MIN, INT_MAX = -(1 << 63), (1 << 64) - 1
-# Errors after which the handler may have run all the same. After any other error it did not: what the request lent ends.
-MAYBE_DELIVERED = (RemoteError, TimedOut, Cancelled, PeerLost)
 
 
 class Caller:
@@ -62,13 +58,14 @@ class Caller:
         self._pool = pool
         self._is_alive = is_alive
         self._lender: Lender | None = None
-        self._scopes: dict[int, Scope] = {}
+        self.packing = Packing(options, pool.submit)
         self._targets: dict[str, str] = {}
         self._names: set[tuple[str, str]] = set()
 
     def use_lender(self, lender: Lender) -> None:
         """What is too large for a message is lent by this service."""
         self._lender = lender
+        self.packing.use_lender(lender)
 
     # --- requests -------------------------------------------------------------------------------
 
@@ -122,42 +119,9 @@ class Caller:
                             self.headers(sending.headers, has_refs))
         return self._asked(question, None, sending)
 
-    # --- what a message lends -------------------------------------------------------------------
-
-    def pack(self, body: object, receivers: Sequence[str] | int) -> tuple[Body, Scope | None, bool]:
-        """The frames of a body, and what it lends; a body that lends nothing has no scope to end."""
-        packing = self._options.packing
-        plain = pack_plain(body, options=packing)
-        if plain is not None:
-            return plain, None, False
-        lender = self._lender
-        if lender is None:
-            return pack(body, options=packing).parts, None, False
-        scopes: list[Scope] = []
-
-        def lend(manifest: Manifest, lent: Sequence[Lent]) -> Source:
-            scopes.append(lender.scope(receivers))
-            return scopes[0].lend(manifest, lent)
-
-        packed = pack(body, options=packing, lend=lend)
-        return packed.parts, scopes[0] if scopes else None, packed.has_refs
-
     def headers(self, headers: Mapping[str, object], has_refs: bool) -> Mapping[str, object]:
         """The user's headers, and the mark that says that there are refs in the body."""
         return {**headers, REFS_HEADER: True} if has_refs else headers
-
-    def remember(self, number: int, scope: Scope | None) -> None:
-        """A reply or notice with this id lends something, should it not arrive."""
-        if scope is not None:
-            self._scopes[number] = scope
-            while len(self._scopes) > self._options.calls.remembered_max:
-                del self._scopes[next(iter(self._scopes))]
-
-    def undelivered(self, number: int) -> None:
-        """The reply or notice with this id did not arrive."""
-        scope = self._scopes.pop(number, None)
-        if scope is not None:
-            scope.undeliverable()
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -175,7 +139,7 @@ class Caller:
         if headers is not NO_HEADERS:
             check_headers(headers)
         timeout_s = timeout_of(sending, self._options.calls)
-        parts, scope, has_refs = self.pack(body, sending.receivers)
+        parts, scope, has_refs = self.packing.pack(body, (name,), sending)
         return Question(name, channel, topic, parts, timeout_s, self.headers(headers, has_refs) if has_refs else headers,
                         sending.trace), scope
 
@@ -198,16 +162,16 @@ class Caller:
                 heard = hearing(on_progress, self._pool.submit, self._options.calls.told_max)
                 return self._control.call(question, settled, heard)
             return self._control.call(question, settled)
-        except ZdlError:
-            _end(scope)
+        except ZdlError as error:
+            conclude(scope, error)
             raise
 
     def finish(self, reply: wire.Reply | None, error: ZdlError | None, scope: Scope | None, *,
                is_optional: bool = False) -> Reply:
         """The reply as users see it; raises the error if that is what came."""
         if error is not None:
-            if not isinstance(error, MAYBE_DELIVERED):
-                _end(scope)
+            if scope is not None:
+                conclude(scope, error)
             level = logging.DEBUG if is_optional else logging.INFO
             if _LOG.isEnabledFor(level):  # its text: who keeps the record would keep the error, its traceback and the body
                 _LOG.log(level, "! %s", str(error))
@@ -217,7 +181,10 @@ class Caller:
                 del error  # its traceback holds this frame, and what the frame holds would wait for the collector
         assert reply is not None
         route = None if reply.route is None else self._route(reply.origin, reply.route)
-        return Reply(reply.origin, reply.headers, reply.hops, reply.body, self._options.packing, route=route)
+        made = Reply(reply.origin, reply.headers, reply.hops, reply.body, self._options.packing, route=route)
+        if scope is not None:
+            made.lent = lent_by(scope)
+        return made
 
     def _route(self, target: str, names: Sequence[str]) -> Route:
         there, back = split(names, target)
@@ -295,8 +262,3 @@ def _is_text(value: str) -> bool:
 
 def _nothing() -> None:
     """There was nothing to take back."""
-
-
-def _end(scope: Scope | None) -> None:
-    if scope is not None:
-        scope.undeliverable()

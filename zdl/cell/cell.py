@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
@@ -24,19 +23,19 @@ from zdl.cell.calling import Caller, check_headers
 from zdl.cell.codes import Replies
 from zdl.cell.filtering import Asks, Spreads
 from zdl.cell.filters import Filters
-from zdl.cell.futures import DEFAULT_S, NO_HEADERS, OnProgress, Sending
-from zdl.cell.handlers import Function, Handlers, Pool, Registration
+from zdl.cell.futures import DEFAULT_S, NO_HEADERS, CallFuture, OnProgress, Sending
+from zdl.cell.handlers import Function, Handlers, Registration
+from zdl.cell.lending import Lending, Lent
 from zdl.cell.life import Life
 from zdl.cell.messages import Reply
+from zdl.cell.opening import Doors, make_parts
 from zdl.cell.service import Lender, Service
 from zdl.cell.signal import Signal
 from zdl.cell.spreading import bodies_of
 from zdl.cell.tree import Tree
 from zdl.cell.watching import PeerInfo, Watching
-from zdl.errors import OptionError
-from zdl.fqcn import ROOT, parse
+from zdl.fqcn import parse
 from zdl.options import Options
-from zdl.transport.control import ControlEvents
 from zdl.transport.lane import Lane
 from zdl.transport.lanes import Lanes
 from zdl.transport.traffic import Traffic
@@ -73,13 +72,7 @@ class BareCell:
                  options: Options | None = None) -> None:
         self._fqcn = parse(fqcn)
         self._options = options or Options()
-        self._parent = parent
-        self._listen = _several(listen)
-        self._data_listen = _several(data_listen)
-        self._is_insecure = insecure
-        self._advertise = advertise
-        if parent is None and not self._listen and self._fqcn != ROOT:
-            raise OptionError(name="parent", value="None", allowed=f"the address of the cell above; only {ROOT} has none")
+        self._doors = Doors.of(self._fqcn, parent, listen, data_listen, is_insecure=insecure, advertise=advertise)
         self._handlers = Handlers()
         self._life = Life(self._fqcn)
         self.filters = Filters(self._fqcn, check_headers)
@@ -167,26 +160,13 @@ class BareCell:
         self._life.begin(self._opened)
 
     def _opened(self) -> None:
-        """Makes and starts the parts. None of them may hold the cell: see `zdl.cell.life`."""
-        life = self._life
-        lanes = Lanes(self._fqcn, parent=self._parent, listen=self._listen, data_listen=self._data_listen,
-                      is_insecure=self._is_insecure, advertise=self._advertise, options=self._options)
-        watching = self._watching = Watching(self._fqcn, self._parent, lanes, self.tree.callbacks)
-        pool = life.pool = Pool(f"zdl-handler-{self._fqcn}", self._fqcn, self._options.calls, loop=lanes.control_loop)
-        events = ControlEvents(
-            handle=life.handle, abort=life.abort, undelivered=life.undelivered,
-            peer_up=watching.peer_up, peer_down=watching.peer_down, peer_stalled=watching.peer_stalled,
-            unreachable=lanes.lane.unreachable, subtree=watching.subtree,
-            parent_failed=watching.parent_failed, tick=pool.tick, deadline=pool.deadline, passed_on=self.filters.passing_by.seen)
-        control = lanes.prepare(self._fqcn, events)
-        self.filters.passing_by.begin(pool.submit, lanes.control_loop, self._options.calls.told_max)
-        caller = Caller(self._fqcn, self._options, control, pool, life.is_alive)
-        life.answerer = Answerer(self._fqcn, self._options, handlers=self._handlers, pool=pool,
-                                 caller=caller, control=control, filters=self.filters)
-        life.lanes = lanes
-        life.watch(self, caller)
+        """Makes and starts the parts."""
+        parts = make_parts(self._fqcn, self._doors, self._options, self._life, handlers=self._handlers, filters=self.filters,
+                           callbacks=self.tree.callbacks)
+        self._watching = parts.watching
+        self._life.watch(self, parts.caller)
         self._mount_services()
-        lanes.start(control)
+        parts.start()
 
     def wait_ready(self, timeout_s: float = 10.0) -> None:
         """Wait until the parent is connected; a cell without a parent is ready at once.
@@ -243,7 +223,7 @@ class BareCell:
     def request(self, target: str, channel: str, topic: str, body: object = None, *, timeout_s: float | None = DEFAULT_S,
                 headers: Mapping[str, object] = NO_HEADERS, abort: Signal | None = None, resolve: bool = True,
                 receivers: Sequence[str] | int = 1, trace: bool = False, optional: bool = False,
-                on_progress: OnProgress | None = None) -> Reply:
+                on_progress: OnProgress | None = None, lending: Lending | None = None) -> Reply:
         """Send a request and wait for its reply.
 
         Args:
@@ -261,6 +241,7 @@ class BareCell:
             trace: have the cells on the way write down their names; the reply's `route` has them.
             optional: a failure is expected; it is raised all the same, and logged for debugging only.
             on_progress: is told what the handler reports by ``request.progress(facts)``, on the handler pool, in order.
+            lending: how this body is packed and lent, and who hears when all have it. What was lent is in the reply's ``lent``.
 
         Raises:
             CannotPack, TooLarge: the body cannot travel; nothing was sent.
@@ -268,40 +249,40 @@ class BareCell:
             TimedOut, Cancelled, Closed: nobody waits any more.
             RemoteError: the handler raised.
         """
-        sending = Sending(timeout_s, headers, abort, resolve, receivers, trace, optional, on_progress)
+        sending = Sending(timeout_s, headers, abort, resolve, receivers, trace, optional, on_progress, lending)
         return self._asking().request(target, channel, topic, body, sending)
 
     def request_future(self, target: str, channel: str, topic: str, body: object = None, *,
                        timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
                        abort: Signal | None = None, resolve: bool = True, receivers: Sequence[str] | int = 1,
-                       trace: bool = False, optional: bool = False,
-                       on_progress: OnProgress | None = None) -> concurrent.futures.Future[Reply]:
-        """Send a request; the future has the reply or the error. Cancelling the future cancels the call.
+                       trace: bool = False, optional: bool = False, on_progress: OnProgress | None = None,
+                       lending: Lending | None = None) -> CallFuture:
+        """Send a request; the future has the reply or the error, and what was lent. Cancelling it cancels the call.
 
         Threads: callbacks that are added to the future run on the handler pool, so they may block.
         """
         caller = self._asking()
         future = caller.future()
-        sending = Sending(timeout_s, headers, abort, resolve, receivers, trace, optional, on_progress)
+        sending = Sending(timeout_s, headers, abort, resolve, receivers, trace, optional, on_progress, lending)
         caller.request_future(target, channel, topic, body, sending, future=future)
         return future
 
     def notice(self, targets: str | Sequence[str] | Mapping[str, object], channel: str, topic: str, body: object = None, *,
                headers: Mapping[str, object] = NO_HEADERS, receivers: Sequence[str] | int = 1, optional: bool = False,
-               undelivered: Undelivered | None = None) -> Notices:
+               undelivered: Undelivered | None = None, lending: Lending | None = None) -> Notices:
         """Send a message that is not answered, to one or many cells. It leaves soon; that it arrives is not known.
 
         Args:
             targets: one name, names that all get `body`, or a mapping of names to bodies.
             undelivered: called on the handler pool with target and error, where it failed; see `Notices`.
         """
-        sending = Sending(headers=headers, receivers=receivers, optional=optional)
+        sending = Sending(headers=headers, receivers=receivers, optional=optional, lending=lending)
         return self._spreading().notice(bodies_of(targets, body), channel, topic, sending, undelivered)
 
     def broadcast(self, targets: Sequence[str] | Mapping[str, object], channel: str, topic: str, body: object = None, *,
                   timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
                   abort: Signal | None = None, resolve: bool = True, receivers: Sequence[str] | int = 1,
-                  optional: bool = False, on_progress: OnProgress | None = None) -> Answers:
+                  optional: bool = False, on_progress: OnProgress | None = None, lending: Lending | None = None) -> Answers:
         """One request to each of many targets; who looks at the answers waits for them.
 
         Args:
@@ -310,8 +291,16 @@ class BareCell:
         Returns:
             An `Answer` for every target, its reply or its error: by target, or ``as_completed()``.
         """
-        sending = Sending(timeout_s, headers, abort, resolve, receivers, optional=optional, on_progress=on_progress)
+        sending = Sending(timeout_s, headers, abort, resolve, receivers, optional=optional, on_progress=on_progress,
+                          lending=lending)
         return self._spreading().broadcast(bodies_of(targets, body), channel, topic, sending)
+
+    def lent(self) -> Lent:
+        """What messages of this cell have lent, requests, notices and replies, and what has not ended yet.
+
+        Who exits while something is lent takes it away from who still wants it: ``cell.lent().wait(timeout_s)`` before.
+        """
+        return self._calling().packing.lent()
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -342,7 +331,3 @@ class BareCell:
     def _answering(self) -> Answerer:
         assert self._life.answerer is not None
         return self._life.answerer
-
-
-def _several(addresses: str | Sequence[str]) -> tuple[str, ...]:
-    return (addresses,) if isinstance(addresses, str) else tuple(addresses)

@@ -17,6 +17,7 @@ from types import MappingProxyType
 
 from zdl.cell.filtering import Asks, Spreads
 from zdl.cell.futures import DEFAULT_S, NO_HEADERS, Sending
+from zdl.cell.lending import Lending
 from zdl.cell.messages import Answer, Reply
 from zdl.cell.signal import Signal
 from zdl.cell.spreading import bodies_of
@@ -194,7 +195,8 @@ class Replies:
 
     def request(self, target: str, channel: str, topic: str, body: object = None, *,
                 timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
-                abort: Signal | None = None, resolve: bool = True, receivers: Sequence[str] | int = 1) -> CodedReply:
+                abort: Signal | None = None, resolve: bool = True, receivers: Sequence[str] | int = 1,
+                lending: Lending | None = None) -> CodedReply:
         """Send a request, wait, and return what came of it; see `BareCell.request` for the arguments.
 
         Raises:
@@ -202,16 +204,16 @@ class Replies:
             Closed: this cell is closed.
         """
         caller = self._caller()
-        sending = Sending(timeout_s, headers, abort, resolve, receivers)
+        sending = Sending(timeout_s, headers, abort, resolve, receivers, lending=lending)
         return checked(coded(lambda: caller.request(target, channel, topic, body, sending)))
 
     def broadcast(self, targets: Sequence[str] | Mapping[str, object], channel: str, topic: str, body: object = None, *,
                   timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
-                  abort: Signal | None = None, resolve: bool = True,
-                  receivers: Sequence[str] | int = 1) -> dict[str, CodedReply]:
+                  abort: Signal | None = None, resolve: bool = True, receivers: Sequence[str] | int = 1,
+                  lending: Lending | None = None) -> dict[str, CodedReply]:
         """One request to each of many targets, and what came of each; see `BareCell.broadcast`."""
         bodies = bodies_of(targets, body)
-        sending = Sending(timeout_s, headers, abort, resolve, receivers)
+        sending = Sending(timeout_s, headers, abort, resolve, receivers, lending=lending)
         answers = self._spreader().broadcast(bodies, channel, topic, sending)
         return {target: coded_answer(answer) for target, answer in answers.items()}
 

@@ -110,6 +110,7 @@ class FilteringCaller:
         unlink = _linked(abort, sending.abort)
         inner = self._caller.future()  # its callbacks run on the pool
         self._caller.request_future(target, channel, topic, passed.body, replace(sending, resolve=False, abort=abort), future=inner)
+        future.begin_behind(inner)
 
         def came(done: CallFuture) -> None:
             """On the pool."""
@@ -216,7 +217,7 @@ class FilteringCaller:
         if passed is not passing:
             marked = {REFS_HEADER: True} if found.has_refs else {}
             changed = Reply.of_body(found.origin, passed.body, {**passed.headers, **marked}, self._options.packing)
-            changed.hops, changed.route = found.hops, found.route
+            changed.hops, changed.route, changed.lent = found.hops, found.route, found.lent
             found = changed
         return self._caller.resolved(found, sending, until)
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from zdl.cell.handlers import Owed, Pool
+from zdl.cell.lending import NOTHING, Lending, Lent
 from zdl.cell.messages import Reply
 from zdl.cell.service import Scope
 from zdl.cell.signal import Signal
@@ -39,6 +40,7 @@ class Sending:
         trace: whether the reply says which way it and the request came.
         optional: a failure is expected, and logged for debugging only.
         on_progress: is told, on the handler pool, what the handler reports of its progress.
+        lending: how the body is packed and lent; None: as the cell's options say.
     """
 
     timeout_s: float | None = DEFAULT_S
@@ -49,6 +51,7 @@ class Sending:
     trace: bool = False
     optional: bool = False
     on_progress: OnProgress | None = None
+    lending: Lending | None = None
 
 
 class Finisher(Protocol):
@@ -92,6 +95,16 @@ class CallFuture(concurrent.futures.Future[Reply]):
         self._sending = sending
         self._until = None if timeout_s is None else time.monotonic() + timeout_s
         self._scope = scope
+
+    def begin_behind(self, inner: CallFuture) -> None:
+        """Another future's call brings what this one will be settled with."""
+        self._scope = inner._scope
+
+    @property
+    def lent(self) -> Lent:
+        """What the request has lent."""
+        transaction = None if self._scope is None else self._scope.transaction
+        return NOTHING if transaction is None else Lent([transaction])
 
     def settled(self, answer: wire.Reply | None, error: ZdlError | None) -> None:
         """On the loop: the end of the call. The reply is finished there if nothing has to be pulled for it."""

@@ -216,7 +216,8 @@ class Handling:
         if timeout_s == LEFT_S:
             left = self.left_s(request)
             timeout_s = None if left is None else max(LEAST_S, left)
-        return Sending(timeout_s, onward.headers, request.abort, onward.resolve, onward.receivers)
+        return Sending(timeout_s, onward.headers, request.abort, onward.resolve, onward.receivers,
+                       lending=onward.lending)
 
 
 class _Reports:

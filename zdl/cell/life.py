@@ -204,7 +204,7 @@ class Life:
     def undelivered(self, number: int) -> None:
         """A reply or notice of ours did not arrive."""
         assert self._last_caller is not None
-        self._last_caller.undelivered(number)
+        self._last_caller.packing.undelivered(number)
 
     def is_alive(self) -> bool:
         """For a thread that has waited a while for an answer: whether one may still come.

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from zdl.cell.later import Later
+from zdl.cell.lending import NOTHING, Lending
 from zdl.cell.signal import Signal
 from zdl.errors import LocalProtocolError, Refused, ZdlError
 from zdl.objects.unpack import unpack
@@ -31,12 +32,14 @@ class Onward:
         headers: plain values for the other handler.
         resolve: whether refs in the reply are pulled before it is returned.
         receivers: who pulls what the body lends, by name, or how many different cells.
+        lending: how the body is packed and lent.
     """
 
     timeout_s: float | None
     headers: Mapping[str, object]
     resolve: bool
     receivers: Sequence[str] | int = 1
+    lending: Lending | None = None
 
 
 class Desk(Protocol):
@@ -126,7 +129,7 @@ class Request:
 
     def request(self, target: str, channel: str, topic: str, body: object = None, *, timeout_s: float | None = LEFT_S,
                 headers: Mapping[str, object] = NO_FACTS, resolve: bool = True,
-                receivers: Sequence[str] | int = 1) -> Reply:
+                receivers: Sequence[str] | int = 1, lending: Lending | None = None) -> Reply:
         """Ask another cell on behalf of the caller; as ``cell.request``, but for its end.
 
         Args:
@@ -137,12 +140,12 @@ class Request:
             timeout_s: by default as long as the caller still waits; a number of your own counts as it is.
             headers: for the other handler; those of this request are not sent on by themselves.
             resolve: pull the refs in the reply before returning.
-            receivers: as for ``cell.request``.
+            receivers, lending: as for ``cell.request``.
 
         Raises:
             Cancelled: the caller does not wait any more.
         """
-        return self._desk().ask(self, (target, channel, topic), body, Onward(timeout_s, headers, resolve, receivers))
+        return self._desk().ask(self, (target, channel, topic), body, Onward(timeout_s, headers, resolve, receivers, lending))
 
     def forward(self, target: str, channel: str | None = None, topic: str | None = None, *,
                 headers: Mapping[str, object] | None = None, resolve: bool = False) -> object:
@@ -191,9 +194,10 @@ class Reply:
         headers: plain values.
         hops: how many cells passed it on.
         route: the way there and back, if that was asked for with ``trace=True``.
+        lent: what the request has lent.
     """
 
-    __slots__ = ("origin", "headers", "hops", "route", "_parts", "_options", "_body", "_is_unpacked", "_lock")
+    __slots__ = ("origin", "headers", "hops", "route", "lent", "_parts", "_options", "_body", "_is_unpacked", "_lock")
 
     def __init__(self, origin: str, headers: Mapping[str, object], hops: int, parts: Body, options: PackOptions, *,
                  route: Route | None = None) -> None:
@@ -201,6 +205,7 @@ class Reply:
         self.headers = headers
         self.hops = hops
         self.route = route
+        self.lent = NOTHING
         self._parts = parts
         self._options = options
         self._body: object = None
@@ -242,6 +247,7 @@ class Reply:
         """The same reply with another body, e.g. one whose refs are resolved."""
         changed = Reply(self.origin, self.headers, self.hops, (), self._options, route=self.route)
         changed._body, changed._is_unpacked = change(self.body), True
+        changed.lent = self.lent
         return changed
 
 

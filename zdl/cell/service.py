@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from zdl.cell.lending import Transaction
 from zdl.cell.signal import Signal
 from zdl.objects.manifest import Manifest
 from zdl.objects.pack import Lent
@@ -24,6 +25,10 @@ class Service(Protocol):
 class Scope(Protocol):
     """What one message lends: opened after packing has succeeded, tied to the message's fate."""
 
+    @property
+    def transaction(self) -> Transaction | None:
+        """What was opened; None before, and where the lender tells nobody of it."""
+
     def lend(self, manifest: Manifest, lent: Sequence[Lent]) -> Source:
         """Open the transaction."""
 
@@ -33,12 +38,21 @@ class Scope(Protocol):
     def excuse(self, count: int) -> None:
         """It did not reach so many of its targets: nobody waits for them to pull."""
 
+    def miss(self, target: str) -> None:
+        """The way to this target was lost, maybe after it had the message: if it does not ask soon, it is not waited for."""
+
 
 class Lender(Protocol):
     """The service that lends what is too large to travel in a message."""
 
-    def scope(self, receivers: Sequence[str] | int) -> Scope:
-        """A scope for one message, for receivers by name, or so many."""
+    def scope(self, receivers: Sequence[str] | int, *, targets: Sequence[str] = (), lease_s: float | None = None) -> Scope:
+        """A scope for one message.
+
+        Args:
+            receivers: by name, or so many.
+            targets: to whom it goes.
+            lease_s: what nobody uses for so long is not lent any more; None: as the cell's options say.
+        """
 
     def resolve(self, body: object, timeout_s: float | None = None, *, abort: Signal | None = None,
                 progress: Callable[[int, int], None] | None = None, renew_s: float | None = None) -> object:

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from zdl.cell.answers import Answers, Notices, Settlement, Undelivered
-from zdl.cell.calling import MAYBE_DELIVERED, Caller, check_headers, check_names, timeout_of
+from zdl.cell.calling import Caller, check_headers, check_names, timeout_of
 from zdl.cell.futures import Sending
 from zdl.cell.handlers import Pool
+from zdl.cell.lending import NOTHING, Lent
 from zdl.cell.messages import REFS_HEADER, Answer
+from zdl.cell.packing import Shared, lent_by
 from zdl.cell.service import Scope
 from zdl.cell.signal import Signal
 from zdl.cell.telling import Teller, hearing
@@ -47,29 +49,13 @@ class Outgoing:
     arrived: Arrived
 
 
-class _Shared:
-    """What one body of a notice lends: not any more when it reached none of those that it was for.
+@dataclass(frozen=True, slots=True)
+class _Parcel:
+    """One body, packed."""
 
-    Args:
-        scope: of the body; None when it lends nothing.
-        left: how many it may still reach, by body.
-        key: of this body.
-        is_counted: whether each of them counts as a receiver.
-    """
-
-    def __init__(self, scope: Scope | None, left: Counter[int], key: int, *, is_counted: bool) -> None:
-        self._scope = scope
-        self._is_counted = is_counted
-        self._left = left
-        self._key = key
-
-    def end_one(self) -> None:
-        """One of them is not reached."""
-        self._left[self._key] -= 1
-        if self._left[self._key] == 0:
-            _end(self._scope)
-        elif self._is_counted and self._scope is not None:
-            self._scope.excuse(1)
+    parts: Body
+    scope: Scope | None
+    has_refs: bool
 
 
 class Spreader:
@@ -111,36 +97,26 @@ class Spreader:
         names = {target: parse(target) for target in bodies}
         check_names(channel, topic)
         check_headers(sending.headers)
-        sharing = Counter(map(id, bodies.values()))
-        packed = self._pack_each(bodies, sending, sharing)
+        packed = self._pack_each(bodies, names, sending)
+        shared = _shared(packed, bodies, sending)
+        lent = {target: shared[id(body)].lent for target, body in bodies.items()}  # who keeps the answers keeps no body
         arrived = None if outgoing is None else outgoing.arrived
         wanted = [*bodies] if outgoing is None else outgoing.targets
         finishing = sending if arrived is None else replace(sending, resolve=False)
         answers = Answers(self._fqcn, wanted, self._control.loop.lead, self._is_alive, finish=lambda target, settlement: (
-            self._answer(target, settlement, finishing, until, arrived)))
+            self._answer(target, settlement, finishing, until, arrived, lent=lent.get(target, NOTHING))))
+        answers.lent = lent_by(*(each.scope for each in packed.values()))
         for answer in () if outgoing is None else outgoing.preset:
             answers.preset(answer)
         for target, body in bodies.items():
-            parts, scope, has_refs = packed[id(body)]
+            parts, has_refs = packed[id(body)].parts, packed[id(body)].has_refs
             headers = sending.headers if outgoing is None else outgoing.headers[target]
             question = Question(names[target], channel, topic, parts, timeout_s, self._caller.headers(headers, has_refs),
                                 sending.trace)
-            # What others have too does not end with one of them.
-            self._ask_one(answers, target, question, scope if sharing[id(body)] == 1 else None, sending)
-        unlink = _nothing if sending.abort is None else _aborting(sending.abort, answers)
-
-        def ended(settled: Mapping[str, Settlement]) -> None:
-            """The last one is settled: a shared body that reached nobody is not lent any more."""
-            unlink()
-            reached = Counter(id(bodies[target]) for target, (_, error) in settled.items()
-                              if target in bodies and (error is None or isinstance(error, MAYBE_DELIVERED)))
-            for key, (_, scope, _) in packed.items():
-                if not reached[key]:
-                    _end(scope)
-                elif scope is not None and reached[key] < sharing[key] and _is_counted(sending, sharing[key]):
-                    scope.excuse(sharing[key] - reached[key])
-
-        answers.when_ended(ended)
+            self._ask_one(answers, target, question, shared[id(body)], sending)
+        if sending.abort is not None:
+            unlink = _aborting(sending.abort, answers)
+            answers.when_ended(lambda settled: unlink())
         return answers
 
     def told(self, answers: Answers, sending: Sending, tell: Callable[[Answer], object], *, is_filtered: bool = False) -> None:
@@ -176,37 +152,37 @@ class Spreader:
         check_names(channel, topic)
         check_headers(sending.headers)
         names = {target: parse(target) for target in bodies}
-        sharing = Counter(map(id, bodies.values()))
-        shares = dict(sharing)
-        packed = self._pack_each(bodies, sending, sharing)
+        packed = self._pack_each(bodies, names, sending)
+        shared = _shared(packed, bodies, sending)
         notices = Notices([*bodies, *(refused or {})], self._telling(undelivered), is_optional=sending.optional)
+        notices.lent = lent_by(*(each.scope for each in packed.values()))
         for target, error in (refused or {}).items():
             notices.failed(target, error)
             notices.handed(target)
         for target, body in bodies.items():
-            parts, scope, has_refs = packed[id(body)]
+            parts, has_refs = packed[id(body)].parts, packed[id(body)].has_refs
             own = sending.headers if headers is None else headers[target]
             self._notify(notices, (target, names[target], channel, topic), parts, self._caller.headers(own, has_refs),
-                         _Shared(scope, sharing, id(body), is_counted=_is_counted(sending, shares[id(body)])))
+                         shared[id(body)])
         return notices
 
     # --- inside ---------------------------------------------------------------------------------
 
     def _answer(self, target: str, settlement: Settlement, sending: Sending, until: float | None,
-                arrived: Arrived | None) -> Answer:
+                arrived: Arrived | None, *, lent: Lent) -> Answer:
         try:
             reply = self._caller.finish(*settlement, None, is_optional=sending.optional)
+            reply.lent = lent
             answer = Answer(target, self._caller.resolved(reply, sending, until), None)
         except ZdlError as error:
             answer = Answer(target, None, error)
         return answer if arrived is None else arrived(answer, until)
 
-    def _ask_one(self, answers: Answers, target: str, question: Question, scope: Scope | None, sending: Sending) -> None:
+    def _ask_one(self, answers: Answers, target: str, question: Question, shared: Shared, sending: Sending) -> None:
         """One request of a broadcast; whatever is wrong with it is its answer."""
         def settled(reply: wire.Reply | None, error: ZdlError | None) -> None:
             """On the loop: its end."""
-            if error is not None and not isinstance(error, MAYBE_DELIVERED):
-                _end(scope)
+            shared.ended(error)
             answers.settle(target, reply, error)
 
         try:
@@ -214,32 +190,41 @@ class Spreader:
                 sending.on_progress, self._pool.submit, self._options.calls.told_max)
             call = self._control.call(question, settled, heard)
         except ZdlError as error:
-            _end(scope)
+            shared.ended(error)
             answers.settle(target, None, error)
             return
         answers.began(target, lambda why: self._control.cancel(call, why))
 
-    def _pack_each(self, bodies: Mapping[str, object], sending: Sending,
-                   sharing: Mapping[int, int]) -> dict[int, tuple[Body, Scope | None, bool]]:
-        """Each body once, by its identity, before anything is sent; one that cannot travel takes back all."""
-        packed: dict[int, tuple[Body, Scope | None, bool]] = {}
+    def _pack_each(self, bodies: Mapping[str, object], names: Mapping[str, str], sending: Sending) -> dict[int, _Parcel]:
+        """Each body once, by its identity, before anything is sent; one that cannot travel takes back all.
+
+        One body to several targets is lent to as many receivers, unless the caller named them.
+        """
+        targets: dict[int, list[str]] = {}
+        for target, body in bodies.items():
+            targets.setdefault(id(body), []).append(names[target])
+        packed: dict[int, _Parcel] = {}
         try:
             for body in bodies.values():
                 if id(body) not in packed:
-                    packed[id(body)] = self._caller.pack(body, _audience(sending.receivers, sharing[id(body)]))
+                    sharing, receivers = targets[id(body)], sending.receivers
+                    if isinstance(receivers, int) and 0 < receivers < len(sharing):
+                        receivers = len(sharing)
+                    packed[id(body)] = _Parcel(*self._caller.packing.pack(body, sharing, replace(sending, receivers=receivers)))
         except ZdlError:
-            for _, scope, _ in packed.values():
-                _end(scope)
+            for each in packed.values():
+                if each.scope is not None:
+                    each.scope.undeliverable()
             raise
         return packed
 
     def _notify(self, notices: Notices, to: tuple[str, str, str, str], parts: Body, headers: Mapping[str, object],
-                shared: _Shared) -> None:
+                shared: Shared) -> None:
         target, name, channel, topic = to
 
         def failed(error: ZdlError) -> None:
             """It does not reach this target."""
-            shared.end_one()
+            shared.ended(error)
             notices.failed(target, error)
 
         try:
@@ -272,20 +257,8 @@ def _aborting(abort: Signal, answers: Answers) -> Callable[[], None]:
     return abort.on_trigger(lambda: answers.cancel(f"its signal was triggered with {abort.value!r}"))
 
 
-def _nothing() -> None:
-    """There was nothing to take back."""
-
-
-def _end(scope: Scope | None) -> None:
-    if scope is not None:
-        scope.undeliverable()
-
-
-def _is_counted(sending: Sending, targets_count: int) -> bool:
-    """Whether a body is lent to its targets alone, of which each counts."""
-    return isinstance(sending.receivers, int) and sending.receivers <= targets_count
-
-
-def _audience(receivers: Sequence[str] | int, targets_count: int) -> Sequence[str] | int:
-    """One body to several targets is lent to as many receivers, unless the caller named them."""
-    return max(receivers, targets_count) if isinstance(receivers, int) else receivers
+def _shared(packed: Mapping[int, _Parcel], bodies: Mapping[str, object], sending: Sending) -> dict[int, Shared]:
+    """What each body lends, and to how many."""
+    sharing = Counter(map(id, bodies.values()))
+    return {key: Shared(parcel.scope, sharing[key], is_counted=(
+        isinstance(sending.receivers, int) and sending.receivers <= sharing[key])) for key, parcel in packed.items()}

@@ -203,9 +203,10 @@ class DownloadBroker:
 
     # --- for the cell ---------------------------------------------------------------------------
 
-    def scope(self, receivers: Sequence[str] | int) -> MessageScope:
+    def scope(self, receivers: Sequence[str] | int, *, targets: Sequence[str] = (),
+              lease_s: float | None = None) -> MessageScope:
         """What one message lends."""
-        return MessageScope(self._lender, audience_of(receivers), None)
+        return MessageScope(self._lender, audience_of(receivers, targets), lease_s)
 
     def attach(self) -> None:
         """For the cell: its lanes are made."""

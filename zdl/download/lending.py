@@ -107,6 +107,11 @@ class Lender:
         with suppress(Closed):  # then it has ended
             self._cell.lane.change(lambda offers, now: offers.excuse(transaction_id, count, now))
 
+    def miss(self, transaction_id: bytes, target: str) -> None:
+        """The way to this target of a message was lost."""
+        with suppress(Closed):  # then it has ended
+            self._cell.lane.change(lambda offers, now: offers.miss(transaction_id, target, now))
+
     def attach(self) -> None:
         """The cell has its lanes."""
         lane = self._cell.lane
@@ -130,8 +135,12 @@ class Lender:
             raise Closed(fqcn=self._cell.fqcn) from error
 
 
-def audience_of(receivers: Sequence[str] | int) -> Audience:
+def audience_of(receivers: Sequence[str] | int, targets: Sequence[str] = ()) -> Audience:
     """Receivers by name, or how many.
+
+    Args:
+        receivers: names; or a number, and then each of the targets counts as one, unless more are wanted.
+        targets: to whom the message goes that lends it.
 
     Raises:
         OptionError: a number below 0.
@@ -139,5 +148,6 @@ def audience_of(receivers: Sequence[str] | int) -> Audience:
     if isinstance(receivers, int):
         if receivers < 0:
             raise OptionError(name="receivers", value=str(receivers), allowed="names, or a number from 0 on")
-        return Audience(count=receivers)
+        is_counted = 0 < receivers <= len(targets)
+        return Audience(count=receivers, targets=frozenset(targets) if is_counted else frozenset())
     return Audience(names=frozenset(receivers))

@@ -44,3 +44,8 @@ class MessageScope:
         """Some of those that it was for will not come."""
         if self.transaction is not None:
             self._lender.excuse(self.transaction.id, count)
+
+    def miss(self, target: str) -> None:
+        """The way to this one was lost."""
+        if self.transaction is not None:
+            self._lender.miss(self.transaction.id, target)

@@ -45,6 +45,8 @@ class Transaction:
         self._done = threading.Event()
         self._outcome: TransactionOutcome | None = None
         self._receivers: dict[str, Outcome] = {}
+        self._lock = threading.Lock()  # guards the one below
+        self._told: list[Callable[[], object]] = []
 
     def __repr__(self) -> str:
         state = self._outcome.outcome.value if self._outcome else "open"
@@ -70,14 +72,26 @@ class Transaction:
             raise TimedOut(what="the end of a transaction", address=self.id[:4].hex(), waited_s=timeout_s or 0.0)
         return self._outcome
 
+    def when_done(self, told: Callable[[], object]) -> None:
+        """Have it called once when this has ended, now if it has; on the data lane, so it must be quick."""
+        with self._lock:
+            if self._outcome is None:
+                self._told.append(told)
+                return
+        told()
+
     def delete(self) -> None:
         """End it: receivers that still pull are told, the objects are released."""
         self._end(self.id, Outcome.DELETED)
 
     def settled(self, effect: TransactionSettled) -> None:
         """For the broker: it has ended."""
-        self._outcome = TransactionOutcome(effect.outcome, dict(effect.receivers))
+        with self._lock:
+            self._outcome = TransactionOutcome(effect.outcome, dict(effect.receivers))
+            waiting, self._told = self._told, []
         self._done.set()
+        for told in waiting:
+            told()
 
     def receiver_settled(self, effect: ReceiverSettled) -> None:
         """For the broker: one receiver has come to its end."""
