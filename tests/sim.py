@@ -27,7 +27,7 @@ try:
 except ImportError:  # run from tests/ of a checkout that is not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from simbooks import CHALLENGE_S, CONTROL, DATA, IMPATIENT, LANES, NEVER, Call, Noise, Pull, Transaction, Wire
+from simbooks import CHALLENGE_S, CONTROL, DATA, IMPATIENT, LANES, NEVER, Call, Noise, Pull, Push, Transaction, Wire
 from simcell import SimCell
 from simworld import World
 
@@ -145,6 +145,8 @@ class Sim(World):
             self.at(0.2 + rng.random() * 0.3, self._some_talk)
         if rng.random() < 0.3:
             self.at(0.2 + rng.random() * 1.3, self._some_stranger)
+        for _ in range(rng.choice((0, 0, 1, 1, 2))):
+            self.at(0.2 + rng.random() * 1.2, self._some_push)
 
     def direct_addresses(self, fqcn: str) -> tuple[str, ...]:
         return super().direct_addresses(fqcn) if self.rng.random() < 0.7 else ()
@@ -213,6 +215,18 @@ class Sim(World):
                     self.at(self.now + wait_s, self._some_pull, name, source, None)
         if rng.random() < 0.1:
             self.at(self.now + rng.random(), self._end_early, transaction)
+
+    def _some_push(self) -> None:
+        rng = self.rng
+        sender = self.cells.get(rng.choice(self.names))
+        if sender is None:
+            return
+        large = rng.random() < 0.3
+        items = [bytes([index]) * (rng.choice((0, 10, 90_000)) if large else rng.choice((0, 1, 50)))
+                 for index in range(rng.choice((0, 1, 5, 20)))]
+        key = self.push(sender, rng.choice(self.names), items, gap_s=rng.choice((0.0, 0.0, 0.1)))
+        if rng.random() < 0.1:
+            self.at(self.now + rng.random() * 0.3, self.cancel_push, key)
 
     def _some_pull(self, name: str, source: Source, ranges: tuple[tuple[int, int], ...] | None) -> None:
         receiver = self.cells.get(name)
@@ -343,6 +357,8 @@ class Sim(World):
             return False
         if any(len(cell.calls) or len(cell.pulls) or len(cell.serving) for cell in self.cells.values()):
             return False
+        if any(len(cell.pushes) or len(cell.intakes) for cell in self.cells.values()):
+            return False
         return all(each.settled is not None or not each.origin.is_alive for each in self.transactions.values())
 
     def _end_unused(self) -> None:
@@ -360,6 +376,8 @@ class Sim(World):
         for (_, number), pull in self.pulls.items():
             if pull.receiver.is_alive:
                 self._verify_pull(number, pull)
+        for (_, number), push in self.pushes.items():
+            self._verify_push(number, push)
         for transaction in self.transactions.values():
             self._verify_transaction(transaction)
         for cell in self.cells.values():
@@ -392,6 +410,18 @@ class Sim(World):
         # Where links break or fall silent but no message meets with an accident, somebody always knows and tells.
         elif not self.is_blurred and call.has_parent and call.timeout_s > 4 and call.does != "sleep":
             assert not isinstance(call.error, TimedOut), f"{what} is left to its timeout"
+
+    def _verify_push(self, number: int, push: Push) -> None:
+        what = f"push {number} of {push.sender.fqcn} to {push.target}"
+        assert push.settled_at is not None or not push.sender.is_alive, f"{what} never settles"
+        if push.receiver is not None and push.receiver.is_alive:
+            assert push.taking_ended_at is not None, f"{what} never ends at its receiver"
+        if push.settled_at is None or self.hurt_at <= push.settled_at or not push.has_way:
+            return
+        if push.is_cancelled:
+            assert isinstance(push.error, Cancelled), f"{what} was cancelled and ends with {push.error!r}"
+        else:
+            assert push.error is None and push.taken == push.items, f"nothing is in its way, but {what} ends with {push.error!r}"
 
     def _verify_pull(self, number: int, pull: Pull) -> None:
         what = f"pull {number} of {pull.source.label} by {pull.receiver.fqcn} from {pull.source.origin}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from zdl.errors import ZdlError
-from zdl.options import CallOptions, LinkOptions, OfferOptions, PullOptions
+from zdl.options import CallOptions, LinkOptions, OfferOptions, PullOptions, StreamOptions
 from zdl.protocol.effects import TransactionSettled
 from zdl.protocol.messages import Part, Reply
 from zdl.protocol.offers import Audience
@@ -38,12 +38,15 @@ class SimOptions:
         chunk_bytes=128, window_bytes_min=256, window_bytes_max=1024, direct_timeout_s=0.3, retry_s=1.0,
         stall_timeout_s=20.0, lost_timeout_s=9.0, keep_alive_s=1.0))
     offers: OfferOptions = field(default_factory=lambda: OfferOptions(lost_grace_s=8.5, tombstone_s=30.0))
+    streams: StreamOptions = field(default_factory=lambda: StreamOptions(
+        window_bytes=100_000, stall_timeout_s=20.0, silent_timeout_s=15.0, lost_timeout_s=9.0, keep_alive_s=1.0))
 
 
 PATIENT = SimOptions()
 # Where everybody gives up so soon that many outages outlast it.
 IMPATIENT = replace(PATIENT, pulls=replace(PATIENT.pulls, lost_timeout_s=1.2, stall_timeout_s=4.0),
-                    offers=replace(PATIENT.offers, lost_grace_s=0.5))
+                    offers=replace(PATIENT.offers, lost_grace_s=0.5),
+                    streams=replace(PATIENT.streams, lost_timeout_s=1.2, silent_timeout_s=4.0, stall_timeout_s=4.0))
 # Silence after which a transport tells that a connection of the data lane is dead.
 KEEPALIVE_S = 2.0
 
@@ -165,4 +168,22 @@ class Pull:
     is_settled: bool = False
     settled_at: float | None = None
     forgotten_at: float | None = None
+    error: ZdlError | None = None
+
+
+@dataclass(slots=True)
+class Push:
+    """One stream, at both its ends."""
+
+    sender: Life
+    target: str
+    items: list[bytes]
+    started_at: float
+    has_way: bool
+    is_cancelled: bool = False
+    taken: list[bytes] = field(default_factory=list)
+    receiver: Life | None = None
+    is_taken_whole: bool = False
+    taking_ended_at: float | None = None
+    settled_at: float | None = None
     error: ZdlError | None = None

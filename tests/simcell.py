@@ -20,6 +20,7 @@ from zdl.protocol.calls import Calls, Serving
 from zdl.protocol.decode import decode
 from zdl.protocol.effects import SELF, Effect, Outcome
 from zdl.protocol.encode import encode
+from zdl.protocol.intakes import Intakes
 from zdl.protocol.link import Self
 from zdl.protocol.messages import (
     Ask,
@@ -45,11 +46,14 @@ from zdl.protocol.messages import (
 )
 from zdl.protocol.offers import Offers
 from zdl.protocol.pulls import Pulls
+from zdl.protocol.pushes import Pushes
+from zdl.protocol.pushing import End, Ended as EndedMessage, Halt, Items, Open, Taken
 from zdl.protocol.subtree import Subtree
 from zdl.protocol.switch import Switch, concerns
 from zdl.protocol.ways import Chosen, Try, Ways
 
 Ended = asked.CallSettled | asked.PullSettled | asked.TransactionSettled
+Taking = asked.IntakeOpened | asked.IntakeArrived | asked.IntakeComplete | asked.IntakeSettled
 
 
 class Surroundings(Protocol):
@@ -78,6 +82,8 @@ class Surroundings(Protocol):
     def settled(self, cell: SimCell, effect: Ended) -> None: ...
     def forgotten(self, receiver: SimCell, number: int) -> None: ...
     def must_hold(self, receiver: str, transaction: Transaction) -> None: ...
+    def pushed(self, cell: SimCell, effect: asked.PushSettled) -> None: ...
+    def take_in(self, cell: SimCell, effect: Taking) -> None: ...
 
 
 class SimCell:
@@ -98,9 +104,13 @@ class SimCell:
         self.serving = Serving(fqcn, options.calls)
         self.subtree = Subtree(fqcn, options.links)
         self.offers = Offers(fqcn, options.offers)
-        self.pulls = Pulls(fqcn, world.draw_id(), options.pulls)
+        first_id = world.draw_id()
+        self.pulls = Pulls(fqcn, first_id, options.pulls)
         self.ways = Ways(options.pulls.direct_timeout_s)
-        self.machines = ((self.control, self.calls, self.subtree), (self.data, self.offers, self.pulls, self.ways))
+        self.pushes = Pushes(fqcn, first_id + 50, options.streams)
+        self.intakes = Intakes(fqcn, options.streams)
+        self.machines = ((self.control, self.calls, self.subtree),
+                         (self.data, self.offers, self.pulls, self.ways, self.pushes, self.intakes))
         self.is_alive = True
         self.wires: tuple[dict[int, Wire], dict[int, Wire]] = ({}, {})
         self.all_wires: list[Wire] = []
@@ -152,6 +162,8 @@ class SimCell:
             self.data.check()
             self.offers.check()
             self.pulls.check()
+            self.pushes.check()
+            self.intakes.check()
         self.rest()
 
     def rest(self) -> None:
@@ -183,6 +195,8 @@ class SimCell:
             self.perform(lane, self.data.tick(now))
             self.perform(lane, self.offers.tick(now))
             self.perform(lane, self.pulls.tick(now))
+            self.perform(lane, self.pushes.tick(now))
+            self.perform(lane, self.intakes.tick(now))
             self.take_ways(self.ways.tick(now))
         for machine in self.machines[lane]:
             when = machine.deadline()
@@ -250,9 +264,15 @@ class SimCell:
                 self.perform(lane, self.pulls.receive(message, now))
             case Bounce() if lane == CONTROL:
                 self.perform(lane, self.calls.receive(message, now))
+            case Taken() | EndedMessage():
+                self.perform(lane, self.pushes.receive(message, now))
+            case Open() | Items() | End() | Halt():
+                self.perform(lane, self.intakes.receive(message, now))
             case Bounce():
                 self.perform(lane, self.offers.receive(message, now))
                 self.perform(lane, self.pulls.receive(message, now))
+                self.perform(lane, self.pushes.receive(message, now))
+                self.perform(lane, self.intakes.receive(message, now))
 
     def _unreachable(self, lane: int, effect: asked.Unreachable) -> None:
         now = self.world.now
@@ -264,6 +284,8 @@ class SimCell:
         for origin in self._cut_off(effect):
             lost = asked.Unreachable(effect.at, origin, False, effect.why)
             self.perform(DATA, self.pulls.receive(lost, now))
+        self.perform(DATA, self.pushes.receive(effect, now))
+        self.perform(DATA, self.intakes.receive(effect, now))
 
     def _origins(self) -> list[str]:
         return sorted({each.source.origin for each in self.fetching.values() if not each.is_settled} - {self.fqcn})
@@ -271,6 +293,11 @@ class SimCell:
     def _led_by(self, fqcn: str, is_parent: bool) -> list[str]:
         """The origins of pulls whose chunks came over a link that is gone now."""
         return [each for each in self._origins() if not self.data.routes.is_direct(each) and (
+            not is_within(each, self.fqcn) if is_parent else is_within(each, fqcn))]
+
+    def _pushed_over(self, fqcn: str, is_parent: bool) -> list[str]:
+        """The receivers of pushes whose items went over a link that is gone now."""
+        return [each for each in sorted(self.pushes.targets() - {self.fqcn}) if (
             not is_within(each, self.fqcn) if is_parent else is_within(each, fqcn))]
 
     def _cut_off(self, lost: asked.Unreachable) -> list[str]:
@@ -306,6 +333,8 @@ class SimCell:
         if lane == DATA:
             for origin in self._led_by(effect.fqcn, effect.is_parent):
                 self.perform(DATA, self.pulls.way_changed(origin, self.world.now))
+            for target in self._pushed_over(effect.fqcn, effect.is_parent):
+                self.perform(DATA, self.pushes.way_changed(target, self.world.now))
             return
         same = self.data.peers.up(effect.fqcn)  # silence ends control links only: the data link goes with it
         if same is not None:
@@ -441,6 +470,17 @@ class SimCell:
         self.world.tell(self.fqcn, "=", effect)
         self.world.settled(self, effect)
 
+    def _push_moved(self, lane: int, effect: asked.PushMoved) -> None:
+        """Nobody waits for credit here."""
+
+    def _pushed(self, lane: int, effect: asked.PushSettled) -> None:
+        self.world.tell(self.fqcn, "=", effect)
+        self.world.pushed(self, effect)
+
+    def _intake(self, lane: int, effect: Taking) -> None:
+        self.world.tell(self.fqcn, "=", effect)
+        self.world.take_in(self, effect)
+
     def _pull_forgotten(self, lane: int, effect: asked.PullForgotten) -> None:
         self.world.forgotten(self, effect.pull_id)
 
@@ -455,5 +495,7 @@ _PERFORM: Mapping[type, Callable[[SimCell, int, Effect], None]] = {  # type: ign
     asked.Finish: SimCell._finish,
     asked.CallProgressed: SimCell._progressed, asked.ReceiverSettled: SimCell._receiver_settled,
     asked.CallSettled: SimCell._settled, asked.PullSettled: SimCell._settled, asked.TransactionSettled: SimCell._settled,
-    asked.PullForgotten: SimCell._pull_forgotten,
+    asked.PullForgotten: SimCell._pull_forgotten, asked.PushMoved: SimCell._push_moved, asked.PushSettled: SimCell._pushed,
+    asked.IntakeOpened: SimCell._intake, asked.IntakeArrived: SimCell._intake, asked.IntakeComplete: SimCell._intake,
+    asked.IntakeSettled: SimCell._intake,
 }

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 
 import msgpack
-from simbooks import CONTROL, DATA, NEVER, PATIENT, Call, Lending, Pull, SimOptions, Transaction, Wire
-from simcell import Ended, SimCell
+from simbooks import CONTROL, DATA, NEVER, PATIENT, Call, Lending, Pull, Push, SimOptions, Transaction, Wire
+from simcell import Ended, SimCell, Taking
 from simnet import Network
 
-from zdl.errors import Closed, RemoteError, to_wire
+from zdl.errors import Cancelled, Closed, RemoteError, to_wire
 from zdl.fqcn import ROOT, ancestors, common_ancestor, is_within, parent
 from zdl.protocol import effects as asked
 from zdl.protocol.calls import Question
@@ -18,6 +18,7 @@ from zdl.protocol.effects import Outcome
 from zdl.protocol.frames import TRACED
 from zdl.protocol.messages import Kind, Notice, Progress, Reply, Request
 from zdl.protocol.offers import Audience, Offer
+from zdl.protocol.pushes import Opening
 from zdl.protocol.trace import split, untraced
 from zdl.refs import Source
 
@@ -48,6 +49,7 @@ class World(Network):
         self.lendings: dict[bytes, Lending] = {}
         self.transactions: dict[bytes, Transaction] = {}
         self.died_at: dict[SimCell, float] = {}
+        self.pushes: dict[tuple[str, int], Push] = {}
         self.noticed_at = [-NEVER, -NEVER]
 
     def draw_bytes(self, length: int) -> bytes:
@@ -106,6 +108,10 @@ class World(Network):
         for number in list(cell.fetching):
             cell.perform(DATA, cell.pulls.cancel(number, closed, self.now))
         cell.perform(DATA, cell.offers.close(self.now))
+        for number in cell.pushes.ids():
+            cell.perform(DATA, cell.pushes.cancel(number, closed))
+        for key in cell.intakes.keys():
+            cell.perform(DATA, cell.intakes.finish(key, closed))
         cell.is_alive = False
         for lane in (DATA, CONTROL):
             cell.perform(lane, cell.switches[lane].close(self.now))
@@ -276,6 +282,75 @@ class World(Network):
         pull = self.pulls[receiver, number]
         assert pull.forgotten_at is None, "a pull is forgotten twice"
         pull.forgotten_at = self.now
+
+    # --- streams ----------------------------------------------------------------------------------
+
+    def push(self, sender: SimCell, target: str, items: list[bytes], *, gap_s: float = 0.0) -> tuple[str, int]:
+        """A stream of these items, the gap between each two, and its end."""
+        number, effects = sender.pushes.start(Opening(target, "sim", "push", "objects", body=(b"context",)), self.now)
+        key = sender.fqcn, number
+        self.pushes[key] = Push(sender, target, items, self.now, self.sound_path(sender.fqcn, target, DATA) is not None)
+        self.tell(sender.fqcn, "=", ("pushes", target, len(items), number))
+        sender.act(DATA, effects)
+        for index, item in enumerate(items):
+            self.at(self.now + index * gap_s, self._push_item, sender, number, item)
+        self.at(self.now + len(items) * gap_s, self._push_end, sender, number)
+        return key
+
+    def _push_item(self, sender: SimCell, number: int, item: bytes) -> None:
+        if sender.is_alive:
+            sender.act(DATA, sender.pushes.push(number, [((item,), None)], self.now))
+
+    def _push_end(self, sender: SimCell, number: int) -> None:
+        if sender.is_alive:
+            sender.act(DATA, sender.pushes.finish(number, self.now))
+
+    def cancel_push(self, key: tuple[str, int]) -> None:
+        """The sender breaks off."""
+        push = self.pushes[key]
+        if push.sender.is_alive and push.settled_at is None:
+            push.is_cancelled = True
+            assert isinstance(push.sender, SimCell)
+            push.sender.act(DATA, push.sender.pushes.cancel(key[1], Cancelled(what="the push", why="no longer wanted")))
+
+    def pushed(self, cell: SimCell, effect: asked.PushSettled) -> None:
+        """A push has come to its end; each does once."""
+        push = self.pushes[cell.fqcn, effect.push_id]
+        assert push.settled_at is None, f"push {effect.push_id} of {cell.fqcn} settles twice"
+        push.settled_at, push.error = self.now, effect.error
+        assert effect.error is not None or push.is_taken_whole, "a push is said to be consumed and is not"
+
+    def take_in(self, cell: SimCell, effect: Taking) -> None:
+        """What a receiver is told; it consumes what it gets, sooner or later."""
+        if isinstance(effect, asked.IntakeOpened):
+            push = self.pushes[effect.message.origin, effect.message.id]
+            assert push.receiver is None or not push.receiver.is_alive, "a stream is opened twice"
+            # A life that died before the sender heard of it: the next one is told the stream from its beginning.
+            push.receiver, push.taken, push.is_taken_whole, push.taking_ended_at = cell, [], False, None
+            cell.perform(DATA, cell.intakes.accept((effect.message.origin, effect.message.id), None, self.now))
+            return
+        push = self.pushes[effect.key]
+        assert push.receiver is cell, "a stream goes on in another life"
+        assert push.taking_ended_at is None, "something comes after the end"
+        if isinstance(effect, asked.IntakeArrived):
+            push.taken += [bytes(part) for item in effect.items for part in item]
+            assert push.taken == push.items[:len(push.taken)], "items are lost, doubled or out of order"
+            self.at(self.now + self.storing_s(), self._took, cell, effect.key, len(effect.items))
+        elif isinstance(effect, asked.IntakeComplete):
+            assert not push.is_taken_whole and push.taken == push.items, "a stream is said to be complete and is not"
+            push.is_taken_whole = True
+            self.at(self.now + self.storing_s(), self._finish_intake, cell, effect.key)
+        else:
+            push.taking_ended_at = self.now
+
+    def _took(self, cell: SimCell, key: tuple[str, int], count: int) -> None:
+        if cell.is_alive and key in cell.intakes.keys():
+            cell.act(DATA, cell.intakes.took(key, [(b"reply",)] * count, self.now))
+
+    def _finish_intake(self, cell: SimCell, key: tuple[str, int]) -> None:
+        if cell.is_alive and key in cell.intakes.keys():
+            self.pushes[key].taking_ended_at = self.now
+            cell.act(DATA, cell.intakes.finish(key, None, (b"result",)))
 
     def holds(self, receiver: str, source: Source) -> bool:
         """Whether lives of this cell have got all bytes of an offer."""

@@ -235,6 +235,44 @@ class OfferOptions:
         _positive(self)
 
 
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """How things are pushed.
+
+    Attributes:
+        window_bytes: what one stream's receiver grants: bytes sent and not yet consumed there.
+        item_bytes_max: one item of a stream.
+        backlog_bytes_max: what waits at the sender of a stream of objects for its slowest receiver, while others are ahead.
+        blob_bytes_max: the largest blob that is taken in; checked before memory is taken.
+        stall_timeout_s: bytes of which none is consumed for so long end the stream, at both ends.
+        silent_timeout_s: a peer that says nothing for so long has ended the stream by it.
+        lost_timeout_s: no way to the peer for so long ends the stream.
+        keep_alive_s: how often a sender that has nothing to send says that it is there.
+        pushes_max: streams out at one time in one cell.
+        intakes_max: streams in at one time in one cell; also the threads that run what users have registered for them.
+        no_wait_max: streams at one time that `stream_no_wait` has begun.
+        tombstones_max: how many ends are remembered, to say them again.
+        direct: whether receivers may be dialled directly.
+    """
+
+    window_bytes: int = 8 * MIB
+    item_bytes_max: int = 8 * MIB
+    backlog_bytes_max: int = 64 * MIB
+    blob_bytes_max: int = 1024 * MIB
+    stall_timeout_s: float = 60.0
+    silent_timeout_s: float = 20.0
+    lost_timeout_s: float = 6.0
+    keep_alive_s: float = 2.0
+    pushes_max: int = 10_000
+    intakes_max: int = 256
+    no_wait_max: int = 20
+    tombstones_max: int = 1024
+    direct: bool = True
+
+    def __post_init__(self) -> None:
+        _positive(self)
+
+
 # A chunk is one frame; this is the most one side will ask for or accept at once.
 CHUNK_BYTES_MAX = 8 * MIB
 # A little over the largest chunk; libzmq closes a connection that claims a larger frame.
@@ -251,6 +289,7 @@ class Options:
         packing: what travels inline, beside or by reference.
         pulls: pulling.
         offers: lending.
+        streams: pushing.
         close_s: how long ``close()`` waits for what is running.
     """
 
@@ -259,6 +298,7 @@ class Options:
     packing: PackOptions = field(default_factory=PackOptions)
     pulls: PullOptions = field(default_factory=PullOptions)
     offers: OfferOptions = field(default_factory=OfferOptions)
+    streams: StreamOptions = field(default_factory=StreamOptions)
     close_s: float = 2.0
 
     def __post_init__(self) -> None:

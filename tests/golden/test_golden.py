@@ -41,6 +41,7 @@ from zdl.protocol.messages import (
     Welcome,
     Withdrawn,
 )
+from zdl.protocol.pushing import End, Ended, Halt, Items, Open, Taken
 
 FILE = Path(__file__).with_name("frames.txt")
 ONE, OTHER = bytes(range(16)), bytes(range(16, 32))
@@ -71,6 +72,12 @@ MESSAGES: tuple[Message, ...] = (
     Keep("server", TO, 9, ONE, OTHER),
     Drop("server", TO, 9, ONE, OTHER, "cancelled"),
     Withdrawn("server", TO, 9, ONE, "deleted"),
+    Open("server", TO, 13, "metrics", "round", "objects", 0, {"round": 3}),
+    Items("server", TO, 13, 1000, 990),
+    Taken("server", TO, 13, 1000, 995, 1 << 33, 990, True),
+    End("server", TO, 13, 1001),
+    Ended("server", TO, 13, 1001, "stream", {"what": "too long"}),
+    Halt("server", TO, 13, "cancelled", {"what": "the stream", "why": "no longer wanted"}),
 )
 # A message that writes down its way has a flag in its kind, and one position more.
 TRACED: tuple[Message, ...] = (

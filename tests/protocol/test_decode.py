@@ -57,6 +57,7 @@ from zdl.protocol.messages import (
     Welcome,
     Withdrawn,
 )
+from zdl.protocol.pushing import End, Ended, Halt, Items, Open, Taken
 from zdl.refs import ITEM_BYTES_MAX
 
 ME, PEER = "server", "site-1"
@@ -92,6 +93,13 @@ EXAMPLES: tuple[Message, ...] = (
     Waiting(PEER, ME, 16),
     Progress(PEER, ME, 17, {"step": 3}),
     Progress(PEER, ME, 18, {}),
+    Open(PEER, ME, 19, "c", "t", "bytes", 5, {"a": 1}, (b"x", b"y")),
+    Open(PEER, ME, 19, "c", "t", "objects", 0, {}),
+    Items(PEER, ME, 19, 3, 2, (b"\x91\x01", b"z")),
+    Taken(PEER, ME, 19, 3, 2, 1000, 1, False, (b"\x91\x00",)),
+    End(PEER, ME, 19, 4),
+    Ended(PEER, ME, 19, 4, "", {}, (b"x",)),
+    Halt(PEER, ME, 19, "closed", {"fqcn": "a"}),
 )
 
 

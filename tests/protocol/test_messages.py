@@ -33,7 +33,8 @@ def test_the_numbers_of_the_kinds_are_those_of_the_specification() -> None:
         "HELLO": 1, "WELCOME": 2, "REJECT": 3, "HEARTBEAT": 4, "GOODBYE": 5, "LEAVE": 6, "BELOW": 8,
         "REQUEST": 16, "REPLY": 17, "NOTICE": 18, "CANCEL": 19, "BOUNCE": 20, "LOST": 21,
         "INTRODUCE": 22, "INTRODUCED": 23, "WAITING": 24, "PROGRESS": 28,
-        "ASK": 32, "CHUNK": 33, "DENIAL": 34, "CONFIRM": 35, "CONFIRMED": 36, "KEEP": 37, "DROP": 38, "WITHDRAWN": 39}
+        "ASK": 32, "CHUNK": 33, "DENIAL": 34, "CONFIRM": 35, "CONFIRMED": 36, "KEEP": 37, "DROP": 38, "WITHDRAWN": 39,
+        "OPEN": 48, "ITEMS": 49, "TAKEN": 50, "END": 51, "ENDED": 52, "HALT": 53}
     assert {role.name: int(role) for role in Role} == {"CHILD": 0, "DIRECT": 1}
     assert {verify.name: int(verify) for verify in Verify} == {"NONE": 0, "BLAKE3": 1}
 

@@ -24,6 +24,7 @@ shown. After a change that is meant: ``ZDL_REWRITE=1 pytest tests/scenarios``, a
 ``lend NAME BYTES to RECEIVER…``                      an offer, for these receivers
 ``end NAME``                                          the last offer of that cell ends
 ``pull NAME [directly]``                              NAME pulls the last offer
+``push ONE OTHER BYTES…``                             ONE streams items of these sizes to OTHER
 ``lose KIND``; ``double KIND``; ``corrupt KIND``      what happens to the next message of that kind
 ``run SECONDS``                                       time passes
 ``links NAME``                                        tells its control links and how they stand
@@ -56,7 +57,8 @@ FOLDER = Path(__file__).parent
 HIDDEN = frozenset({"origin", "target", "body", "hops", "incarnation", "secret", "headers", "digest"})
 SHOWN = frozenset({
     "PeerUp", "PeerDown", "PeerStalled", "PeerBack", "DialFailed", "Unreachable", "Handle", "Abort", "Progressed",
-    "ReceiverSettled", "CallProgressed", "CallSettled", "PullSettled", "TransactionSettled", "Chosen"})
+    "ReceiverSettled", "CallProgressed", "CallSettled", "PullSettled", "TransactionSettled", "Chosen",
+    "PushSettled", "IntakeOpened", "IntakeComplete", "IntakeSettled"})
 
 
 class Stage(World):
@@ -203,6 +205,9 @@ class Stage(World):
 
     def _play_pull(self, name: str, how: str = "") -> None:
         self.pull(self.cells[name], self._lent[-1][1].sources[0], is_direct=how == "directly")
+
+    def _play_push(self, one: str, other: str, *sizes: str) -> None:
+        self.push(self.cells[one], other, [bytes([index]) * int(size) for index, size in enumerate(sizes)])
 
     def _play_lose(self, kind: str) -> None:
         self._accidents.append(("lose", Kind[kind]))

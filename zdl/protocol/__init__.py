@@ -160,6 +160,35 @@ Kinds of the data lane (routed too: linked directly, the route is one hop)
     An offer belongs to a **transaction**, which ends when its receivers, counted by name, have
     confirmed; when its lease, renewed by each ASK, KEEP and CONFIRM, runs out; or when the origin ends it.
 
+Kinds of streams (on the data lane too, and routed)
+    ==== ========== ==========================================================================
+    48   OPEN       id of the push; channel, topic, form (bytes, blob or objects), bytes in all or 0, headers;
+                    body: the stream's context
+    49   ITEMS      id of the push; number of the first; replies up to here have come; body: items, or none
+    50   TAKEN      id of the push; received, consumed, credit; replies from here; again; body: replies
+    51   END        id of the push; how many items there are
+    52   ENDED      id of the push; consumed, code ("" = ok), facts; body: the result
+    53   HALT       id of the push; code, facts: the sender breaks off
+    ==== ========== ==========================================================================
+
+    ::
+
+        sender                            receiver
+          │ OPEN, ITEMS 0… ────────────────▶ │      up to 256 KiB before anything is said
+          │ ◀──── TAKEN 5, 0, credit 8 MiB   │      5 are here
+          │ ITEMS 5… ──────────────────────▶ │      each handed on once, in order
+          │ ◀──── TAKEN 9, 7, replies 0…6    │      7 are consumed, and there is credit for more
+          │ ITEMS 9, none ─────────────────▶ │      nothing to say for a while: how far are you?
+          │ ◀──── TAKEN 9, 9, replies 7, 8   │
+          │ END 9 ─────────────────────────▶ │      said again, as the question is, until
+          │ ◀─────────────── ENDED, result   │
+
+    Items are numbered from 0. Credit is a number of bytes from the beginning, each item counting its own and 64; the first
+    item after all others are consumed needs none. A receiver that misses an item says ``again``, and gets everything from
+    ``received`` on. ENDED may come at any time: the receiver wants no more, or failed. It is kept for a while, and said again
+    to whoever goes on. What is said about a stream that the receiver does not know is answered ENDED (refused, not-open).
+    Items in a body are gathered as `zdl.protocol.items` says.
+
 Limits
     Header 64 KiB; frame 16 MiB; frames per message 4,096; names 255 bytes; channel and topic 255
     bytes; hops 16; chunk 8 MiB. Numbers and texts from a peer are checked against these when

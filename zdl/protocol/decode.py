@@ -70,6 +70,7 @@ from zdl.protocol.messages import (
     Withdrawn,
 )
 from zdl.protocol.often import SECONDS_MAX, often
+from zdl.protocol.pushing import End, Ended, Halt, Items, Open, Taken
 from zdl.refs import ITEM_BYTES_MAX, OFFER_ID_BYTES, SECRET_BYTES
 
 _ROUTED_FROM = int(Kind.REQUEST)
@@ -406,11 +407,46 @@ def _withdrawn(common: _Common, reader: _Reader, body: Body) -> Message:
                      reader.text("how", CHANNEL_BYTES_MAX), hops)
 
 
+def _open(common: _Common, reader: _Reader, body: Body) -> Message:
+    origin, target, number, hops = common
+    return Open(origin, target, number, reader.text("channel", CHANNEL_BYTES_MAX), reader.text("topic", CHANNEL_BYTES_MAX),
+                reader.text("form", CHANNEL_BYTES_MAX), reader.count("bytes in all"), reader.mapping("headers"),
+                reader.embedded(body), hops)
+
+
+def _items(common: _Common, reader: _Reader, body: Body) -> Message:
+    origin, target, number, hops = common
+    return Items(origin, target, number, reader.count("first"), reader.count("heard"), reader.embedded(body), hops)
+
+
+def _taken(common: _Common, reader: _Reader, body: Body) -> Message:
+    origin, target, number, hops = common
+    return Taken(origin, target, number, reader.count("received"), reader.count("consumed"), reader.count("credit"),
+                 reader.count("first"), reader.flag("again"), reader.embedded(body), hops)
+
+
+def _end(common: _Common, reader: _Reader, body: Body) -> Message:
+    origin, target, number, hops = common
+    return End(origin, target, number, reader.count("count"), hops)
+
+
+def _ended(common: _Common, reader: _Reader, body: Body) -> Message:
+    origin, target, number, hops = common
+    return Ended(origin, target, number, reader.count("consumed"), reader.text("code", CHANNEL_BYTES_MAX),
+                 reader.mapping("facts"), reader.embedded(body), hops)
+
+
+def _halt(common: _Common, reader: _Reader, body: Body) -> Message:
+    origin, target, number, hops = common
+    return Halt(origin, target, number, reader.text("code", CHANNEL_BYTES_MAX), reader.mapping("facts"), hops)
+
+
 _READERS: Mapping[int, Callable[[_Common, _Reader, Body], Message]] = MappingProxyType({
     Kind.REQUEST: _request, Kind.REPLY: _reply, Kind.NOTICE: _notice, Kind.CANCEL: _cancel, Kind.BOUNCE: _bounce,
     Kind.LOST: _lost, Kind.INTRODUCE: _introduce, Kind.INTRODUCED: _introduced, Kind.WAITING: _waiting,
     Kind.PROGRESS: _progress, Kind.ASK: _ask, Kind.CHUNK: _chunk, Kind.DENIAL: _denial, Kind.CONFIRM: _confirm,
     Kind.CONFIRMED: _confirmed, Kind.KEEP: _keep, Kind.DROP: _drop, Kind.WITHDRAWN: _withdrawn,
+    Kind.OPEN: _open, Kind.ITEMS: _items, Kind.TAKEN: _taken, Kind.END: _end, Kind.ENDED: _ended, Kind.HALT: _halt,
 })
 
 

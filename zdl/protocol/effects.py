@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from zdl.errors import ZdlError
-from zdl.protocol.messages import Ask, Below, Message, Notice, Reply, Request, Role, Routed, Transit
+from zdl.protocol.messages import Ask, Below, Body, Message, Notice, Reply, Request, Role, Routed, Transit
+from zdl.protocol.pushing import Open
 
 # The link of a cell to itself: what is sent on it is encoded, decoded and received like anything else.
 SELF = 0
@@ -252,6 +253,50 @@ class ReceiverSettled:
     outcome: Outcome
 
 
+# --- streams ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PushMoved:
+    """The receiver of a push has gone on.
+
+    Attributes:
+        push_id: which.
+        received: items below this are there.
+        consumed: items below this are done with.
+        replies: to the items from ``consumed - len(replies)`` on.
+        is_free: nothing that was sent is on its way.
+    """
+
+    push_id: int
+    received: int
+    consumed: int
+    replies: tuple[Body, ...]
+    is_free: bool
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeOpened:
+    """Somebody begins to push to us: `Intakes.accept` it or refuse by `Intakes.finish`."""
+
+    message: Open
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeArrived:
+    """The next items, in order, each once."""
+
+    key: tuple[str, int]
+    items: tuple[Body, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeComplete:
+    """All items have arrived; `Intakes.finish` says what became of them."""
+
+    key: tuple[str, int]
+
+
 # --- ends ---------------------------------------------------------------------------------------
 
 
@@ -280,6 +325,23 @@ class PullForgotten:
 
 
 @dataclass(frozen=True, slots=True)
+class PushSettled:
+    """The receiver has finished, with its result; or `error` says why not."""
+
+    push_id: int
+    error: ZdlError | None
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeSettled:
+    """What was pushed to us has ended before `Intakes.finish`: the sender broke off, or is lost."""
+
+    key: tuple[str, int]
+    error: ZdlError
+
+
+@dataclass(frozen=True, slots=True)
 class TransactionSettled:
     """A transaction has ended; `receivers` tells the truth about each."""
 
@@ -291,4 +353,5 @@ class TransactionSettled:
 Effect = (Dial | Hang | Send | PeerUp | PeerDown | PeerStalled | PeerBack | Told | SubtreeUp | SubtreeDown | SubtreeFull
           | DialFailed | Post | Arrived | Unreachable
           | Handle | CallProgressed | PassedOn | Abort | Serve | Release | Progressed | Finish | ReceiverSettled | CallSettled
-          | PullSettled | PullForgotten | TransactionSettled)
+          | PullSettled | PullForgotten | TransactionSettled
+          | PushMoved | PushSettled | IntakeOpened | IntakeArrived | IntakeComplete | IntakeSettled)

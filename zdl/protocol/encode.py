@@ -42,9 +42,12 @@ from zdl.protocol.messages import (
     Welcome,
     Withdrawn,
 )
+from zdl.protocol.pushing import End, Ended, Halt, Items, Open, Taken
 from zdl.protocol.trace import traced
 
 _REQUEST, _REPLY, _CHUNK, _ASK = int(Kind.REQUEST), int(Kind.REPLY), int(Kind.CHUNK), int(Kind.ASK)
+# Of the kinds that are not many.
+_WITH_BODY = (Notice, Open, Items, Taken, Ended)
 _BYTES = tuple(bytes((number,)) for number in range(HOPS_BYTE_MAX + 1))
 
 
@@ -75,7 +78,7 @@ def encode(message: Message | Transit) -> list[Part]:
                      message.offer_id, message.secret, message.offset, message.length, message.verify]
     else:
         positions = _positions(message)
-        if isinstance(message, Notice):
+        if isinstance(message, _WITH_BODY):
             body = message.body
     if route is not None:
         positions = traced(positions, route)
@@ -137,6 +140,18 @@ def _positions(message: Message) -> list[object]:
             return [*_routed(message), message.offer_id, message.secret]
         case Drop():
             return [*_routed(message), message.offer_id, message.secret, message.why]
+        case Items():
+            return [*_routed(message), message.first, message.heard]
+        case Taken():
+            return [*_routed(message), message.received, message.consumed, message.credit, message.first, message.again]
+        case Open():
+            return [*_routed(message), message.channel, message.topic, message.form, message.bytes_total, _map(message.headers)]
+        case End():
+            return [*_routed(message), message.count]
+        case Ended():
+            return [*_routed(message), message.consumed, message.code, _map(message.facts)]
+        case Halt():
+            return [*_routed(message), message.code, _map(message.facts)]
         case Withdrawn():
             return [*_routed(message), message.offer_id, message.how]
         case Request() | Reply() | Chunk() | Ask():

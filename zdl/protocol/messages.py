@@ -7,40 +7,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar
 
+from zdl.protocol.kinds import Body as Body, Kind as Kind, Part as Part  # noqa: F401: users of messages need it
+from zdl.protocol.pushing import StreamMessage as StreamMessage
+
 # The id in a `Lost` for somebody whose requests did not go over the lost link.
 NO_REQUEST = 1
-Part = bytes | memoryview
-Body = tuple[Part, ...]
-
-
-class Kind(IntEnum):
-    """The numbers of the kinds on the wire; from 16 on they are routed."""
-
-    HELLO = 1
-    WELCOME = 2
-    REJECT = 3
-    HEARTBEAT = 4
-    GOODBYE = 5
-    LEAVE = 6
-    BELOW = 8
-    REQUEST = 16
-    REPLY = 17
-    NOTICE = 18
-    CANCEL = 19
-    BOUNCE = 20
-    LOST = 21
-    INTRODUCE = 22
-    INTRODUCED = 23
-    WAITING = 24
-    PROGRESS = 28
-    ASK = 32
-    CHUNK = 33
-    DENIAL = 34
-    CONFIRM = 35
-    CONFIRMED = 36
-    KEEP = 37
-    DROP = 38
-    WITHDRAWN = 39
 
 
 class Role(IntEnum):
@@ -434,5 +405,5 @@ class Transit:
 
 ControlMessage = Request | Reply | Notice | Progress | Cancel | Bounce | Lost | Introduce | Introduced | Waiting
 DataMessage = Ask | Chunk | Denial | Confirm | Confirmed | Keep | Drop | Withdrawn
-Routed = ControlMessage | DataMessage
+Routed = ControlMessage | DataMessage | StreamMessage
 Message = LinkMessage | Routed

@@ -61,7 +61,8 @@ from zdl.protocol.trace import passed_by, untraced
 _NEVER_BOUNCED = frozenset({Kind.BOUNCE, Kind.LOST, Kind.CANCEL, Kind.CONFIRMED, Kind.INTRODUCED, Kind.PROGRESS})
 _ON_LINK = frozenset({Hello, Welcome, Reject, Heartbeat, Goodbye, Leave, Below})
 # Who sends these says them again by himself, and must know at once when there is no way.
-_NEVER_WAITING = frozenset({Kind.ASK, Kind.KEEP, Kind.INTRODUCE, Kind.INTRODUCED, Kind.WAITING, Kind.PROGRESS})
+_NEVER_WAITING = frozenset({Kind.ASK, Kind.KEEP, Kind.INTRODUCE, Kind.INTRODUCED, Kind.WAITING, Kind.PROGRESS,
+                            Kind.OPEN, Kind.ITEMS, Kind.END})
 # What this machine takes itself, some of it only sometimes.
 _FOR_US = frozenset({Lost, Bounce, Introduce, Introduced, Waiting})
 # Answers to what did not come directly go along the tree: a direct link that stands may be that of a former life.

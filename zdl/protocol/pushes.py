@@ -1,0 +1,364 @@
+"""Pushes: what this cell streams to others.
+
+A push is a sequence of items, numbered from 0, to one receiver::
+
+    start ──▶ OPEN ──finish(): no more items──▶ ENDING ──ENDED──▶ settled
+                │                                 │
+                └────────────────┬────────────────┘
+                                 ├── ENDED, early: the receiver wants no more, or refuses ──▶ settled
+                                 ├── no way for lost_timeout_s ──▶ settled: PeerLost
+                                 ├── nothing is heard for silent_timeout_s ──▶ settled: TimedOut
+                                 ├── the first item that is not consumed stays so for its timeout ──▶ settled: TimedOut
+                                 └── cancel() ──▶ HALT, settled
+
+and each item in it::
+
+    pushed ──credit──▶ sent ──▶ received: held here no more ──▶ consumed, with its reply ──▶ forgotten
+                ▲        │
+                └────────┘ the receiver misses it, the way changed, it bounced: all from `received` on is sent again
+
+**Credit** is a number of bytes since the beginning, up to which the receiver takes items; it grows as items are consumed, so
+a slow consumer holds its sender back, and never a link. An item counts its bytes and `ITEM_OVERHEAD_BYTES`. The first item
+after all others are consumed may always be sent, however large.
+
+Links keep order and lose nothing while they stand. What a sender says, be it an item, the end, or, when it has nothing to say
+for a while, the question how far the receiver is, carries a number; a receiver that misses what comes before says so (``again``).
+So nothing is timed but the question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from zdl.errors import (
+    Busy,
+    Cancelled,
+    DecodeError,
+    PeerLost,
+    Refused,
+    RemoteProtocolError,
+    StreamError,
+    TimedOut,
+    ZdlError,
+    from_wire,
+    to_wire,
+)
+from zdl.options import StreamOptions
+from zdl.protocol.effects import Effect, Post, PushMoved, PushSettled, Unreachable
+from zdl.protocol.items import BATCH_BYTES, BATCH_ITEMS_MAX, PARTS_MAX, gather, scatter, size_of
+from zdl.protocol.messages import Body, Bounce, Kind
+from zdl.protocol.pushing import End, Ended, Halt, Items, Open, Taken
+from zdl.protocol.switch import concerns
+
+# What the book-keeping of one item takes at the receiver, so that a window of empty ones is bounded too.
+ITEM_OVERHEAD_BYTES = 64
+# What may be sent before the receiver has said anything.
+FIRST_CREDIT_BYTES = 256 * 1024
+# Pause before what bounced is sent again: time for a relay to come back.
+BOUNCED_S = 0.25
+# The `reason` of a `Refused` that says: whatever I was asked to take, I know no stream of that name.
+NOT_OPEN = "not-open"
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What is to be pushed: see `Open`."""
+
+    target: str
+    channel: str
+    topic: str
+    form: str
+    bytes_total: int = 0
+    headers: tuple[tuple[str, object], ...] = ()
+    body: Body = ()
+
+    def __str__(self) -> str:
+        return f"stream {self.channel}/{self.topic}"
+
+
+@dataclass(slots=True)
+class Item:
+    """One item on its way."""
+
+    parts: Body
+    end: int
+    timeout_s: float
+
+
+@dataclass(slots=True)
+class Push:
+    """One push."""
+
+    id: int
+    opening: Opening
+    credit: int = FIRST_CREDIT_BYTES
+    items: dict[int, Item] = field(default_factory=dict)
+    pushed: int = 0
+    bytes_pushed: int = 0
+    sent: int = 0
+    sent_max: int = 0
+    received: int = 0
+    consumed: int = 0
+    is_opened: bool = False
+    is_ending: bool = False
+    is_end_said: bool = False
+    head_since: float = 0.0
+    said_at: float = 0.0
+    heard_at: float = 0.0
+    no_way_since: float | None = None
+    no_way_why: str = ""
+    retry_at: float | None = None
+
+    def check(self) -> None:
+        """All invariants; for simulation."""
+        assert self.consumed <= self.received <= self.sent <= self.sent_max <= self.pushed
+        assert list(self.items) == list(range(self.consumed, self.pushed))
+        assert all(not self.items[number].parts for number in range(self.consumed, self.received))
+
+
+class Pushes:
+    """The pushes of one cell.
+
+    Args:
+        me: our FQCN.
+        first_id: where ids begin: a random number of 62 bits.
+        options: sizes, times and limits.
+    """
+
+    def __init__(self, me: str, first_id: int, options: StreamOptions) -> None:
+        self._me = me
+        self._next_id = first_id
+        self._options = options
+        self._pushes: dict[int, Push] = {}
+
+    def __len__(self) -> int:
+        return len(self._pushes)
+
+    def targets(self) -> set[str]:
+        """The cells that something is pushed to."""
+        return {push.opening.target for push in self._pushes.values()}
+
+    def ids(self) -> list[int]:
+        """All that have not settled."""
+        return list(self._pushes)
+
+    # --- commands -------------------------------------------------------------------------------
+
+    def start(self, opening: Opening, now: float) -> tuple[int, list[Effect]]:
+        """Begin a push.
+
+        Raises:
+            Busy: ``pushes_max`` are under way.
+        """
+        if len(self._pushes) >= self._options.pushes_max:
+            raise Busy(limit="pushes_max", value=self._options.pushes_max, at=self._me)
+        number = self._next_id
+        self._next_id += 1
+        push = Push(number, opening, said_at=now, heard_at=now)
+        self._pushes[number] = push
+        return number, [self._open(push)]
+
+    def push(self, number: int, items: Sequence[tuple[Body, float | None]], now: float) -> list[Effect]:
+        """Further items, each with the time within which it shall be consumed once all before it are; None: ``stall_timeout_s``."""
+        push = self._pushes.get(number)
+        if push is None or push.is_ending:
+            return []
+        for parts, timeout_s in items:
+            push.bytes_pushed += size_of(parts) + ITEM_OVERHEAD_BYTES
+            push.items[push.pushed] = Item(parts, push.bytes_pushed,
+                                           self._options.stall_timeout_s if timeout_s is None else timeout_s)
+            push.pushed += 1
+        return self._fill(push, now)
+
+    def finish(self, number: int, now: float) -> list[Effect]:
+        """No more items: the normal end."""
+        push = self._pushes.get(number)
+        if push is None or push.is_ending:
+            return []
+        push.is_ending = True
+        return self._fill(push, now)
+
+    def cancel(self, number: int, error: ZdlError) -> list[Effect]:
+        """Break off."""
+        push = self._pushes.get(number)
+        return [] if push is None else self._settle(push, error, tell=True)
+
+    def way_changed(self, target: str, now: float) -> list[Effect]:
+        """What is on its way to this cell may have gone with a link: it is sent again, another way."""
+        effects: list[Effect] = []
+        for push in self._pushes.values():
+            if push.opening.target == target:
+                effects += self._again(push, now)
+        return effects
+
+    # --- the world ------------------------------------------------------------------------------
+
+    def receive(self, message: Taken | Ended | Bounce | Unreachable, now: float) -> list[Effect]:
+        """What a receiver, or a cell on the way to it, has to say."""
+        if isinstance(message, Unreachable):
+            for push in self._pushes.values():
+                if push.opening.target != self._me and concerns(message, push.opening.target):
+                    self._no_way(push, message.why, now)
+            return []
+        known = self._pushes.get(message.id)
+        if known is None:
+            return []
+        if isinstance(message, Bounce):
+            if message.of_kind in (Kind.OPEN, Kind.ITEMS, Kind.END):
+                self._no_way(known, str(from_wire(message.code, dict(message.facts), at=message.origin)), now)
+            return []
+        if message.origin != known.opening.target:
+            return []
+        known.heard_at, known.no_way_since, known.retry_at = now, None, None
+        return self._taken(known, message, now) if isinstance(message, Taken) else self._ended(known, message, now)
+
+    def tick(self, now: float) -> list[Effect]:
+        """Asks, sends again, gives up: whatever is due."""
+        effects: list[Effect] = []
+        for push in list(self._pushes.values()):
+            error = self._overdue(push, now)
+            if error is not None:
+                effects += self._settle(push, error, tell=True)
+            elif push.retry_at is not None and now >= push.retry_at:
+                effects += self._again(push, now)
+            elif now >= push.said_at + self._options.keep_alive_s:
+                effects += self._ask(push, now)
+        return effects
+
+    def deadline(self) -> float | None:
+        """When `tick` is wanted next."""
+        return min(map(self._wants_tick, self._pushes.values()), default=None)
+
+    def check(self) -> None:
+        """All invariants; for simulation."""
+        for push in self._pushes.values():
+            push.check()
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _open(self, push: Push) -> Post:
+        opening = push.opening
+        return Post(Open(self._me, opening.target, push.id, opening.channel, opening.topic, opening.form, opening.bytes_total,
+                         dict(opening.headers), opening.body))
+
+    def _fill(self, push: Push, now: float) -> list[Effect]:
+        """Sends what there is credit for, and then, if that was all, the end."""
+        effects: list[Effect] = []
+        if push.retry_at is not None:  # there is no way at the moment
+            return effects
+        while push.sent < push.pushed and self._may_send(push):
+            first = push.sent
+            if first == push.consumed:
+                push.head_since = now
+            effects.append(Post(Items(self._me, push.opening.target, push.id, first, push.consumed, gather(self._batch(push)))))
+        if push.is_ending and push.sent == push.pushed and not push.is_end_said:
+            push.is_end_said = True
+            effects.append(Post(End(self._me, push.opening.target, push.id, push.pushed)))
+        if effects:
+            push.said_at = now
+        return effects
+
+    def _may_send(self, push: Push) -> bool:
+        return push.items[push.sent].end <= push.credit or push.sent == push.consumed
+
+    def _batch(self, push: Push) -> list[Body]:
+        """The next items that go in one message; `sent` is behind them."""
+        items: list[Body] = []
+        size = parts = 0
+        while push.sent < push.pushed and len(items) < BATCH_ITEMS_MAX and (not items or self._may_send(push)):
+            item = push.items[push.sent].parts
+            size += size_of(item)
+            parts += len(item)
+            if items and (size > BATCH_BYTES or parts > PARTS_MAX):
+                break
+            items.append(item)
+            push.sent += 1
+        push.sent_max = max(push.sent_max, push.sent)
+        return items
+
+    def _again(self, push: Push, now: float) -> list[Effect]:
+        push.sent, push.is_end_said, push.retry_at, push.said_at = push.received, False, None, now
+        opened: list[Effect] = [] if push.is_opened else [self._open(push)]
+        return [*opened, *(self._fill(push, now) or ([] if opened else self._ask(push, now)))]
+
+    def _ask(self, push: Push, now: float) -> list[Effect]:
+        """How far are you? A receiver that misses anything says so."""
+        push.said_at = now
+        if push.is_ending and push.sent == push.pushed:
+            return [Post(End(self._me, push.opening.target, push.id, push.pushed))]
+        return [Post(Items(self._me, push.opening.target, push.id, push.sent, push.consumed))]
+
+    def _taken(self, push: Push, taken: Taken, now: float) -> list[Effect]:
+        if taken.received > push.sent_max or taken.consumed > taken.received or taken.first > taken.consumed:
+            return self._settle(push, RemoteProtocolError(
+                what=f"{push.opening.target} claims to have items of {push.opening} that were never sent"), tell=True)
+        push.is_opened = True
+        push.credit = max(push.credit, taken.credit)
+        for number in range(push.received, taken.received):
+            push.items[number].parts = ()
+        push.received = max(push.received, taken.received)
+        push.sent = max(push.sent, push.received)
+        if taken.first > push.consumed:  # a word of it was lost, with replies
+            return [*self._ask(push, now), *self._fill(push, now)]
+        try:
+            replies = tuple(scatter(taken.body)) if taken.body else ((),) * (taken.consumed - taken.first)
+        except DecodeError as error:
+            return self._settle(push, error, tell=True)
+        if len(replies) != taken.consumed - taken.first:
+            return self._settle(push, DecodeError(what=f"{len(replies)} replies to {taken.consumed - taken.first} items"),
+                                tell=True)
+        fresh = replies[push.consumed - taken.first:]
+        if fresh:
+            for number in range(push.consumed, taken.consumed):
+                del push.items[number]
+            push.consumed, push.head_since = taken.consumed, now
+        if taken.again:
+            push.sent, push.is_end_said = push.received, False
+        more = self._fill(push, now)
+        return [*more, PushMoved(push.id, push.received, push.consumed, fresh, push.received == push.sent)]
+
+    def _ended(self, push: Push, ended: Ended, now: float) -> list[Effect]:
+        if not ended.code:
+            return self._settle(push, None, body=ended.body)
+        error = from_wire(ended.code, dict(ended.facts), at=ended.origin)
+        if isinstance(error, Refused) and error.reason == NOT_OPEN:
+            if not push.is_opened:  # what came first was lost
+                return self._again(push, now)
+            error = StreamError(
+                what=f"{push.opening} to {push.opening.target}: it knows nothing of it any more; did it start anew?")
+        return self._settle(push, error)
+
+    def _no_way(self, push: Push, why: str, now: float) -> None:
+        push.no_way_since = now if push.no_way_since is None else push.no_way_since
+        push.no_way_why = why
+        push.retry_at = now + BOUNCED_S if push.retry_at is None else push.retry_at
+
+    def _overdue(self, push: Push, now: float) -> ZdlError | None:
+        options, target = self._options, push.opening.target
+        if push.no_way_since is not None and now >= push.no_way_since + options.lost_timeout_s:
+            return PeerLost(target=target, lost=target, at=self._me, why=push.no_way_why)
+        if now >= push.heard_at + options.silent_timeout_s:
+            return TimedOut(what=f"any word about {push.opening}", address=target, waited_s=now - push.heard_at)
+        if push.consumed < push.sent and now >= push.head_since + push.items[push.consumed].timeout_s:
+            return TimedOut(what=f"progress of {push.opening}", address=target, waited_s=now - push.head_since)
+        return None
+
+    def _wants_tick(self, push: Push) -> float:
+        options = self._options
+        times = [push.said_at + options.keep_alive_s, push.heard_at + options.silent_timeout_s]
+        if push.consumed < push.sent:
+            times.append(push.head_since + push.items[push.consumed].timeout_s)
+        if push.no_way_since is not None:
+            times.append(push.no_way_since + options.lost_timeout_s)
+        if push.retry_at is not None:
+            times.append(push.retry_at)
+        return min(times)
+
+    def _settle(self, push: Push, error: ZdlError | None, *, tell: bool = False, body: Body = ()) -> list[Effect]:
+        del self._pushes[push.id]
+        effects: list[Effect] = []
+        if tell and error is not None:
+            told = error if not isinstance(error, Cancelled) else Cancelled(what=str(push.opening), why=error.why)
+            effects.append(Post(Halt(self._me, push.opening.target, push.id, *to_wire(told))))
+        return [*effects, PushSettled(push.id, error, body)]
