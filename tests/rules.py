@@ -87,6 +87,7 @@ MANY_METHODS: tuple[tuple[str, str, int, str], ...] = (
     ("zdl/transport/control.py", "Control", 13, "five are asked of every desk by its loop"),
     ("zdl/transport/lane.py", "Lane", 13, "five are asked of every desk by its loop"),
     ("zdl/protocol/pulls.py", "Pulls", 14, "four verbs that every machine has; the steps of a chunk are told one by one"),
+    ("zdl/download/cacheable.py", "CacheableObject", 13, "its contract is the ancestor's: five of its own beside the six hooks"),
 )
 
 MUTABLE_CALLS = frozenset({

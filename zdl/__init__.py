@@ -6,6 +6,8 @@ The public names, in the order in which a newcomer meets them:
 * `Ref` stands for a large object that stayed with its owner; `LazyDownloadRef` is the ancestor's name for it.
 * `Options` and its parts hold every default and every limit.
 * `Signal` aborts what waits; `Request` is what a handler gets, `Reply` what a request brings.
+* `Downloadable` and `CacheableObject` are what you write to lend something of your own, `Consumer` and `ItemConsumer` to take
+  it in.
 * Every error is a `ZdlError`, and carries its facts as attributes.
 
 Values and errors are imported at once. The cell and what belongs to it are imported when they are first asked
@@ -66,6 +68,8 @@ __all__ = [
     "Lending", "Lent",
     "ReturnCode", "Passing", "Verdict", "Passed",
     "PeerEvent", "SubtreeEvent",
+    "Downloadable", "CacheableObject", "ProduceRC", "DownloadStatus", "TransactionDoneStatus",
+    "Consumer", "ItemConsumer", "TransferProgress",
     "ZdlError",
     "FqcnError", "OptionError",
     "ProtocolError", "LocalProtocolError", "RemoteProtocolError", "DecodeError",
@@ -98,6 +102,14 @@ _LAZY = MappingProxyType({
     "Passed": "zdl.cell.passing_by",
     "PeerEvent": "zdl.cell.watching",
     "SubtreeEvent": "zdl.cell.watching",
+    "Downloadable": "zdl.download.downloadable",
+    "CacheableObject": "zdl.download.cacheable",
+    "ProduceRC": "zdl.download.downloadable",
+    "DownloadStatus": "zdl.download.downloadable",
+    "TransactionDoneStatus": "zdl.download.downloadable",
+    "Consumer": "zdl.download.consumer",
+    "ItemConsumer": "zdl.download.consumer",
+    "TransferProgress": "zdl.observe.progress",
 })
 
 

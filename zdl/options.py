@@ -220,6 +220,8 @@ class OfferOptions:
             (the ancestor remembers half an hour).
         tombstones_max: how many ends are remembered.
         serving_bytes_max: bytes served to one receiver and not yet acknowledged by a further question.
+        produce_threads_max: threads that run the code of users who lend objects of their own, piece by piece.
+        produce_bytes_max: pieces travel together until they have so many bytes; one piece may have any number.
     """
 
     lease_s: float = 600.0
@@ -230,6 +232,8 @@ class OfferOptions:
     tombstone_s: float = 1800.0
     tombstones_max: int = 100_000
     serving_bytes_max: int = 256 * MIB
+    produce_threads_max: int = 64
+    produce_bytes_max: int = 16 * MIB
 
     def __post_init__(self) -> None:
         _positive(self)

@@ -70,7 +70,7 @@ class Ref:
         item: its number in the offer.
         offset: where it begins in the offer's byte stream.
         length: its bytes.
-        kind: ``array`` (a numpy array), ``bytes`` or ``file``.
+        kind: ``array`` (a numpy array), ``bytes``, ``file``, or ``object``: what is lent piece by piece, for a consumer.
         dtype: numpy's name for the element type, e.g. ``<f4``; empty unless an array.
         shape: lengths of the dimensions; empty for a 0-d array and for what is no array.
         name: the original name of a file, one path component; else empty.
@@ -108,7 +108,7 @@ class Ref:
         if self.offset + self.length > self.source.bytes_total:
             raise CannotUnpack(path="ref", reason=f"it ends at byte {self.offset + self.length} of an offer of "
                                                   f"{self.source.bytes_total}")
-        if self.kind not in ("array", "bytes", "file"):
+        if self.kind not in ("array", "bytes", "file", "object"):
             raise CannotUnpack(path="ref", reason=f"its kind is {self.kind!r:.40}")
         if len(self.shape) > DIMENSIONS_MAX:
             raise CannotUnpack(path="ref", reason=f"it has more than {DIMENSIONS_MAX} dimensions")

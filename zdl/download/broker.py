@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,15 +20,20 @@ from pathlib import Path
 from zdl.cell.cell import BareCell
 from zdl.cell.messages import Request
 from zdl.cell.signal import Signal
+from zdl.download.consumer import Consumer, Pieces
+from zdl.download.consuming import RETRIES, Consuming, OnProgress, PieceConsumer
 from zdl.download.containers import Container
+from zdl.download.downloadable import Downloadable
 from zdl.download.files import FileSource
 from zdl.download.filing import pull_file
 from zdl.download.lending import Lender, audience_of
+from zdl.download.producing import Producing
 from zdl.download.puller import ADDRESSES_TOPIC, CHANNEL, Progress, Puller, Transfer
 from zdl.download.resolve import pull_refs, resolve
 from zdl.download.scope import MessageScope
 from zdl.download.sinks import MemorySink
 from zdl.download.transaction import Transaction
+from zdl.download.workers import Running
 from zdl.errors import OptionError, UnknownRef
 from zdl.objects.pack import pack
 from zdl.objects.unpack import unpack
@@ -52,6 +58,7 @@ class DownloadBroker:
         self._cell = cell
         self._puller = Puller(cell)
         self._lender = Lender(cell)
+        self._producing = Producing(cell, self._lender)
         self._lock = threading.Lock()  # guards the names
         self._named: dict[str, object] = {}
         cell.handler(CHANNEL, ADDRESSES_TOPIC, inline=True)(self._tell_addresses)
@@ -66,17 +73,21 @@ class DownloadBroker:
         """Lend an object: its arrays and bytes stay here until the receivers have them.
 
         Args:
-            obj: anything that may travel in a message. It must not change while it is lent.
+            obj: anything that may travel in a message; or a `Downloadable`, whose pieces are made when they are wanted. It
+                must not change while it is lent.
             receivers: names, or how many different cells; when they all have confirmed all of it, it is released.
                 0: only the lease or `Transaction.delete` ends it.
             lease_s: ends it when nobody pulled, kept or confirmed for so long; by default ``options.offers.lease_s``.
 
         Returns:
-            The transaction; its `body` is the object with refs in place of arrays and bytes.
+            The transaction; its `body` is the object with refs in place of arrays and bytes; for a `Downloadable`, one
+            `Ref` of kind ``object``.
 
         Raises:
             CannotPack: a leaf may not travel; nothing was lent.
         """
+        if isinstance(obj, Downloadable):
+            return self._producing.lend(obj, audience_of(receivers), lease_s)
         scope = MessageScope(self._lender, audience_of(receivers), lease_s)
         packing = replace(self._cell.options.packing, inline_bytes_max=_LEND_ALL, beside_bytes_max=_LEND_ALL)
         packed = pack(obj, options=packing, lend=scope.lend)
@@ -134,18 +145,33 @@ class DownloadBroker:
     # --- pulling --------------------------------------------------------------------------------
 
     def pull(self, ref: Ref, *, timeout_s: float | None = None, abort: Signal | None = None,
-             progress: Progress | None = None) -> object:
+             progress: Progress | None = None, consumer: Consumer | None = None, retries: int = RETRIES,
+             on_progress: OnProgress | None = None) -> object:
         """What a ref stands for: a writable array, or bytes, in fresh memory.
+
+        Of an object that is lent piece by piece (of kind ``object``), `consumer` takes in the pieces, on this thread, and is
+        returned; without one, the list of the pieces is. Its own exceptions are raised, after it was told that it failed.
 
         Args:
             ref: of any cell of the fabric.
             timeout_s: how long it may take; None: as long as bytes come (``options.pulls.stall_timeout_s``).
             abort: ends it with `Cancelled`.
-            progress: called with bytes done and in all, from the data lane: it must be quick.
+            progress: called with bytes done and in all, from the data lane: it must be quick. Not for objects of pieces.
+            consumer: takes in pieces.
+            retries: how often in a row an answer with pieces is asked for again when the way to its origin fails.
+            on_progress: gets `TransferProgress` as pieces are consumed, on this thread.
 
         Raises:
+            OptionError: a consumer for what is pulled whole.
             DownloadError: which of them says what happened.
         """
+        if ref.kind == "object":
+            consuming = Consuming(timeout_s=timeout_s, abort=abort, retries=retries, on_progress=on_progress)
+            taking = Pieces() if consumer is None else consumer
+            PieceConsumer(self._cell, self._puller, ref, taking, consuming).run()
+            return taking.pieces if isinstance(taking, Pieces) and consumer is None else taking
+        if consumer is not None:
+            raise OptionError(name="consumer", value=repr(ref), allowed="for refs of kind object; all others are pulled whole")
         return pull_refs([ref], lambda wanted: self._fetch(wanted, timeout_s, abort, progress))[ref]
 
     def pull_file(self, ref: Ref, path: str | os.PathLike[str], *, overwrite: bool = False, resume: bool = False,
@@ -201,6 +227,11 @@ class DownloadBroker:
         """What is lent and has not ended."""
         return self._lender.transactions
 
+    @property
+    def running(self) -> list[Running]:
+        """The code of users that runs here now for those who pull, the oldest first, with its age."""
+        return self._producing.running
+
     # --- for the cell ---------------------------------------------------------------------------
 
     def scope(self, receivers: Sequence[str] | int, *, targets: Sequence[str] = (),
@@ -214,7 +245,9 @@ class DownloadBroker:
 
     def close(self, timeout_s: float) -> list[str]:
         """End what is lent, let pulls tell their origins, stop the threads."""
+        until = time.monotonic() + timeout_s
         left = self._lender.drain(timeout_s)
+        left += self._producing.close(max(0.0, until - time.monotonic()))
         self._puller.close()
         self._lender.close()
         return left

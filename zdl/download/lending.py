@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Protocol
@@ -21,7 +21,7 @@ from zdl.cell.cell import BareCell
 from zdl.download.transaction import Transaction
 from zdl.errors import Closed, OptionError, ZdlError
 from zdl.objects.manifest import Range
-from zdl.protocol.effects import Outcome, TransactionSettled
+from zdl.protocol.effects import Outcome, ReceiverSettled, TransactionSettled
 from zdl.protocol.offers import Audience, Offer
 from zdl.refs import OFFER_ID_BYTES, SECRET_BYTES, Source
 
@@ -38,6 +38,16 @@ class Readable(Protocol):
 
     def read(self, offset: int, length: int) -> Sequence[bytes | memoryview]:
         """The byte range, in one or more pieces that stay valid until they are sent."""
+
+
+class Ending(Protocol):
+    """What has to be done at the end of a transaction before who waits for it is told; it is called on the lane."""
+
+    def receiver_settled(self, receiver: str, outcome: Outcome) -> None:
+        """One receiver has come to an end."""
+
+    def ended(self, outcome: Outcome, receivers: Mapping[str, Outcome], then: Callable[[], object]) -> None:
+        """All has ended; `then` tells those who wait, and must be called."""
 
 
 class Lender:
@@ -64,7 +74,7 @@ class Lender:
             return list(self._transactions.values())
 
     def open(self, readable: Readable, bytes_total: int, audience: Audience, lease_s: float | None, *,
-             enough: tuple[Range, ...] = ()) -> tuple[Transaction, Source]:
+             enough: tuple[Range, ...] = (), ending: Ending | None = None) -> tuple[Transaction, Source]:
         """Open a transaction with one offer.
 
         Args:
@@ -73,6 +83,7 @@ class Lender:
             audience: whose confirmation ends it.
             lease_s: what ends it when nobody asks; None for the cell's default.
             enough: ranges of the stream, each of which is as good as all of it.
+            ending: has things to do at its end.
 
         Raises:
             Busy: a limit is reached; nothing was opened.
@@ -81,16 +92,26 @@ class Lender:
         transaction = Transaction(os.urandom(OFFER_ID_BYTES), self.end)
 
         def settled(effect: TransactionSettled) -> None:
+            """On the lane: it has ended."""
             with self._lock:  # first, so that who has waited for the end does not find it among those that are open
                 self._transactions.pop(transaction.id, None)
-            transaction.settled(effect)
+            if ending is None:
+                transaction.settled(effect)
+            else:
+                ending.ended(effect.outcome, dict(effect.receivers), lambda: transaction.settled(effect))
+
+        def receiver_settled(effect: ReceiverSettled) -> None:
+            """On the lane: a receiver has come to an end."""
+            transaction.receiver_settled(effect)
+            if ending is not None:
+                ending.receiver_settled(effect.receiver, effect.outcome)
 
         seconds = self._cell.options.offers.lease_s if lease_s is None else lease_s
         with self._lock:
             self._transactions[transaction.id] = transaction
         try:
             self._cell.lane.lend(transaction.id, [(offer, readable)], audience, seconds,
-                                 on_settled=settled, on_receiver=transaction.receiver_settled)
+                                 on_settled=settled, on_receiver=receiver_settled)
         except ZdlError:
             with self._lock:
                 self._transactions.pop(transaction.id, None)

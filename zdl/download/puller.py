@@ -93,11 +93,91 @@ class _Batch:
     why: str = ""
     until: float | None = None
     renew_s: float | None = None
+    put_away: Callable[[Callable[[], None]], None] | None = None
+    on_done: Callable[[], object] | None = None
     done: threading.Event = field(default_factory=threading.Event)
 
     def reason(self) -> str:
         """Why it is to end; empty while it is not. Any thread may have set it."""
         return self.why
+
+
+class Marker:
+    """The one byte of an offer that only stands for something: see `zdl.download.pieces`."""
+
+    def __init__(self) -> None:
+        self.ranges: list[tuple[int, int]] = [(0, 1)]
+        self.have: list[tuple[int, int]] = []
+
+    @property
+    def may_block(self) -> bool:
+        """It is put away when somebody says so."""
+        return True
+
+    def view(self, offset: int, length: int) -> memoryview:
+        """Any memory."""
+        return memoryview(bytearray(length))
+
+    def keep(self, offset: int, view: memoryview) -> None:
+        """What it says is known."""
+
+    def finish(self) -> None:
+        """There is nothing to finish."""
+
+
+class Holding:
+    """A pull of a marker: begun, kept alive, and confirmed or dropped by hand.
+
+    Threads: all methods from any thread.
+
+    Args:
+        puller: whose pull it is.
+        on_settled: called when it has ended.
+    """
+
+    def __init__(self, puller: Puller, on_settled: Callable[[], object]) -> None:
+        self._puller = puller
+        self._landed = threading.Event()
+        self._put_away: Callable[[], None] = lambda: None
+        self._on_settled = on_settled
+        self.batch = _Batch(1, None, put_away=self._hold, on_done=self._done)
+
+    @property
+    def error(self) -> ZdlError | None:
+        """How it ended, if not well."""
+        return self.batch.error
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for its end. Returns False when there is none in time."""
+        return self.batch.done.wait(timeout_s)
+
+    def finish(self) -> None:
+        """Confirm it.
+
+        Raises:
+            DownloadError, Closed: it has ended, and not well.
+        """
+        while not self._landed.wait(LOOK_S):
+            self._puller.check_open()
+        self._put_away()
+        while not self.batch.done.wait(LOOK_S):
+            self._puller.check_open()
+        if self.batch.error is not None:
+            raise self.batch.error
+
+    def cancel(self, why: str) -> None:
+        """Drop it; nothing if it has ended."""
+        self._puller.cancel(self.batch, why)
+
+    def _done(self) -> None:
+        """On the lane: it has ended."""
+        self._landed.set()
+        self._on_settled()
+
+    def _hold(self, put_away: Callable[[], None]) -> None:
+        """On the lane: the byte is here."""
+        self._put_away = put_away
+        self._landed.set()
 
 
 class Puller:
@@ -143,7 +223,7 @@ class Puller:
         until = None if timeout_s is None else started_at + timeout_s
         batch = _Batch(len(wanted), progress, until=until, renew_s=renew_s)
         unlink = None if abort is None else abort.on_trigger(
-            lambda: self._cancel(batch, f"its signal was triggered with {abort.value!r}"))
+            lambda: self.cancel(batch, f"its signal was triggered with {abort.value!r}"))
         is_over = False
         try:
             for source, sink in wanted:
@@ -153,7 +233,7 @@ class Puller:
             if unlink is not None:
                 unlink()
             if not is_over:  # it is late, or who waits was interrupted
-                self._cancel(batch, f"it took longer than {timeout_s} s")
+                self.cancel(batch, f"it took longer than {timeout_s} s")
         if not is_over:
             self._wait(batch, is_bounded=False)
         if isinstance(batch.error, Cancelled) and not is_over:
@@ -161,11 +241,28 @@ class Puller:
         if batch.error is not None:
             raise batch.error
 
+    def hold(self, source: Source, *, abort: Signal | None, on_settled: Callable[[], object]) -> Holding:
+        """Begin a pull of an offer of one byte that is confirmed when somebody says so, and is kept alive until then.
+
+        Args:
+            source: the offer.
+            abort: ends the search for the way to its origin; the pull goes on until `Holding.cancel`.
+            on_settled: called when the pull has ended, for whatever reason; on the data lane, so it must be quick.
+        """
+        holding = Holding(self, on_settled)
+        self._begin(holding.batch, source, Marker(), abort, None)
+        return holding
+
     def close(self) -> None:
         """Nothing is pulled any more, and nobody waits for it."""
         self._is_closed = True
         with self._lock:
             self._addresses.clear()
+
+    def check_open(self) -> None:
+        """Raises `Closed` when nobody settles pulls any more."""
+        if self._is_closed:
+            raise Closed(fqcn=self._cell.fqcn)
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -176,8 +273,7 @@ class Puller:
             left = LOOK_S if until is None else min(LOOK_S, until - time.monotonic())
             if batch.done.wait(max(left, 0.0)):
                 return True
-            if self._is_closed:
-                raise Closed(fqcn=self._cell.fqcn)
+            self.check_open()
             if until is not None and until == batch.until and time.monotonic() >= until:  # else bytes have moved it
                 return False
 
@@ -199,7 +295,8 @@ class Puller:
             source, sink.ranges, sink, addresses, have=sink.have,
             progressed=lambda done, _: self._progressed(batch, transfer, done),
             settled=lambda error: self._settled(batch, transfer, error),
-            chosen=lambda is_direct, why: _chosen(transfer, is_direct, why if is_direct else why_not or why))
+            chosen=lambda is_direct, why: _chosen(transfer, is_direct, why if is_direct else why_not or why),
+            put_away=batch.put_away)
         batch.cancels.append(cancel)
         if batch.reason():  # the others were cancelled while this one began
             cancel(batch.reason())
@@ -252,7 +349,7 @@ class Puller:
         raised = guarded(lambda: progress(bytes_done, bytes_total))
         if isinstance(raised, Raised):  # users' code must not end the lane's work
             batch.progress = None
-            self._cancel(batch, f"its progress callback raised {raised.kind}: {raised.text}")
+            self.cancel(batch, f"its progress callback raised {raised.kind}: {raised.text}")
 
     def _settled(self, batch: _Batch, transfer: Transfer, error: ZdlError | None) -> None:
         transfer.seconds = time.monotonic() - transfer.started_at
@@ -266,11 +363,14 @@ class Puller:
                 batch.error = batch.error or error
                 self._addresses.pop(transfer.origin, None)
         if is_first:
-            self._cancel(batch, "another pull of the same batch failed")
+            self.cancel(batch, "another pull of the same batch failed")
         if is_last:
             batch.done.set()
+            if batch.on_done is not None:
+                batch.on_done()
 
-    def _cancel(self, batch: _Batch, why: str) -> None:
+    def cancel(self, batch: _Batch, why: str) -> None:
+        """End the pulls of a batch."""
         batch.why = batch.why or why
         for cancel in list(batch.cancels):
             with suppress(Closed):  # then it has been cancelled already

@@ -24,10 +24,11 @@ def pull_refs(refs: Iterable[Ref], fetch: Fetch) -> Mapping[Ref, object]:
 def resolve(body: object, fetch: Fetch) -> object:
     """The same object with arrays and bytes in place of refs; the object itself when it has none.
 
-    Files stay refs: they are fetched to a path, by `DownloadBroker.pull_file`.
+    Files stay refs: they are fetched to a path, by `DownloadBroker.pull_file`. So do objects that are lent piece by piece:
+    they are pulled with a consumer.
     """
     found = find_refs(body)
-    refs = [ref for ref in found if ref.kind != "file"]
+    refs = [ref for ref in found if ref.kind not in ("file", "object")]
     if not refs:
         return body
     return replace_refs(body, {**{ref: ref for ref in found}, **pull_refs(refs, fetch)})

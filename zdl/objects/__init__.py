@@ -42,7 +42,7 @@ code  name    payload
 
 * ``dtype`` is a name of the whitelist in `zdl.objects.arrays`, numpy's own with its byte order: ``<f4``. It is
   empty, and ``shape`` with it, where ``kind`` is no array.
-* ``kind`` is 0 for an array, 1 for bytes, 2 for a file (only in REF).
+* ``kind`` is 0 for an array, 1 for bytes, 2 for a file, 3 for an object that is lent piece by piece (both only in REF).
 * The bytes of an array are in C order, and exactly as many as dtype and shape say.
 * Equal BESIDE, or equal REF, leaves are one object; one frame has one description. Every frame is named.
 * Of the keys of one map that are ints, tuples, scalars or refs, at most 64 share one hash of Python's.

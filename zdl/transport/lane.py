@@ -43,6 +43,7 @@ from zdl.protocol.effects import (
 from zdl.protocol.messages import Ask, Bounce, Chunk, Confirm, Confirmed, Denial, Drop, Keep, Kind, Withdrawn
 from zdl.protocol.offers import Audience, Offer, Offers
 from zdl.protocol.pulls import Pulls
+from zdl.protocol.ranges import Range
 from zdl.protocol.switch import concerns
 from zdl.protocol.ways import Chosen, Try, Ways
 from zdl.refs import Source
@@ -51,6 +52,9 @@ from zdl.transport.links import Incoming
 from zdl.transport.loop import Loop
 
 DRAIN_STEP_S = 0.005
+Job = Callable[[], None]
+# Has a job run on some thread.
+Run = Callable[[Job], None]
 _CHUNK = int(Kind.CHUNK)
 
 
@@ -87,6 +91,7 @@ class _Fetching:
     origin: str
     landing: Landing
     events: _Events
+    put_away: Run | None
 
 
 class Lane:
@@ -114,14 +119,14 @@ class Lane:
         self._replaced: set[str] = set()
         self._parent_address = ""
         self._incoming: Incoming | None = None
-        self._background: Callable[[Callable[[], None]], None] | None = None
+        self._background: Run | None = None
 
     def __repr__(self) -> str:
         return f"<Lane of {self._fqcn}: {len(self._offers)} transactions, {len(self._pulls)} pulls>"
 
     # --- from any thread ------------------------------------------------------------------------
 
-    def use_background(self, run: Callable[[Callable[[], None]], None]) -> None:
+    def use_background(self, run: Run) -> None:
         """Who runs what may block."""
         self._background = run
 
@@ -147,8 +152,8 @@ class Lane:
         self._loop.submit(self._loop.do, lambda now: command(self._offers, now))
 
     def pull(self, source: Source, ranges: Sequence[tuple[int, int]], landing: Landing, addresses: Sequence[str], *,
-             have: Sequence[tuple[int, int]] = (), progressed: Callable[[int, int], None],
-             settled: Callable[[ZdlError | None], None], chosen: Callable[[bool, str], None]) -> Callable[[str], None]:
+             have: Sequence[Range] = (), progressed: Callable[[int, int], None], settled: Callable[[ZdlError | None], None],
+             chosen: Callable[[bool, str], None], put_away: Run | None = None) -> Callable[[str], None]:
         """Begin a pull of an offer. The callbacks run on the lane, so they must only hand over.
 
         Args:
@@ -160,18 +165,19 @@ class Lane:
             progressed: gets bytes done and bytes in all.
             settled: gets None, or the error; once.
             chosen: gets whether the way is direct, and why not; again when it changes.
+            put_away: runs what stores chunks that may block, with nothing to finish; by default the broker's threads do.
 
         Returns:
             What cancels it, with a reason.
         """
         pull_id: list[int] = []
-        fetching = _Fetching(source.origin, landing, _Events(progressed, settled, chosen))
+        fetching = _Fetching(source.origin, landing, _Events(progressed, settled, chosen), put_away)
 
         def begin() -> None:
             """On the lane: the machine first; it may refuse."""
             now = time.monotonic()
             try:
-                number, _ = self._pulls.start(source, ranges, now, have=have, finishes=landing.may_block)
+                number, _ = self._pulls.start(source, ranges, now, have=have, finishes=landing.may_block and put_away is None)
             except ZdlError as error:
                 settled(error)
                 return
@@ -210,7 +216,7 @@ class Lane:
         until = time.monotonic() + timeout_s
         while not (is_quiet := self._loop.ask(self._is_quiet)) and time.monotonic() < until:
             time.sleep(DRAIN_STEP_S)
-        self._loop.submit(self._loop.do, self._offers.close)
+        self._loop.ask(lambda: self._loop.do(self._offers.close))
         return [] if is_quiet else [f"{self._fqcn}: receivers were still pulling, or origins had not noted the end of a pull"]
 
     # --- the desk -------------------------------------------------------------------------------
@@ -249,8 +255,7 @@ class Lane:
             case Serve(ask=ask):
                 return self._serve(ask)
             case Finish(pull_id=pull_id):
-                landing = self._fetchings[pull_id].landing
-                self._do_later(pull_id, landing.finish, lambda now: self._pulls.finished(pull_id, now))
+                self._do_later(pull_id, self._fetchings[pull_id].landing.finish, lambda now: self._pulls.finished(pull_id, now))
             case PullSettled() | PullForgotten() | Progressed():
                 self._tell_puller(effect)
             case TransactionSettled(transaction_id=transaction_id):
@@ -355,19 +360,19 @@ class Lane:
             return effects
         if fetching.landing.may_block:
             self._do_later(chunk.id, lambda: fetching.landing.keep(chunk.offset, view),
-                           lambda now: self._pulls.stored(chunk.id, chunk.offset, now))
+                           lambda now: self._pulls.stored(chunk.id, chunk.offset, now), fetching.put_away)
             return effects
         fetching.landing.keep(chunk.offset, view)
         return [*effects, *self._pulls.stored(chunk.id, chunk.offset, now)]
 
-    def _do_later(self, pull_id: int, job: Callable[[], None], then: Callable[[float], list[Effect]]) -> None:
+    def _do_later(self, pull_id: int, job: Job, then: Callable[[float], list[Effect]], run: Run | None = None) -> None:
         """Have a broker's thread do for a pull what may block; then the machine hears of it, or the pull ends."""
         def do() -> None:
             error = _failed(job)
             self._loop.submit(self._loop.do, then if error is None else lambda now: self._pulls.cancel(pull_id, error, now))
 
         assert self._background is not None
-        self._background(do)
+        (run or self._background)(do)
 
     def _tell_puller(self, effect: PullSettled | PullForgotten | Progressed) -> None:
         fetching = self._fetchings.get(effect.pull_id)

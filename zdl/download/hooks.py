@@ -1,0 +1,213 @@
+"""Hooks: the end of what is lent piece by piece, told to the user's code in one order, each of it exactly once.
+
+::
+
+    a receiver has it ──▶ downloaded_to_one
+    the transaction has ended ──▶ who waits for pieces is told ─▶ running productions drain ─▶ downloaded_to_one of the
+        others ─▶ downloaded_to_all ─▶ transaction_done ─▶ who waits for the transaction is told ─▶ release
+
+All of it runs on threads for users' code, one call at a time per transaction. What one of them raises is logged, and the
+others are called all the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from zdl.cell.handlers import Raised, guarded
+from zdl.download.cacheable import CacheableObject
+from zdl.download.downloadable import DownloadStatus, TransactionDoneStatus
+from zdl.download.production import Production
+from zdl.download.workers import Workers
+from zdl.errors import Closed, LeaseEnded
+from zdl.protocol.effects import Outcome
+from zdl.protocol.offers import Audience
+
+_LOG = logging.getLogger("zdl.download")
+# The end of a transaction waits so long for productions that still run; their object is released when they have ended.
+DRAIN_S = 60.0
+
+# What it is, in words, and the call.
+Call = tuple[str, Callable[[], object]]
+
+
+class Hooks:
+    """Calls users' code in order, one at a time.
+
+    Threads: all methods from any thread.
+
+    Args:
+        workers: whose threads.
+    """
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self._lock = threading.Lock()  # guards the two below
+        self._calls: deque[Call] = deque()
+        self._is_running = False
+
+    def call(self, calls: Sequence[Call]) -> None:
+        """Make these calls, after those before.
+
+        Raises:
+            Closed: the cell is closed, and has waited for as long as it should.
+        """
+        with self._lock:
+            self._calls += calls
+            if self._is_running:
+                return
+            self._is_running = True
+        self._workers.submit("the end of a transaction", self._run)
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._calls:
+                    self._is_running = False
+                    return
+                what, hook = self._calls.popleft()
+            run_hook(what, hook)
+
+
+def run_hook(what: str, hook: Callable[[], object]) -> None:
+    """Call users' code; what it raises is logged."""
+    raised = guarded(hook)
+    if isinstance(raised, Raised):
+        _LOG.warning("! %s raised %s: %s", what, raised.kind, raised.text, exc_info=raised.error)
+
+
+class Ended(Protocol):
+    """Is told that a transaction has ended, and again when all has been told and called."""
+
+    def __call__(self, produced: Produced, *, is_done: bool) -> None: ...
+
+
+class Produced:
+    """The objects of one transaction that are lent piece by piece.
+
+    Threads: `add` from one thread at a time; `receiver_settled` and `ended` on the data lane.
+
+    Args:
+        audience: who is counted.
+        workers: threads for users' code.
+        ended: see `Ended`.
+
+    Attributes:
+        transaction_id: as users' code is told it.
+        productions: the objects.
+    """
+
+    def __init__(self, audience: Audience, workers: Workers, ended: Ended) -> None:
+        self.transaction_id = ""
+        self.productions: tuple[Production, ...] = ()
+        self._audience = audience
+        self._workers = workers
+        self._ended = ended
+        self._hooks = Hooks(workers)
+        self._told: set[str] = set()
+        self._lock = threading.Lock()  # guards the one below
+        self._then: Callable[[], object] | None = None
+
+    def add(self, production: Production, ref_id: str) -> None:
+        """One more object. What its `set_transaction` raises is raised."""
+        downloadable = production.downloadable
+        if isinstance(downloadable, CacheableObject):
+            downloadable.expect_receivers(self._audience.names, self._audience.count)
+        self.productions += (production,)
+        downloadable.set_transaction(self.transaction_id, ref_id)
+
+    def receiver_settled(self, receiver: str, outcome: Outcome) -> None:
+        """A receiver has come to an end, for now or for good."""
+        is_finished = outcome is Outcome.FINISHED
+        calls: list[Call] = []
+        for each in self.productions:
+            calls.append((f"forgetting {receiver}", lambda each=each: each.forget(  # type: ignore[misc]
+                receiver, is_finished=is_finished)))
+        if is_finished:
+            calls += self._telling(receiver, DownloadStatus.SUCCESS)
+        with suppress(Closed):
+            self._hooks.call(calls)
+
+    def ended(self, outcome: Outcome, receivers: Mapping[str, Outcome], then: Callable[[], object]) -> None:
+        """The transaction has ended.
+
+        Args:
+            outcome: how.
+            receivers: how for each that was named or had begun.
+            then: tells who waits for it.
+        """
+        self._then = then
+        self._ended(self, is_done=False)
+        objects = [each.downloadable for each in self.productions]
+        status = done_status(outcome)
+        calls: list[Call] = [("the drain of productions", self._drain)]
+        for receiver, how in receivers.items():
+            calls += self._telling(receiver, DownloadStatus.SUCCESS if how is Outcome.FINISHED else DownloadStatus.FAILED)
+        if outcome is Outcome.FINISHED and (self._audience.names or self._audience.count):
+            calls += [("downloaded_to_all", each.downloaded_to_all) for each in objects]
+        for each in objects:
+            calls.append(("transaction_done", lambda each=each: each.transaction_done(  # type: ignore[misc]
+                self.transaction_id, status)))
+        calls.append(("telling the end of a transaction", self.give_up))
+        calls += [("release", lambda each=each: self._release(each)) for each in self.productions]  # type: ignore[misc]
+        try:
+            self._workers.submit("telling those who wait for pieces", lambda: self._close(outcome))
+            self._hooks.call(calls)
+        except Closed:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Tell who waits for the end, once, whether all has been called or not."""
+        with self._lock:
+            then, self._then = self._then, None
+        if then is not None:
+            self._ended(self, is_done=True)
+            then()
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _close(self, outcome: Outcome) -> None:
+        """Whoever waits for pieces is told, whatever the hooks do."""
+        for each in self.productions:
+            each.close(LeaseEnded(ref=each.label, origin=each.origin, how=outcome.value))
+
+    def _telling(self, receiver: str, status: str) -> list[Call]:
+        """Once for each receiver."""
+        if receiver in self._told:
+            return []
+        self._told.add(receiver)
+        return [("downloaded_to_one", lambda each=each: each.downloadable.downloaded_to_one(  # type: ignore[misc]
+            receiver, status)) for each in self.productions]
+
+    def _drain(self) -> None:
+        until = time.monotonic() + DRAIN_S
+        for each in self.productions:
+            if not each.wait_drained(max(0.0, until - time.monotonic())):
+                _LOG.warning("! produce of %s still runs %.0f s after the end of its transaction; it is released after it",
+                             each.label, DRAIN_S)
+
+    def _release(self, production: Production) -> None:
+        """The last call; not while a production reads what is to be released."""
+        if production.wait_drained(0.0):
+            production.downloadable.release()
+            return
+
+        def release() -> None:
+            """On a thread that waits, because this end is late already."""
+            production.wait_drained(None)
+            run_hook("release", production.downloadable.release)
+
+        self._workers.submit(f"release of {production.label}", release)
+
+
+def done_status(outcome: Outcome) -> str:
+    """How a transaction ended, in the ancestor's words."""
+    if outcome in (Outcome.FINISHED, Outcome.PARTIAL, Outcome.FAILED):
+        return TransactionDoneStatus.FINISHED
+    return TransactionDoneStatus.TIMEOUT if outcome is Outcome.EXPIRED else TransactionDoneStatus.DELETED
