@@ -84,6 +84,7 @@ class Surroundings(Protocol):
     def must_hold(self, receiver: str, transaction: Transaction) -> None: ...
     def pushed(self, cell: SimCell, effect: asked.PushSettled) -> None: ...
     def take_in(self, cell: SimCell, effect: Taking) -> None: ...
+    def note_ends(self, cell: SimCell) -> None: ...
 
 
 class SimCell:
@@ -164,6 +165,7 @@ class SimCell:
             self.pulls.check()
             self.pushes.check()
             self.intakes.check()
+            self.world.note_ends(self)
         self.rest()
 
     def rest(self) -> None:
@@ -389,16 +391,16 @@ class SimCell:
             return
         lending = self.lent[ask.offer_id]
         effects: list[Effect]
-        if lending.is_released:  # who asked was told that it is withdrawn
-            return
+        assert not lending.is_released, "an offer is released while it is read"
         if lending.breaks:
             label = f"ref:{ask.offer_id[:4].hex()}…"
-            effects = self.offers.fail(ask, OriginFailed(ref=label, origin=self.fqcn, why="the disk is broken"))
+            effects = self.offers.made(ask, OriginFailed(ref=label, origin=self.fqcn, why="the disk is broken"), self.world.now)
         else:
             data = lending.data[ask.offset:ask.offset + ask.length]
             half = len(data) // 2
             effects = [asked.Post(Chunk(self.fqcn, ask.origin, ask.id, ask.offset, ask.length, ask.verify,
-                                        blake3(data).digest(), (data[:half], memoryview(data)[half:])))]
+                                        blake3(data).digest(), (data[:half], memoryview(data)[half:]))),
+                       *self.offers.made(ask, None, self.world.now)]
         if is_inside:
             self.perform(DATA, effects)
         else:

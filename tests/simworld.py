@@ -361,6 +361,12 @@ class World(Network):
                     have[offset:offset + length] = b"\1" * length
         return all(have)
 
+    def note_ends(self, cell: SimCell) -> None:
+        """When transactions of a cell end; they settle later, if something is still being read."""
+        for transaction in self.transactions.values():
+            if transaction.origin is cell and transaction.ended_at is None and cell.offers.facts(transaction.id, self.now) is None:
+                transaction.ended_at = self.now
+
     def must_hold(self, receiver: str, transaction: Transaction) -> None:
         """A receiver is counted: it really has everything."""
         for source in transaction.sources:
@@ -395,7 +401,7 @@ class World(Network):
         is_released = all(cell.lent[each.offer_id].is_released for each in transaction.sources)
         assert is_released, "a transaction settles before all of it was released"
         transaction.settled = effect
-        transaction.ended_at = self.now
+        transaction.ended_at = self.now if transaction.ended_at is None else transaction.ended_at
         finished = [name for name, outcome in effect.receivers if outcome is Outcome.FINISHED]
         for name in finished:
             self.must_hold(name, transaction)

@@ -219,7 +219,10 @@ class OfferOptions:
         tombstone_s: how long the end of an offer is remembered, to tell late askers which end it had
             (the ancestor remembers half an hour).
         tombstones_max: how many ends are remembered.
-        serving_bytes_max: bytes served to one receiver and not yet acknowledged by a further question.
+        serving_bytes_max: bytes that one receiver has asked for and that are being read; as many again wait for their turn,
+            and what is above that is denied.
+        drain_s: how long the end of a transaction waits for what is being read of it (a user's production, a disk); then it
+            settles, and what is still read is released when that is over (as long as the ancestor waits).
         produce_threads_max: threads that run the code of users who lend objects of their own, piece by piece.
         produce_bytes_max: pieces travel together until they have so many bytes; one piece may have any number.
     """
@@ -232,6 +235,7 @@ class OfferOptions:
     tombstone_s: float = 1800.0
     tombstones_max: int = 100_000
     serving_bytes_max: int = 256 * MIB
+    drain_s: float = 60.0
     produce_threads_max: int = 64
     produce_bytes_max: int = 16 * MIB
 

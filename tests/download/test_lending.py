@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from zdl.assembly import Cell
 from zdl.cell.messages import Request
+from zdl.download.arrays import Buffers
 from zdl.download.lending import audience_of
 from zdl.download.transaction import Transaction, TransactionOutcome
-from zdl.errors import CannotPack, NoRoute, OptionError, UnknownRef
+from zdl.errors import CannotPack, LeaseEnded, NoRoute, OptionError, UnknownRef
 from zdl.objects.arrays import DTYPES
+from zdl.objects.manifest import Manifest
 from zdl.objects.pack import pack
 from zdl.protocol.effects import Outcome
 from zdl.protocol.offers import Audience
@@ -230,3 +232,21 @@ def test_receivers_are_names_or_a_number_from_0_on() -> None:
     assert audience_of(3) == Audience(count=3)
     with pytest.raises(OptionError, match="a number from 0 on"):
         audience_of(-1)
+
+
+def test_offers_are_added_to_a_transaction_that_is_open_and_taken_back_from_it(pair: tuple[Cell, Cell]) -> None:
+    server, site = pair
+    lent = server.downloads.lend(np.arange(1000))
+    lender = server.downloads.scope(1)._lender
+    whole = np.arange(500, dtype=np.uint8)
+    manifest = Manifest.of([whole.nbytes])
+    slices = [lender.add(lent.id, Buffers(manifest, [whole.data]), manifest.bytes_total, is_counted=False) for _ in range(2)]
+    refs = [Ref(source, 0, 0, 500, "bytes") for source in slices]
+    assert site.downloads.pull(refs[0]) == whole.tobytes()
+    lender.withdraw(slices[1])
+    with pytest.raises(LeaseEnded):
+        site.downloads.pull(refs[1])
+    back_from(site, lent)
+    assert lent.wait(PATIENCE_S).is_complete
+    with pytest.raises(LeaseEnded):
+        lender.add(lent.id, Buffers(manifest, [whole.data]), manifest.bytes_total)

@@ -52,6 +52,22 @@ def denial(error: ZdlError, origin: str = "site-1", number: int = 7) -> list[Eff
     return [Post(Denial("server", origin, number, *to_wire(error)))]
 
 
+def served(offers: Offers, message: Ask, now: float) -> list[Effect]:
+    """It asks, and what it asked for is made at once."""
+    effects = offers.receive(message, now)
+    for effect in effects:
+        if isinstance(effect, Serve):
+            assert offers.made(effect.ask, None, now) == []
+    return effects
+
+
+def answered(offers: Offers, message: Confirm, now: float) -> list[Effect]:
+    """It asks for a first byte, unless nothing is lent there, and confirms."""
+    if message.ranges:
+        served(offers, Ask(message.origin, "server", message.id, message.offer_id, SECRET, 0, 1, Verify.BLAKE3), now)
+    return offers.receive(message, now)
+
+
 def settled(outcome: Outcome, *receivers: tuple[str, Outcome]) -> TransactionSettled:
     return TransactionSettled(T, outcome, receivers)
 
@@ -65,23 +81,23 @@ def label(offer_id: bytes = A) -> str:
 
 def test_what_is_lent_is_served_to_who_shows_the_secret() -> None:
     offers = lending()
-    assert offers.receive(ask(), 1.0) == [Serve(ask())]
+    assert served(offers, ask(), 1.0) == [Serve(ask())]
     assert (len(offers), offers.is_pulled_from()) == (1, True)
     offers.check()
 
 
 def test_asking_twice_is_harmless() -> None:
     offers = lending()
-    assert offers.receive(ask(), 1.0) == offers.receive(ask(), 1.0) == [Serve(ask())]
+    assert served(offers, ask(), 1.0) == served(offers, ask(), 1.0) == [Serve(ask())]
 
 
 def test_who_shows_a_wrong_secret_learns_no_more_than_who_asks_for_what_is_not_there() -> None:
     offers = lending()
     unknown = denial(UnknownRef(ref=label(), origin="server"))
-    assert offers.receive(ask(secret=WRONG), 1.0) == unknown
-    assert offers.receive(ask(offer_id=B), 1.0) == denial(UnknownRef(ref=label(B), origin="server"))
+    assert served(offers, ask(secret=WRONG), 1.0) == unknown
+    assert served(offers, ask(offer_id=B), 1.0) == denial(UnknownRef(ref=label(B), origin="server"))
     offers.end(T, Outcome.DELETED, 2.0)
-    assert offers.receive(ask(secret=WRONG), 3.0) == unknown
+    assert served(offers, ask(secret=WRONG), 3.0) == unknown
     assert not offers.is_pulled_from()
 
 
@@ -94,7 +110,7 @@ def test_a_range_that_is_no_chunk_of_the_offer_is_denied(offset: int, length: in
 def test_the_largest_chunk_and_the_last_byte_are_served() -> None:
     offers = lending(total=CHUNK_BYTES_MAX + 1)
     whole, last = ask(length=CHUNK_BYTES_MAX), ask(offset=CHUNK_BYTES_MAX, length=1)
-    assert [*offers.receive(whole, 1.0), *offers.receive(last, 1.0)] == [Serve(whole), Serve(last)]
+    assert [*served(offers, whole, 1.0), *served(offers, last, 1.0)] == [Serve(whole), Serve(last)]
 
 
 def test_limits_are_told_by_name_and_nothing_is_opened_at_them() -> None:
@@ -125,9 +141,9 @@ def test_an_id_is_used_once_even_after_its_end() -> None:
 def test_no_more_receivers_than_the_limit_are_remembered() -> None:
     offers = lending(audience=Audience(count=0))
     for name in ("site-1", "site-2"):
-        offers.receive(ask(name), 1.0)
-    assert offers.receive(ask("site-3"), 1.0) == denial(Busy(limit="receivers_max", value=2, at="server"), "site-3")
-    assert offers.receive(ask("site-2"), 1.0) == [Serve(ask("site-2"))]
+        served(offers, ask(name), 1.0)
+    assert served(offers, ask("site-3"), 1.0) == denial(Busy(limit="receivers_max", value=2, at="server"), "site-3")
+    assert served(offers, ask("site-2"), 1.0) == [Serve(ask("site-2"))]
 
 
 def test_secrets_are_not_shown() -> None:
@@ -139,8 +155,8 @@ def test_secrets_are_not_shown() -> None:
 
 def test_a_receiver_that_has_confirmed_everything_has_finished_and_ends_the_transaction() -> None:
     offers = lending()
-    offers.receive(ask(), 1.0)
-    assert offers.receive(confirm(), 2.0) == [
+    served(offers, ask(), 1.0)
+    assert answered(offers, confirm(), 2.0) == [
         noted(), ReceiverSettled(T, "site-1", Outcome.FINISHED), Release(A),
         settled(Outcome.FINISHED, ("site-1", Outcome.FINISHED))]
     assert len(offers) == 0
@@ -149,16 +165,16 @@ def test_a_receiver_that_has_confirmed_everything_has_finished_and_ends_the_tran
 
 def test_a_part_is_noted_and_finishes_nothing() -> None:
     offers = lending()
-    assert offers.receive(confirm("site-1", A, (0, 500)), 1.0) == [noted()]
-    assert offers.receive(confirm("site-1", A, (500, 500), number=8), 2.0)[:2] == [
+    assert answered(offers, confirm("site-1", A, (0, 500)), 1.0) == [noted()]
+    assert answered(offers, confirm("site-1", A, (500, 500), number=8), 2.0)[:2] == [
         noted(number=8), ReceiverSettled(T, "site-1", Outcome.FINISHED)]
 
 
 def test_every_offer_of_the_transaction_must_be_confirmed_by_the_same_receiver() -> None:
     offers = lending(A, B)
-    assert offers.receive(confirm("site-1", A), 1.0) == [noted()]
-    assert offers.receive(confirm("site-2", B), 1.0) == [noted("site-2")]
-    assert offers.receive(confirm("site-1", B), 2.0) == [
+    assert answered(offers, confirm("site-1", A), 1.0) == [noted()]
+    assert answered(offers, confirm("site-2", B), 1.0) == [noted("site-2")]
+    assert answered(offers, confirm("site-1", B), 2.0) == [
         noted(), ReceiverSettled(T, "site-1", Outcome.FINISHED), Release(A), Release(B),
         settled(Outcome.FINISHED, ("site-1", Outcome.FINISHED), ("site-2", Outcome.PARTIAL))]
 
@@ -171,17 +187,17 @@ def test_an_empty_offer_is_confirmed_with_no_range() -> None:
 
 def test_a_counted_audience_counts_different_receivers() -> None:
     offers = lending(audience=Audience(count=2))
-    assert offers.receive(confirm(), 1.0) == [noted(), ReceiverSettled(T, "site-1", Outcome.FINISHED)]
-    assert offers.receive(confirm(), 1.0) == [noted()], "said again, noted again, counted once"
-    assert offers.receive(confirm("site-2"), 2.0)[-1] == settled(
+    assert answered(offers, confirm(), 1.0) == [noted(), ReceiverSettled(T, "site-1", Outcome.FINISHED)]
+    assert answered(offers, confirm(), 1.0) == [noted()], "said again, noted again, counted once"
+    assert answered(offers, confirm("site-2"), 2.0)[-1] == settled(
         Outcome.FINISHED, ("site-1", Outcome.FINISHED), ("site-2", Outcome.FINISHED))
 
 
 def test_who_is_excused_is_not_waited_for() -> None:
     offers = lending(audience=Audience(count=3))
     for origin in ("site-1", "site-2"):
-        offers.receive(ask(origin), 1.0)
-    offers.receive(confirm("site-1"), 2.0)
+        served(offers, ask(origin), 1.0)
+    answered(offers, confirm("site-1"), 2.0)
     assert offers.excuse(T, 1, 3.0) == [], "one is not there yet"
     assert settled(Outcome.FINISHED, ("site-1", Outcome.FINISHED), ("site-2", Outcome.FINISHED)) in offers.receive(
         confirm("site-2"), 4.0)
@@ -190,8 +206,8 @@ def test_who_is_excused_is_not_waited_for() -> None:
 
 def test_when_all_others_have_it_already_the_excuse_is_the_end() -> None:
     offers = lending(audience=Audience(count=2))
-    offers.receive(ask(), 1.0)
-    offers.receive(confirm(), 2.0)
+    served(offers, ask(), 1.0)
+    answered(offers, confirm(), 2.0)
     assert settled(Outcome.FINISHED, ("site-1", Outcome.FINISHED)) in offers.excuse(T, 1, 3.0)
 
 
@@ -214,23 +230,23 @@ def test_a_target_whose_way_was_lost_and_that_does_not_ask_in_time_is_lost() -> 
 def test_a_target_that_asks_in_time_was_not_lost() -> None:
     offers = lending(audience=Audience(count=1, targets=frozenset({"site-1"})))
     offers.miss(T, "site-1", 1.0)
-    offers.receive(ask(), 5.0)
+    served(offers, ask(), 5.0)
     assert offers.tick(30.0) == []
-    assert settled(Outcome.FINISHED, ("site-1", Outcome.FINISHED)) in offers.receive(confirm(), 31.0)
+    assert settled(Outcome.FINISHED, ("site-1", Outcome.FINISHED)) in answered(offers, confirm(), 31.0)
 
 
 def test_lost_targets_are_not_waited_for_when_the_others_have_it() -> None:
     offers = lending(audience=Audience(count=2, targets=frozenset({"site-1", "site-2"})))
     offers.miss(T, "site-2", 1.0)
-    offers.receive(ask(), 2.0)
+    served(offers, ask(), 2.0)
     assert offers.tick(6.0) == [ReceiverSettled(T, "site-2", Outcome.LOST)], "site-1 pulls"
-    assert settled(Outcome.PARTIAL, ("site-1", Outcome.FINISHED), ("site-2", Outcome.LOST)) in offers.receive(confirm(), 7.0)
+    assert settled(Outcome.PARTIAL, ("site-1", Outcome.FINISHED), ("site-2", Outcome.LOST)) in answered(offers, confirm(), 7.0)
 
 
 def test_a_target_that_is_lost_while_it_pulls_ends_it_too_and_one_of_those_that_are_only_counted_does_not() -> None:
     for audience, expected in ((Audience(count=1, targets=frozenset({"site-1"})), 0), (Audience(count=1), 1)):
         offers = lending(audience=audience)
-        offers.receive(ask(), 1.0)
+        served(offers, ask(), 1.0)
         offers.receive(Unreachable("server", "site-1", False, "lost"), 2.0)
         offers.tick(7.0)
         assert len(offers) == expected
@@ -238,11 +254,11 @@ def test_a_target_that_is_lost_while_it_pulls_ends_it_too_and_one_of_those_that_
 
 def test_who_pulls_in_the_place_of_a_lost_target_is_waited_for() -> None:
     offers = lending(audience=Audience(count=1, targets=frozenset({"site-1"})))
-    offers.receive(ask("site-1.w0"), 0.5)  # the target has passed it on
+    served(offers, ask("site-1.w0"), 0.5)  # the target has passed it on
     offers.miss(T, "site-1", 1.0)
     assert offers.tick(6.0) == [ReceiverSettled(T, "site-1", Outcome.LOST)]
     assert any(isinstance(each, TransactionSettled) and each.outcome is Outcome.FINISHED
-               for each in offers.receive(confirm("site-1.w0"), 9.0))
+               for each in answered(offers, confirm("site-1.w0"), 9.0))
 
 
 @pytest.mark.parametrize("audience", [Audience(count=2), Audience(count=0), Audience(names=frozenset({"site-2"}))])
@@ -255,36 +271,36 @@ def test_who_is_no_target_is_not_missed(audience: Audience) -> None:
 def test_a_named_receiver_that_is_missed_comes_to_its_end() -> None:
     offers = lending(audience=Audience(names=frozenset({"site-1", "site-2"})))
     offers.miss(T, "site-2", 1.0)
-    offers.receive(ask(), 2.0)
-    offers.receive(confirm(), 3.0)
+    served(offers, ask(), 2.0)
+    answered(offers, confirm(), 3.0)
     assert settled(Outcome.PARTIAL, ("site-1", Outcome.FINISHED), ("site-2", Outcome.LOST)) in offers.tick(6.0)
 
 
 def test_a_named_audience_waits_for_each_name() -> None:
     offers = lending(audience=Audience(names=frozenset({"site-1", "site-2"})))
-    assert offers.receive(confirm(), 1.0) == [noted(), ReceiverSettled(T, "site-1", Outcome.FINISHED)]
-    assert offers.receive(confirm("site-2"), 2.0)[-1] == settled(
+    assert answered(offers, confirm(), 1.0) == [noted(), ReceiverSettled(T, "site-1", Outcome.FINISHED)]
+    assert answered(offers, confirm("site-2"), 2.0)[-1] == settled(
         Outcome.FINISHED, ("site-1", Outcome.FINISHED), ("site-2", Outcome.FINISHED))
 
 
 def test_who_is_not_named_does_not_count() -> None:
     offers = lending(audience=Audience(names=frozenset({"site-2"})))
-    assert offers.receive(confirm(), 1.0) == [noted(), ReceiverSettled(T, "site-1", Outcome.FINISHED)]
+    assert answered(offers, confirm(), 1.0) == [noted(), ReceiverSettled(T, "site-1", Outcome.FINISHED)]
     assert len(offers) == 1
 
 
 def test_an_audience_of_nobody_is_ended_by_the_lender_only() -> None:
     offers = lending(audience=Audience(count=0))
-    offers.receive(confirm(), 1.0)
+    answered(offers, confirm(), 1.0)
     assert len(offers) == 1
     assert offers.end(T, Outcome.DELETED, 2.0) == [Release(A), settled(Outcome.DELETED, ("site-1", Outcome.FINISHED))]
 
 
 def test_a_receiver_that_had_begun_when_the_others_finished_is_told_and_not_counted() -> None:
     offers = lending()
-    offers.receive(ask("site-2", number=9), 1.0)
-    offers.receive(ask("site-2", number=8), 1.0)
-    assert offers.receive(confirm(), 2.0) == [
+    served(offers, ask("site-2", number=9), 1.0)
+    served(offers, ask("site-2", number=8), 1.0)
+    assert answered(offers, confirm(), 2.0) == [
         noted(), ReceiverSettled(T, "site-1", Outcome.FINISHED),
         Post(Withdrawn("server", "site-2", 8, A, "finished")), Post(Withdrawn("server", "site-2", 9, A, "finished")),
         Release(A), settled(Outcome.FINISHED, ("site-1", Outcome.FINISHED), ("site-2", Outcome.FAILED))]
@@ -292,18 +308,18 @@ def test_a_receiver_that_had_begun_when_the_others_finished_is_told_and_not_coun
 
 def test_a_receiver_that_finished_may_pull_again_and_has_still_finished() -> None:
     offers = lending(audience=Audience(count=2))
-    offers.receive(confirm(), 1.0)
-    assert offers.receive(ask(number=8), 2.0) == [Serve(ask(number=8))]
+    answered(offers, confirm(), 1.0)
+    assert served(offers, ask(number=8), 2.0) == [Serve(ask(number=8))]
     assert offers.receive(drop(number=8), 3.0) == [noted(number=8)]
     assert offers.end(T, Outcome.DELETED, 4.0)[-1] == settled(Outcome.DELETED, ("site-1", Outcome.FINISHED))
 
 
 def test_a_second_pull_of_a_receiver_that_finished_is_told_of_the_end_too() -> None:
     offers = lending(audience=Audience(count=2))
-    offers.receive(ask(number=7), 1.0)
-    offers.receive(ask(number=8), 1.0)
-    offers.receive(confirm(number=7), 2.0)
-    assert Post(Withdrawn("server", "site-1", 8, A, "finished")) in offers.receive(confirm("site-2"), 3.0)
+    served(offers, ask(number=7), 1.0)
+    served(offers, ask(number=8), 1.0)
+    answered(offers, confirm(number=7), 2.0)
+    assert Post(Withdrawn("server", "site-1", 8, A, "finished")) in answered(offers, confirm("site-2"), 3.0)
 
 
 # --- dropping -----------------------------------------------------------------------------------
@@ -311,18 +327,18 @@ def test_a_second_pull_of_a_receiver_that_finished_is_told_of_the_end_too() -> N
 
 def test_a_receiver_that_drops_its_only_pull_is_cancelled() -> None:
     offers = lending()
-    offers.receive(ask(), 1.0)
+    served(offers, ask(), 1.0)
     assert offers.receive(drop(), 2.0) == [noted(), ReceiverSettled(T, "site-1", Outcome.CANCELLED)]
     assert (len(offers), offers.is_pulled_from()) == (1, False)
 
 
 def test_a_receiver_that_drops_one_of_its_pulls_goes_on_with_the_others() -> None:
     offers = lending(A, B, audience=Audience(names=frozenset({"site-1"})))
-    offers.receive(ask("site-1", A, number=7), 1.0)
-    offers.receive(ask("site-1", B, number=8), 1.0)
+    served(offers, ask("site-1", A, number=7), 1.0)
+    served(offers, ask("site-1", B, number=8), 1.0)
     assert offers.receive(drop("site-1", A, number=7), 2.0) == [noted()]
-    assert offers.receive(ask("site-1", B, number=8), 2.1) == [Serve(ask("site-1", B, number=8))]
-    assert offers.receive(confirm("site-1", B, number=8), 3.0) == [
+    assert served(offers, ask("site-1", B, number=8), 2.1) == [Serve(ask("site-1", B, number=8))]
+    assert answered(offers, confirm("site-1", B, number=8), 3.0) == [
         noted(number=8), ReceiverSettled(T, "site-1", Outcome.CANCELLED), Release(A), Release(B),
         settled(Outcome.FAILED, ("site-1", Outcome.CANCELLED))]
 
@@ -330,7 +346,7 @@ def test_a_receiver_that_drops_one_of_its_pulls_goes_on_with_the_others() -> Non
 def test_when_every_named_receiver_has_come_to_some_end_the_transaction_is_partial_or_failed() -> None:
     both = Audience(names=frozenset({"site-1", "site-2"}))
     offers = lending(audience=both)
-    offers.receive(confirm(), 1.0)
+    answered(offers, confirm(), 1.0)
     assert offers.receive(drop("site-2"), 2.0)[-1] == settled(
         Outcome.PARTIAL, ("site-1", Outcome.FINISHED), ("site-2", Outcome.CANCELLED))
     offers = lending(audience=both)
@@ -341,20 +357,21 @@ def test_when_every_named_receiver_has_come_to_some_end_the_transaction_is_parti
 
 def test_a_receiver_that_asks_again_after_a_drop_is_active_again() -> None:
     offers = lending()
-    offers.receive(ask(), 1.0)
+    served(offers, ask(), 1.0)
     offers.receive(drop(), 2.0)
-    assert offers.receive(ask(number=8), 3.0) == [Serve(ask(number=8))]
-    assert ReceiverSettled(T, "site-1", Outcome.FINISHED) in offers.receive(confirm(number=8), 4.0)
+    assert served(offers, ask(number=8), 3.0) == [Serve(ask(number=8))]
+    assert ReceiverSettled(T, "site-1", Outcome.FINISHED) in answered(offers, confirm(number=8), 4.0)
 
 
 def test_bytes_that_cannot_be_produced_are_denied_and_their_pull_is_over() -> None:
     offers = lending()
-    offers.receive(ask(), 1.0)
+    served(offers, ask(), 1.0)
     failed = OriginFailed(ref=label(), origin="server", why="OSError: gone")
-    assert offers.fail(ask(), failed) == denial(failed)
+    assert offers.receive(ask(), 1.5) == [Serve(ask())]
+    assert offers.made(ask(), failed, 2.0) == [*denial(failed), ReceiverSettled(T, "site-1", Outcome.FAILED)]
     assert not offers.is_pulled_from()
     offers.end(T, Outcome.DELETED, 2.0)
-    assert offers.fail(ask(), failed) == denial(failed)
+    assert offers.made(ask(), failed, 2.0) == denial(failed)
 
 
 # --- leases -------------------------------------------------------------------------------------
@@ -370,7 +387,10 @@ def test_a_lease_that_nobody_renews_runs_out() -> None:
 @pytest.mark.parametrize("message", [ask(), keep(), confirm("site-1", A, (0, 1))])
 def test_asking_keeping_and_confirming_renew_the_lease(message: Ask | Keep | Confirm) -> None:
     offers = lending(lease_s=60.0)
-    offers.receive(message, 50.0)
+    if isinstance(message, Ask):
+        served(offers, message, 50.0)
+    else:
+        offers.receive(message, 50.0)
     assert offers.tick(60.0) == []
     assert offers.deadline() == 110.0
     assert offers.tick(110.0)[-1] == settled(
@@ -379,13 +399,13 @@ def test_asking_keeping_and_confirming_renew_the_lease(message: Ask | Keep | Con
 
 def test_a_message_with_a_wrong_secret_renews_nothing() -> None:
     offers = lending(lease_s=60.0)
-    offers.receive(ask(secret=WRONG), 50.0)
+    served(offers, ask(secret=WRONG), 50.0)
     assert offers.tick(60.0)[-1] == settled(Outcome.EXPIRED)
 
 
 def test_names_that_never_came_are_told_with_the_end() -> None:
     offers = lending(audience=Audience(names=frozenset({"site-2", "site-1"})), lease_s=60.0)
-    offers.receive(confirm(), 1.0)
+    answered(offers, confirm(), 1.0)
     assert offers.tick(61.0)[-1] == settled(
         Outcome.EXPIRED, ("site-1", Outcome.FINISHED), ("site-2", Outcome.EXPIRED))
 
@@ -398,18 +418,19 @@ LOSS = Unreachable("server", "site-1", False, "closed")
 
 def test_a_receiver_that_is_cut_off_for_too_long_is_lost() -> None:
     offers = lending()
-    offers.receive(ask(), 1.0)
+    served(offers, ask(), 1.0)
     assert offers.receive(LOSS, 2.0) == []
     assert (offers.deadline(), offers.tick(6.9)) == (7.0, [])
     assert offers.tick(7.0) == [ReceiverSettled(T, "site-1", Outcome.LOST)]
     assert not offers.is_pulled_from()
-    assert offers.deadline() == 61.0
     offers.check()
+    assert offers.deadline() == 12.0
+    assert offers.tick(12.0)[1:] == [Release(A), settled(Outcome.FAILED, ("site-1", Outcome.LOST))], "nobody came instead"
 
 
 def test_a_receiver_that_comes_back_in_time_is_not_lost() -> None:
     offers = lending()
-    offers.receive(ask(), 1.0)
+    served(offers, ask(), 1.0)
     offers.receive(LOSS, 2.0)
     offers.receive(keep(), 6.0)
     assert offers.tick(7.0) == []
@@ -417,7 +438,7 @@ def test_a_receiver_that_comes_back_in_time_is_not_lost() -> None:
 
 def test_the_grace_is_counted_from_the_first_news() -> None:
     offers = lending()
-    offers.receive(ask(), 1.0)
+    served(offers, ask(), 1.0)
     offers.receive(LOSS, 2.0)
     offers.receive(LOSS, 4.0)
     assert offers.tick(7.0) == [ReceiverSettled(T, "site-1", Outcome.LOST)]
@@ -426,11 +447,14 @@ def test_the_grace_is_counted_from_the_first_news() -> None:
 def test_a_lost_receiver_that_asks_again_or_confirms_everything_was_not_lost_for_good() -> None:
     for message in (ask(), confirm()):
         offers = lending(audience=Audience(count=2))
-        offers.receive(ask(), 1.0)
+        served(offers, ask(), 1.0)
         offers.receive(LOSS, 2.0)
         offers.tick(7.0)
-        offers.receive(message, 8.0)
-        effects = offers.receive(confirm(), 9.0) if isinstance(message, Ask) else []
+        if isinstance(message, Ask):
+            served(offers, message, 8.0)
+        else:
+            offers.receive(message, 8.0)
+        effects = answered(offers, confirm(), 9.0) if isinstance(message, Ask) else []
         told = offers.end(T, Outcome.DELETED, 10.0)[-1]
         assert told == settled(Outcome.DELETED, ("site-1", Outcome.FINISHED))
         assert not effects or effects[-1] == ReceiverSettled(T, "site-1", Outcome.FINISHED)
@@ -438,26 +462,26 @@ def test_a_lost_receiver_that_asks_again_or_confirms_everything_was_not_lost_for
 
 def test_a_loss_concerns_all_below_it_and_beyond_it_all_others() -> None:
     offers = lending(audience=Audience(count=0))
-    offers.receive(ask("site-1.job"), 1.0)
+    served(offers, ask("site-1.job"), 1.0)
     offers.receive(LOSS, 2.0)
     assert offers.tick(7.0) == [ReceiverSettled(T, "site-1.job", Outcome.LOST)]
     offers = lending(audience=Audience(count=0))
-    offers.receive(ask("site-1"), 1.0)
+    served(offers, ask("site-1"), 1.0)
     offers.receive(Unreachable("server", "server", True, "closed"), 2.0)
     assert offers.tick(7.0) == [ReceiverSettled(T, "site-1", Outcome.LOST)]
 
 
 def test_this_cell_as_its_own_receiver_is_never_cut_off() -> None:
     offers = lending()
-    offers.receive(ask("server"), 1.0)
+    served(offers, ask("server"), 1.0)
     offers.receive(Unreachable("site-1", "site-1", True, "closed"), 2.0)
     assert offers.tick(7.0) == []
 
 
 def test_a_chunk_that_comes_back_cuts_off_the_receiver_of_that_pull() -> None:
     offers = lending(audience=Audience(count=0))
-    offers.receive(ask("site-1", number=7), 1.0)
-    offers.receive(ask("site-2", number=8), 1.0)
+    served(offers, ask("site-1", number=7), 1.0)
+    served(offers, ask("site-2", number=8), 1.0)
     offers.receive(Bounce("server", "server", 7, int(Kind.CHUNK), "no-route", {}), 2.0)
     offers.receive(Bounce("server", "server", 8, int(Kind.DENIAL), "no-route", {}), 2.0)
     assert offers.tick(7.0) == [ReceiverSettled(T, "site-1", Outcome.LOST)]
@@ -466,7 +490,7 @@ def test_a_chunk_that_comes_back_cuts_off_the_receiver_of_that_pull() -> None:
 def test_when_the_last_named_receiver_is_lost_the_transaction_ends_once() -> None:
     offers = lending(audience=Audience(names=frozenset({"site-1"})))
     for name in ("site-1", "site-2"):
-        offers.receive(ask(name), 1.0)
+        served(offers, ask(name), 1.0)
     offers.receive(Unreachable("server", "server", True, "closed"), 2.0)
     effects = offers.tick(7.0)
     assert effects[0] == ReceiverSettled(T, "site-1", Outcome.LOST)
@@ -480,7 +504,7 @@ def test_when_the_last_named_receiver_is_lost_the_transaction_ends_once() -> Non
 @pytest.mark.parametrize("outcome", [Outcome.DELETED, Outcome.UNDELIVERABLE, Outcome.CLOSED])
 def test_the_lender_ends_it_in_a_fixed_order(outcome: Outcome) -> None:
     offers = lending(A, B)
-    offers.receive(ask("site-1", B), 1.0)
+    served(offers, ask("site-1", B), 1.0)
     assert offers.end(T, outcome, 2.0) == [
         Post(Withdrawn("server", "site-1", 7, B, outcome.value)), Release(A), Release(B),
         settled(outcome, ("site-1", outcome))]
@@ -505,9 +529,9 @@ def test_who_comes_late_hears_how_it_ended(message: Ask | Keep | Confirm) -> Non
 
 def test_a_confirmation_that_is_repeated_after_the_end_is_noted_again() -> None:
     offers = lending()
-    offers.receive(confirm(), 1.0)
-    assert offers.receive(confirm(), 2.0) == [noted()]
-    assert offers.receive(confirm("site-2"), 2.0) == denial(
+    answered(offers, confirm(), 1.0)
+    assert answered(offers, confirm(), 2.0) == [noted()]
+    assert answered(offers, confirm("site-2"), 2.0) == denial(
         LeaseEnded(ref=label(), origin="server", how="finished"), "site-2")
 
 
@@ -521,9 +545,9 @@ def test_ends_are_remembered_for_their_time() -> None:
     offers = lending()
     offers.end(T, Outcome.DELETED, 1.0)
     offers.tick(100.9)
-    assert offers.receive(ask(), 100.9) == denial(LeaseEnded(ref=label(), origin="server", how="deleted"))
+    assert served(offers, ask(), 100.9) == denial(LeaseEnded(ref=label(), origin="server", how="deleted"))
     assert offers.tick(101.0) == []
-    assert offers.receive(ask(), 101.0) == denial(UnknownRef(ref=label(), origin="server"))
+    assert served(offers, ask(), 101.0) == denial(UnknownRef(ref=label(), origin="server"))
     assert offers.deadline() is None
     assert offers.tick(102.0) == []
 
@@ -531,5 +555,5 @@ def test_ends_are_remembered_for_their_time() -> None:
 def test_no_more_ends_than_the_limit_are_remembered() -> None:
     offers = lending(A, B, C)
     offers.end(T, Outcome.DELETED, 1.0)
-    assert offers.receive(ask(), 2.0) == denial(UnknownRef(ref=label(), origin="server"))
-    assert offers.receive(ask(offer_id=B), 2.0) == denial(LeaseEnded(ref=label(B), origin="server", how="deleted"))
+    assert served(offers, ask(), 2.0) == denial(UnknownRef(ref=label(), origin="server"))
+    assert served(offers, ask(offer_id=B), 2.0) == denial(LeaseEnded(ref=label(B), origin="server", how="deleted"))

@@ -35,6 +35,9 @@ OFFER, SECRET, DIGEST = b"o" * 16, b"s" * 16, b"d" * 32
 SOURCE = Source("site-2", OFFER, SECRET, 450)
 GOODBYE = Unreachable("server", "site-2", False, "closed")
 
+# What an origin hears of a pull that had nothing to ask for, so that it believes its confirmation.
+SPOKEN = Post(Keep("site-1", "site-2", 100, SOURCE.offer_id, SOURCE.secret))
+
 
 def shown(effects: Sequence[Effect]) -> list[str]:
     """Effects with errors in them are compared as they are written: errors are equal only to themselves."""
@@ -137,7 +140,7 @@ def test_without_verification_chunks_without_digest_are_asked_for() -> None:
 def test_a_pull_of_nothing_is_complete_at_once() -> None:
     pulls = Pulls("site-1", 100, OPTIONS)
     pulls.start(SOURCE, [(0, 0)], 0.0)
-    assert pulls.go(100, 0.0) == [confirm((0, 0)), PullSettled(100, None)]
+    assert pulls.go(100, 0.0) == [SPOKEN, confirm((0, 0)), PullSettled(100, None)]
 
 
 def test_no_more_pulls_than_the_limit_are_under_way() -> None:
@@ -243,7 +246,7 @@ def test_when_all_of_it_is_here_already_it_is_only_made_to_last_and_confirmed() 
     pulls = Pulls("site-1", 100, OPTIONS)
     pulls.start(SOURCE, [], 0.0, have=[(0, 450)], finishes=True)
     assert pulls.go(100, 0.0) == [Finish(100)]
-    assert pulls.finished(100, 1.0) == [confirm(), PullSettled(100, None)]
+    assert pulls.finished(100, 1.0) == [SPOKEN, confirm(), PullSettled(100, None)]
 
 
 def test_a_pull_is_forgotten_when_the_origin_has_noted_its_end() -> None:

@@ -93,8 +93,8 @@ class Pair:
         """Lend it whole."""
         offer = Offer(os.urandom(16), os.urandom(16), len(memory.data))
         lent = LentOut(Source("server", offer.offer_id, offer.secret, offer.bytes_total), os.urandom(16))
-        self.server.lanes.lane.lend(lent.id, [(offer, memory)], Audience(count=count), 60.0, on_settled=lent.ends.append,
-                                    on_receiver=lent.receivers.append)
+        self.server.lanes.lane.lent.lend(lent.id, [(offer, memory)], Audience(count=count), 60.0,
+                                         on_settled=lent.ends.append, on_receiver=lent.receivers.append)
         return lent
 
     def pull(self, source: Source, landing: Memory) -> Pulled:
@@ -215,7 +215,7 @@ def test_a_pull_that_is_cancelled_frees_what_was_held_for_it(pair: Pair) -> None
 
 def test_who_comes_late_is_told_how_it_ended_and_a_stranger_nothing(pair: Pair) -> None:
     lent = pair.lend(Memory(bytearray(DATA)))
-    pair.server.lanes.lane.change(lambda offers, now: offers.end(lent.id, Outcome.DELETED, now))
+    pair.server.lanes.lane.lent.change(lambda offers, now: offers.end(lent.id, Outcome.DELETED, now))
     eventually(lambda: lent.ends)
     late = end_of(pair.pull(lent.source, Memory(bytearray(len(DATA)))))
     assert isinstance(late, LeaseEnded) and late.how == "deleted"

@@ -21,8 +21,8 @@ from zdl.cell.cell import BareCell
 from zdl.download.transaction import Transaction
 from zdl.errors import Closed, OptionError, ZdlError
 from zdl.objects.manifest import Range
+from zdl.protocol.audiences import Audience, Offer
 from zdl.protocol.effects import Outcome, ReceiverSettled, TransactionSettled
-from zdl.protocol.offers import Audience, Offer
 from zdl.refs import OFFER_ID_BYTES, SECRET_BYTES, Source
 
 # Threads that read and write what may block; the disk and the hashing are shared by all pulls.
@@ -110,28 +110,51 @@ class Lender:
         with self._lock:
             self._transactions[transaction.id] = transaction
         try:
-            self._cell.lane.lend(transaction.id, [(offer, readable)], audience, seconds,
-                                 on_settled=settled, on_receiver=receiver_settled)
+            self._cell.lane.lent.lend(transaction.id, [(offer, readable)], audience, seconds,
+                                      on_settled=settled, on_receiver=receiver_settled)
         except ZdlError:
             with self._lock:
                 self._transactions.pop(transaction.id, None)
             raise
         return transaction, Source(self._cell.fqcn, offer.offer_id, offer.secret, bytes_total)
 
+    def add(self, transaction_id: bytes, readable: Readable, bytes_total: int, *, is_counted: bool = True) -> Source:
+        """One more offer of an open transaction.
+
+        Args:
+            transaction_id: which one.
+            readable: the object.
+            bytes_total: its length.
+            is_counted: whether a receiver has finished only when it has this one too; a slice that is gathered for one
+                receiver out of what all have is not counted.
+
+        Raises:
+            Busy: a limit is reached.
+            LeaseEnded: the transaction has ended.
+        """
+        offer = Offer(os.urandom(OFFER_ID_BYTES), os.urandom(SECRET_BYTES), bytes_total, is_counted=is_counted)
+        self._cell.lane.lent.add(transaction_id, offer, readable)
+        return Source(self._cell.fqcn, offer.offer_id, offer.secret, bytes_total)
+
+    def withdraw(self, source: Source) -> None:
+        """End one offer, and not its transaction: who pulls it is told, its object is let go; nothing if it has ended."""
+        with suppress(Closed):  # then everything that was lent has ended
+            self._cell.lane.lent.change(lambda offers, now: offers.withdraw(source.offer_id, Outcome.DELETED, now))
+
     def end(self, transaction_id: bytes, outcome: Outcome) -> None:
         """End a transaction; nothing if it has ended."""
         with suppress(Closed):  # then everything that was lent has ended
-            self._cell.lane.change(lambda offers, now: offers.end(transaction_id, outcome, now))
+            self._cell.lane.lent.change(lambda offers, now: offers.end(transaction_id, outcome, now))
 
     def excuse(self, transaction_id: bytes, count: int) -> None:
         """So many of the receivers that are counted will not come."""
         with suppress(Closed):  # then it has ended
-            self._cell.lane.change(lambda offers, now: offers.excuse(transaction_id, count, now))
+            self._cell.lane.lent.change(lambda offers, now: offers.excuse(transaction_id, count, now))
 
     def miss(self, transaction_id: bytes, target: str) -> None:
         """The way to this target of a message was lost."""
         with suppress(Closed):  # then it has ended
-            self._cell.lane.change(lambda offers, now: offers.miss(transaction_id, target, now))
+            self._cell.lane.lent.change(lambda offers, now: offers.miss(transaction_id, target, now))
 
     def attach(self) -> None:
         """The cell has its lanes."""

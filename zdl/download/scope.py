@@ -9,8 +9,8 @@ from zdl.download.lending import Lender
 from zdl.download.transaction import Transaction
 from zdl.objects.manifest import Manifest
 from zdl.objects.pack import Lent
+from zdl.protocol.audiences import Audience
 from zdl.protocol.effects import Outcome
-from zdl.protocol.offers import Audience
 from zdl.refs import Source
 
 

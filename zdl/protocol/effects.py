@@ -7,7 +7,7 @@ machines are tested.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from zdl.errors import ZdlError
@@ -343,11 +343,12 @@ class IntakeSettled:
 
 @dataclass(frozen=True, slots=True)
 class TransactionSettled:
-    """A transaction has ended; `receivers` tells the truth about each."""
+    """A transaction has ended; `receivers` tells the truth about each, `confirmed` how many bytes those who began have."""
 
     transaction_id: bytes
     outcome: Outcome
     receivers: tuple[tuple[str, Outcome], ...]
+    confirmed: tuple[tuple[str, int], ...] = field(default=(), compare=False)
 
 
 Effect = (Dial | Hang | Send | PeerUp | PeerDown | PeerStalled | PeerBack | Told | SubtreeUp | SubtreeDown | SubtreeFull

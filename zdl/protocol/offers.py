@@ -3,19 +3,26 @@
 An **offer** is one virtual byte stream. Offers that end together are a **transaction**, which has a
 lease and an audience: receivers by name, or how many. Per transaction::
 
-            lend()
+            lend()      add(), withdraw(): offers come and go; hold() … seal(): until then nothing is complete
               │
-            OPEN ──every counted receiver has confirmed every byte──▶ FINISHED
+            OPEN ──every counted receiver has confirmed every byte of what is counted──▶ FINISHED
               ├──every named receiver has come to some end──────────▶ PARTIAL, or FAILED if none confirmed
               ├──all that are counted have it or are lost, see below▶ PARTIAL, or FAILED if none confirmed
+              ├──so many as are counted have begun and ended, nobody
+              │  is active, and nobody came for lost_grace_s────────▶ PARTIAL, or FAILED if none confirmed
               ├──lease ran out, nobody asked, kept or confirmed─────▶ EXPIRED
               └──end(how): deleted, undeliverable, closed───────────▶ how
+                   │
+                ENDING: nobody is served; what is being read is waited for, drain_s at most ──▶ settled
 
 and per receiver in it::
 
     unseen ──ASK, KEEP──▶ ACTIVE ──CONFIRM covers all──▶ FINISHED   (absorbing)
-                            ├──DROP of its last pull───▶ CANCELLED ─┐ a new ASK makes it ACTIVE
-                            └──cut off for lost_grace_s▶ LOST ──────┘ again; a CONFIRM of all FINISHED
+      │                     ├──a budget ran out────────▶ EXPIRED    (absorbing)
+      │                     ├──DROP of its last pull───▶ CANCELLED ─┐
+      │                     ├──its last pull was denied▶ FAILED ────┤ a new ASK makes it ACTIVE
+      │                     └──cut off for lost_grace_s▶ LOST ──────┘ again; a CONFIRM of all FINISHED
+      └──first_pull_s ran out, if named──▶ EXPIRED
 
 Receivers that are counted have no names, so that others may come in the place of one that is lost; unless they are the
 **targets** of a message: when the way to one of those is lost it is not replaced by anybody, and the transaction ends when as
@@ -25,94 +32,37 @@ A receiver that had begun and not ended when the others had brought the transact
 PARTIAL if it had confirmed something, else as FAILED.
 
 Each ASK, KEEP or CONFIRM moves the lease on; time alone never ends what a busy receiver uses. With the
-end, in this order: receivers still pulling are told (WITHDRAWN), the objects are released, the
-transaction settles. How an offer ended is remembered (a tombstone), so that who asks late hears which
-end it had, and a receiver whose CONFIRMED was lost hears it again.
+end, in this order: receivers still pulling are told (WITHDRAWN), the objects are released as soon as nothing
+is read of them, the transaction settles. A production that never returns is given up after drain_s: the
+transaction settles, and what is still being read is released when that is over. How an offer ended is
+remembered (`zdl.protocol.tombstones`), and no id is used twice while it is.
+
+A question that is being answered already is not answered twice. What one receiver has asked for and is not read
+yet is bounded by ``serving_bytes_max``: more of it waits for its turn, as much again; what is above that is denied.
 """
 
 from __future__ import annotations
 
 import hmac
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
-from zdl.errors import Busy, DecodeError, LeaseEnded, LocalProtocolError, UnknownRef, ZdlError, to_wire
+from zdl.errors import Busy, DecodeError, LeaseEnded, LocalProtocolError, Refused, ZdlError, from_wire, to_wire
 from zdl.options import CHUNK_BYTES_MAX, OfferOptions
-from zdl.protocol.effects import Effect, Outcome, Post, ReceiverSettled, Release, Serve, TransactionSettled, Unreachable
-from zdl.protocol.messages import Ask, Bounce, Confirm, Confirmed, Denial, Drop, Keep, Kind, Withdrawn
-from zdl.protocol.ranges import Range, contains, covers, union
+from zdl.protocol.audiences import UNLIMITED, Audience, Budgets, Offer, Receiver, Transaction, TransactionFacts
+from zdl.protocol.effects import Effect, Outcome, Post, Serve, Unreachable
+from zdl.protocol.messages import Ask, Bounce, Confirm, Confirmed, Denial, Drop, Keep, Kind
+from zdl.protocol.ranges import union
+from zdl.protocol.readings import Turn
 from zdl.protocol.switch import concerns
+from zdl.protocol.transactions import Transactions
 
-# What cannot be told in the words of the tree above: a receiver that has begun and not ended.
-_ENDS = frozenset({Outcome.FINISHED, Outcome.CANCELLED, Outcome.LOST})
+__all__ = ["Audience", "Budgets", "Offer", "Offers"]
 
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """One offer as the lender makes it: `offer_id` and `secret` are 16 random bytes each.
-
-    Attributes:
-        enough: ranges of it, each of which is as good as all of it: the same object in another form.
-    """
-
-    offer_id: bytes
-    secret: bytes = field(repr=False)
-    bytes_total: int
-    enough: tuple[Range, ...] = ()
-
-    def is_had(self, confirmed: Sequence[Range]) -> bool:
-        """Whether who has confirmed these joined ranges has the object."""
-        return covers(confirmed, self.bytes_total) or any(contains(confirmed, each) for each in self.enough)
-
-
-@dataclass(frozen=True, slots=True)
-class Audience:
-    """Whose confirmation ends a transaction.
-
-    Attributes:
-        names: these receivers, each; or
-        count: any so many different ones; 0 means that only the lease or the lender ends it.
-        targets: to whom the message went that lends it, if these are who is counted.
-    """
-
-    names: frozenset[str] = frozenset()
-    count: int = 1
-    targets: frozenset[str] = frozenset()
-
-
-@dataclass(slots=True)
-class Receiver:
-    """One receiver of a transaction."""
-
-    outcome: Outcome | None = None
-    has_dropped: bool = False
-    pull_ids: set[tuple[int, bytes]] = field(default_factory=set)
-    confirmed: dict[bytes, tuple[Range, ...]] = field(default_factory=dict)
-    bytes_served: int = 0
-    cut_off_at: float | None = None
-
-
-@dataclass(slots=True)
-class Transaction:
-    """Offers that end together."""
-
-    id: bytes
-    audience: Audience
-    lease_s: float
-    deadline: float
-    offers: dict[bytes, Offer]
-    receivers: dict[str, Receiver] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Tombstone:
-    """How an offer ended, and who had it."""
-
-    secret: bytes = field(repr=False)
-    how: str
-    finished: frozenset[str]
-    until: float
+FromReceiver = Ask | Confirm | Keep | Drop
+# Pulls whose receiver is remembered, for when a chunk comes back. More than a cell has under way (``pulls_max``).
+PULLERS_MAX = 20_000
 
 
 class Offers:
@@ -126,273 +76,268 @@ class Offers:
     def __init__(self, me: str, options: OfferOptions) -> None:
         self._me = me
         self._options = options
-        self._transactions: dict[bytes, Transaction] = {}
-        self._by_offer: dict[bytes, Transaction] = {}
-        self._tombstones: OrderedDict[bytes, Tombstone] = OrderedDict()
-        self._next_look: float | None = None
+        self._all = Transactions(me, options)
+        self._pullers: OrderedDict[int, tuple[bytes, str]] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._transactions)
+        return len(self._all)
 
     def is_pulled_from(self) -> bool:
         """Whether a receiver has begun and not come to an end."""
-        return any(receiver.pull_ids and receiver.outcome is not Outcome.LOST
-                   for each in self._transactions.values() for receiver in each.receivers.values())
+        return any(receiver.is_pulling and receiver.outcome is not Outcome.LOST
+                   for each in self._all for receiver in each.receivers.values())
+
+    def facts(self, transaction_id: bytes, now: float) -> TransactionFacts | None:
+        """What is known of an open transaction; None: it has ended."""
+        transaction = self._all.get(transaction_id)
+        return None if transaction is None else TransactionFacts.of(transaction, now)
 
     # --- commands -------------------------------------------------------------------------------
 
-    def lend(self, transaction_id: bytes, lent: Sequence[Offer], audience: Audience, lease_s: float,
-             now: float) -> None:
-        """Open a transaction.
+    def lend(self, transaction_id: bytes, lent: Sequence[Offer], audience: Audience, lease_s: float, now: float, *,
+             budgets: Budgets = UNLIMITED, is_held: bool = False) -> None:
+        """Open a transaction. One without an offer that is counted is not complete, whoever confirms what.
 
         Raises:
             Busy: a limit is reached; nothing was opened.
             LocalProtocolError: an id that was used before.
         """
         options = self._options
-        if len(self._transactions) >= options.transactions_max:
+        if len(self._all) >= options.transactions_max:
             raise Busy(limit="transactions_max", value=options.transactions_max, at=self._me)
-        if len(self._by_offer) + len(lent) > options.offers_max:
-            raise Busy(limit="offers_max", value=options.offers_max, at=self._me)
         if len(audience.names) > options.receivers_max:
             raise Busy(limit="receivers_max", value=options.receivers_max, at=self._me)
-        used = any(each.offer_id in self._by_offer or each.offer_id in self._tombstones for each in lent)
-        if used or transaction_id in self._transactions:
-            raise LocalProtocolError(what="an id of an offer or a transaction was used before")
-        offers = {each.offer_id: each for each in lent}
-        transaction = Transaction(transaction_id, audience, lease_s, now + lease_s, offers)
-        self._transactions[transaction_id] = transaction
-        for each in lent:
-            self._by_offer[each.offer_id] = transaction
-        self._look_at(transaction.deadline)
+        if self._all.is_taken(transaction_id):
+            raise LocalProtocolError(what="the id of a transaction was used before")
+        self._may_lend(lent)
+        self._all.open(Transaction(transaction_id, audience, budgets, lease_s, now + lease_s, now,
+                                   {each.offer_id: each for each in lent}, is_held=is_held))
+
+    def add(self, transaction_id: bytes, offer: Offer, now: float) -> None:
+        """One more offer of an open transaction; a receiver that had all before has not any more, if it is counted.
+
+        Raises:
+            Busy: a limit is reached.
+            LeaseEnded: the transaction has ended.
+            LocalProtocolError: an id that was used before.
+        """
+        transaction = self._all.get(transaction_id)
+        if transaction is None:
+            raise LeaseEnded(ref=f"transaction:{transaction_id[:4].hex()}…", origin=self._me, how="it has ended")
+        self._may_lend([offer])
+        self._renew(transaction, now)
+        self._all.add(transaction, offer)
+
+    def withdraw(self, offer_id: bytes, how: Outcome, now: float) -> list[Effect]:
+        """An offer of an open transaction ends alone: who pulls it is told, it is released; the others go on.
+
+        Without its last offer that is counted a transaction is as it was before its first one: open, and not complete.
+        """
+        transaction = self._all.by_offer.get(offer_id)
+        if transaction is None:
+            return []
+        effects = self._all.take_back(transaction, [offer_id], how, now)
+        del transaction.offers[offer_id]
+        for name, receiver in list(transaction.receivers.items()):
+            receiver.confirmed.pop(offer_id, None)
+            if transaction.outcome is None and transaction.has_all(receiver):
+                effects += self._all.settle(transaction, name, Outcome.FINISHED, now)
+            elif transaction.outcome is None:
+                effects += self._all.give_up(transaction, name, None, now)
+        return effects
+
+    def hold(self, transaction_id: bytes, is_held: bool, now: float) -> list[Effect]:
+        """Offers are still to come, and nothing is complete; or they are not any more."""
+        transaction = self._all.get(transaction_id)
+        if transaction is None:
+            return []
+        transaction.is_held, transaction.waits_since = is_held, now
+        self._all.look_at(transaction)
+        return self._all.conclude(transaction, now)
 
     def end(self, transaction_id: bytes, outcome: Outcome, now: float) -> list[Effect]:
         """The lender ends it; nothing if it has ended."""
-        transaction = self._transactions.get(transaction_id)
-        return [] if transaction is None else self._end(transaction, outcome, now)
+        transaction = self._all.get(transaction_id)
+        return [] if transaction is None else self._all.end(transaction, outcome, now)
 
     def excuse(self, transaction_id: bytes, count: int, now: float) -> list[Effect]:
         """So many of the receivers that are counted will not come: they are not waited for. Those with names are; one always is."""
-        transaction = self._transactions.get(transaction_id)
+        transaction = self._all.get(transaction_id)
         if transaction is None or transaction.audience.names or transaction.audience.count == 0:
             return []
         transaction.audience = replace(transaction.audience, count=max(1, transaction.audience.count - count))
-        return self._judge(transaction, now)
+        return self._all.conclude(transaction, now)
 
     def miss(self, transaction_id: bytes, name: str, now: float) -> list[Effect]:
         """The way to this target was lost while its answer was waited for: unless it asks in time, it is lost too."""
-        transaction = self._transactions.get(transaction_id)
+        transaction = self._all.get(transaction_id)
         if transaction is None or name not in transaction.audience.names | transaction.audience.targets:
             return []
         if name not in transaction.receivers and len(transaction.receivers) < self._options.receivers_max:
-            transaction.receivers[name] = Receiver()
-        self._cut_off_from(transaction, lambda each, _: each == name, now)
+            self._all.begin(transaction, name, now)
+        if name in transaction.receivers:
+            self._cut_off(transaction, name, now)
         return []
 
-    def fail(self, ask: Ask, error: ZdlError) -> list[Effect]:
-        """The bytes that were asked for cannot be produced: their receiver is told, and its pull is over."""
-        transaction = self._by_offer.get(ask.offer_id)
-        if transaction is not None and ask.origin in transaction.receivers:
-            transaction.receivers[ask.origin].pull_ids.discard((ask.id, ask.offer_id))
-        return self._deny(ask, error)
+    def made(self, ask: Ask, error: ZdlError | None, now: float) -> list[Effect]:
+        """What `Serve` asked for is read, and on its way; or cannot be produced: its receiver is told, its pull is over."""
+        effects: list[Effect] = [Serve(each) for each in self._all.readings.done(ask)]
+        if error is not None:
+            effects += self._deny(ask, error)
+        transaction = self._all.by_offer.get(ask.offer_id)
+        if transaction is None:
+            return effects + self._all.drained(ask.offer_id)
+        receiver = transaction.receivers.get(ask.origin)
+        if error is not None and receiver is not None:
+            receiver.ends(ask.id, ask.offer_id)
+            effects += self._all.give_up(transaction, ask.origin, Outcome.FAILED, now)
+        return effects
 
     def close(self, now: float) -> list[Effect]:
-        """End all."""
-        effects: list[Effect] = []
-        for transaction in list(self._transactions.values()):
-            effects += self._end(transaction, Outcome.CLOSED, now)
-        return effects
+        """End all, and wait for no production: nobody will be there to hear that it has come back."""
+        return [effect for transaction in self._all for effect in (
+            *self._all.end(transaction, Outcome.CLOSED, now), *self._all.settled(transaction.id))]
 
     # --- the world ------------------------------------------------------------------------------
 
-    def receive(self, message: Ask | Confirm | Keep | Drop | Bounce | Unreachable, now: float) -> list[Effect]:
+    def receive(self, message: FromReceiver | Bounce | Unreachable, now: float) -> list[Effect]:
         """A receiver asks, confirms, keeps or drops; or is cut off."""
         match message:
             case Unreachable():
-                self._cut_off(lambda name, _: name != self._me and concerns(message, name), now)
+                for name in [name for name in self._all.by_name if name != self._me and concerns(message, name)]:
+                    for each in self._all.by_name[name].values():
+                        self._cut_off(each, name, now)
                 return []
-            case Bounce():  # a chunk could not be delivered
-                pull_id = message.id
-                if message.of_kind == Kind.CHUNK:
-                    self._cut_off(lambda _, receiver: any(number == pull_id for number, _ in receiver.pull_ids), now)
-                return []
-        transaction = self._by_offer.get(message.offer_id)
+            case Bounce():
+                return self._bounced(message, now) if message.of_kind == Kind.CHUNK else []
+        transaction = self._all.by_offer.get(message.offer_id)
         if transaction is None or not hmac.compare_digest(transaction.offers[message.offer_id].secret, message.secret):
-            return self._late(message, now)
-        self._renew(transaction, now)
+            error = self._all.tombstones.answer(message)
+            return self._note(message) if error is None else self._deny(message, error)
         receiver = transaction.receivers.get(message.origin)
+        refusal = self._objection(transaction, message, receiver)
+        if refusal is not None:
+            return self._deny(message, refusal)
         if receiver is None:
-            if len(transaction.receivers) >= self._options.receivers_max:
-                return self._deny(message, Busy(limit="receivers_max", value=self._options.receivers_max, at=self._me))
-            receiver = transaction.receivers[message.origin] = Receiver()
-        receiver.cut_off_at = None
+            receiver = self._all.begin(transaction, message.origin, now)
+        self._renew(transaction, now)
+        receiver.heard_at, receiver.cut_off_at, transaction.abandoned_at = now, None, None
         match message:
             case Ask():
-                return self._ask(transaction, receiver, message)
+                return self._ask(transaction, receiver, message, now)
             case Confirm():
                 return self._confirm(transaction, receiver, message, now)
             case Keep():
+                receiver.begins(message.id, message.offer_id, now)
                 return []
             case Drop():
-                receiver.pull_ids.discard((message.id, message.offer_id))
-                receiver.has_dropped = True
-                done: list[Effect] = [Post(Confirmed(self._me, message.origin, message.id))]
-                if receiver.pull_ids:  # its other pulls go on
-                    return done
-                return done + self._settle_receiver(transaction, message.origin, Outcome.CANCELLED, now)
+                receiver.ends(message.id, message.offer_id)
+                return self._note(message) + self._all.give_up(transaction, message.origin, Outcome.CANCELLED, now)
 
     def tick(self, now: float) -> list[Effect]:
         """Ends what nobody uses, forgets old tombstones."""
-        if self._next_look is None or now < self._next_look:
-            return []
         effects: list[Effect] = []
-        for transaction in list(self._transactions.values()):
-            if transaction.deadline <= now:
-                effects += self._end(transaction, Outcome.EXPIRED, now)
-            else:
-                effects += self._bury(transaction, now)
-        while self._tombstones and next(iter(self._tombstones.values())).until <= now:
-            self._tombstones.popitem(last=False)
-        times = [min(each.deadline, self._wants_look_at(each)) for each in self._transactions.values()]
-        if self._tombstones:
-            times.append(next(iter(self._tombstones.values())).until)
-        self._next_look = min(times, default=None)
+        for transaction_id in self._all.calendar.due(now):
+            transaction = self._all.get(transaction_id)
+            if transaction is None:  # it ends, and a production of it does not return
+                effects += self._all.settled(transaction_id)
+                continue
+            effects += self._all.look(transaction, now)
+            if transaction.outcome is None:
+                self._all.look_at(transaction)
+        self._all.tombstones.tick(now)
         return effects
 
     def deadline(self) -> float | None:
         """When `tick` is wanted next; leases may have moved on by then."""
-        return self._next_look
+        times = (self._all.calendar.deadline(), self._all.tombstones.deadline())
+        return min((each for each in times if each is not None), default=None)
 
     def check(self) -> None:
         """All invariants; for simulation."""
-        for transaction in self._transactions.values():
-            assert all(self._by_offer[offer_id] is transaction for offer_id in transaction.offers)
-            assert self._next_look is not None and self._next_look <= transaction.deadline
-            for receiver in transaction.receivers.values():
-                assert receiver.outcome is None or receiver.outcome in _ENDS
-        assert len(self._by_offer) == sum(len(transaction.offers) for transaction in self._transactions.values())
-        assert not self._by_offer.keys() & self._tombstones.keys()
+        self._all.check()
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _ask(self, transaction: Transaction, receiver: Receiver, ask: Ask) -> list[Effect]:
+    def _may_lend(self, lent: Sequence[Offer]) -> None:
+        most = self._options.offers_max
+        if len(self._all.by_offer) + len(lent) > most:
+            raise Busy(limit="offers_max", value=most, at=self._me)
+        if any(self._all.is_offer_taken(each.offer_id) for each in lent):
+            raise LocalProtocolError(what="the id of an offer was used before")
+
+    def _objection(self, transaction: Transaction, message: FromReceiver, receiver: Receiver | None) -> ZdlError | None:
+        """Why this receiver may not have it."""
+        audience, most = transaction.audience, self._options.receivers_max
+        if receiver is not None and receiver.outcome is Outcome.EXPIRED:
+            return LeaseEnded(ref=f"ref:{message.offer_id[:4].hex()}…", origin=self._me, how=Outcome.EXPIRED.value)
+        if audience.is_closed and message.origin not in audience.names:
+            return Refused(by=self._me, reason="not-allowed", text="it is lent to others by name")
+        # Those who were named have a place, however many others come.
+        strangers = len(transaction.receivers) - len(audience.names & transaction.receivers.keys())
+        if receiver is None and message.origin not in audience.names and strangers + len(audience.names) >= most:
+            return Busy(limit="receivers_max", value=most, at=self._me)
+        return None
+
+    def _ask(self, transaction: Transaction, receiver: Receiver, ask: Ask, now: float) -> list[Effect]:
         total = transaction.offers[ask.offer_id].bytes_total
         if not 0 < ask.length <= CHUNK_BYTES_MAX or ask.offset + ask.length > total:
             return self._deny(ask, DecodeError(
                 what=f"bytes {ask.offset}+{ask.length} are not a chunk of an offer of {total} bytes"))
-        if receiver.outcome is not Outcome.FINISHED:
+        turn = self._all.readings.take(ask)
+        if turn is Turn.FULL:
+            return self._deny(ask, Busy(limit="serving_bytes_max", value=self._options.serving_bytes_max, at=self._me))
+        is_back = receiver.outcome not in (None, Outcome.FINISHED)
+        if is_back:
             receiver.outcome = None
-        receiver.pull_ids.add((ask.id, ask.offer_id))
+        if (ask.id, ask.offer_id) not in receiver.pulls:
+            self._pullers[ask.id] = transaction.id, ask.origin
+            if len(self._pullers) > PULLERS_MAX:
+                self._pullers.popitem(last=False)
+        receiver.begins(ask.id, ask.offer_id, now)
+        if is_back:
+            self._all.look_at(transaction)
+        if turn is Turn.TWICE:
+            return []
         receiver.bytes_served += ask.length
-        return [Serve(ask)]
+        return [Serve(ask)] if turn is Turn.NOW else []
 
     def _confirm(self, transaction: Transaction, receiver: Receiver, confirm: Confirm, now: float) -> list[Effect]:
         have = receiver.confirmed.get(confirm.offer_id, ())
-        receiver.confirmed[confirm.offer_id] = union([*have, *confirm.ranges])
-        receiver.pull_ids.discard((confirm.id, confirm.offer_id))
-        effects: list[Effect] = [Post(Confirmed(self._me, confirm.origin, confirm.id))]
-        if all(lent.is_had(receiver.confirmed.get(offer_id, ())) for offer_id, lent in transaction.offers.items()):
-            if receiver.outcome is not Outcome.FINISHED:  # it has all, whatever was thought of it before
-                receiver.outcome = None
-            effects += self._settle_receiver(transaction, confirm.origin, Outcome.FINISHED, now)
-        elif receiver.has_dropped and not receiver.pull_ids:
-            effects += self._settle_receiver(transaction, confirm.origin, Outcome.CANCELLED, now)
-        return effects
+        joined = union([*have, *confirm.ranges])
+        if (confirm.id, confirm.offer_id) not in receiver.pulls and transaction.offers[confirm.offer_id].bytes_total:
+            return self._note(confirm) if joined == have else []  # of another life, or never asked for: not believed
+        receiver.confirmed[confirm.offer_id] = joined
+        receiver.ends(confirm.id, confirm.offer_id)
+        if not transaction.has_all(receiver):
+            return self._note(confirm) + self._all.give_up(transaction, confirm.origin, None, now)
+        if receiver.outcome is not Outcome.FINISHED:  # it has all, whatever was thought of it before
+            receiver.outcome = None
+        return self._note(confirm) + self._all.settle(transaction, confirm.origin, Outcome.FINISHED, now)
 
-    def _settle_receiver(self, transaction: Transaction, name: str, outcome: Outcome, now: float) -> list[Effect]:
-        receiver = transaction.receivers[name]
-        if receiver.outcome is not None:
+    def _bounced(self, bounce: Bounce, now: float) -> list[Effect]:
+        """A chunk could not be delivered: its receiver is cut off; or, where a queue was full, may ask again soon."""
+        transaction_id, name = self._pullers.get(bounce.id, (b"", ""))
+        transaction = self._all.get(transaction_id)
+        if transaction is None:
             return []
-        receiver.outcome, receiver.cut_off_at = outcome, None
-        effects: list[Effect] = [ReceiverSettled(transaction.id, name, outcome)]
-        return effects + self._judge(transaction, now)
-
-    def _judge(self, transaction: Transaction, now: float) -> list[Effect]:
-        """Ends it when those that count have come to their ends."""
-        names, count, targets = transaction.audience.names, transaction.audience.count, transaction.audience.targets
-        finished = {each for each, state in transaction.receivers.items() if state.outcome is Outcome.FINISHED}
-        if names:
-            if names <= finished:
-                return self._end(transaction, Outcome.FINISHED, now)
-            if all(each in transaction.receivers and transaction.receivers[each].outcome in _ENDS for each in names):
-                return self._end(transaction, Outcome.PARTIAL if names & finished else Outcome.FAILED, now)
-        elif count:
-            if len(finished) >= count:
-                return self._end(transaction, Outcome.FINISHED, now)
-            lost = {each for each in targets & transaction.receivers.keys()
-                    if transaction.receivers[each].outcome is Outcome.LOST}
-            is_pulled = any(each.outcome is None for each in transaction.receivers.values())
-            if lost and len(finished) + len(lost) >= count and not is_pulled:
-                return self._end(transaction, Outcome.PARTIAL if finished else Outcome.FAILED, now)
+        error = from_wire(bounce.code, dict(bounce.facts), at=bounce.origin)
+        if isinstance(error, Busy):
+            return [Post(Bounce(self._me, name, bounce.id, int(Kind.ASK), bounce.code, bounce.facts))]
+        self._cut_off(transaction, name, now)
         return []
 
-    def _cut_off(self, concerned: Callable[[str, Receiver], bool], now: float) -> None:
-        for transaction in self._transactions.values():
-            self._cut_off_from(transaction, concerned, now)
+    def _cut_off(self, transaction: Transaction, name: str, now: float) -> None:
+        receiver = transaction.receivers[name]
+        if receiver.outcome is None and receiver.cut_off_at is None:
+            receiver.cut_off_at = now
+            self._all.look_at(transaction)
 
-    def _cut_off_from(self, transaction: Transaction, concerned: Callable[[str, Receiver], bool], now: float) -> None:
-        for name, receiver in transaction.receivers.items():
-            if receiver.outcome is None and receiver.cut_off_at is None and concerned(name, receiver):
-                receiver.cut_off_at = now
-                self._look_at(now + self._options.lost_grace_s)
+    def _note(self, message: FromReceiver) -> list[Effect]:
+        return [Post(Confirmed(self._me, message.origin, message.id))]
 
-    def _bury(self, transaction: Transaction, now: float) -> list[Effect]:
-        """Settles the receivers that have been cut off for too long."""
-        effects: list[Effect] = []
-        for name, receiver in transaction.receivers.items():
-            if transaction.id not in self._transactions:  # the last one that counts has ended it
-                break
-            if receiver.cut_off_at is not None and receiver.cut_off_at + self._options.lost_grace_s <= now:
-                effects += self._settle_receiver(transaction, name, Outcome.LOST, now)
-        return effects
-
-    def _wants_look_at(self, transaction: Transaction) -> float:
-        cut_off = [receiver.cut_off_at + self._options.lost_grace_s for receiver in transaction.receivers.values()
-                   if receiver.cut_off_at is not None]
-        return min(cut_off, default=transaction.deadline)
-
-    def _end(self, transaction: Transaction, outcome: Outcome, now: float) -> list[Effect]:
-        del self._transactions[transaction.id]
-        finished = frozenset(name for name, each in transaction.receivers.items() if each.outcome is Outcome.FINISHED)
-        effects: list[Effect] = []
-        for name, receiver in transaction.receivers.items():
-            effects += [Post(Withdrawn(self._me, name, number, offer_id, outcome.value))
-                        for number, offer_id in sorted(receiver.pull_ids)]
-        for offer_id, lent in transaction.offers.items():
-            del self._by_offer[offer_id]
-            until = now + self._options.tombstone_s
-            self._tombstones[offer_id] = Tombstone(lent.secret, outcome.value, finished, until)
-            effects.append(Release(offer_id))
-        while len(self._tombstones) > self._options.tombstones_max:
-            self._tombstones.popitem(last=False)
-        self._look_at(now + self._options.tombstone_s)
-        told = tuple((name, each.outcome or _unended(each, outcome))
-                     for name, each in sorted(transaction.receivers.items()))
-        missing = tuple((name, outcome) for name in sorted(transaction.audience.names - transaction.receivers.keys()))
-        return [*effects, TransactionSettled(transaction.id, outcome, told + missing)]
-
-    def _late(self, message: Ask | Confirm | Keep | Drop, now: float) -> list[Effect]:
-        """Nothing of that name is lent to somebody with that secret."""
-        stone = self._tombstones.get(message.offer_id)
-        label = f"ref:{message.offer_id[:4].hex()}…"
-        if stone is None or not hmac.compare_digest(stone.secret, message.secret):
-            return self._deny(message, UnknownRef(ref=label, origin=self._me))
-        if isinstance(message, Drop) or (isinstance(message, Confirm) and message.origin in stone.finished):
-            return [Post(Confirmed(self._me, message.origin, message.id))]
-        return self._deny(message, LeaseEnded(ref=label, origin=self._me, how=stone.how))
-
-    def _deny(self, message: Ask | Confirm | Keep | Drop, error: ZdlError) -> list[Effect]:
+    def _deny(self, message: FromReceiver, error: ZdlError) -> list[Effect]:
         return [Post(Denial(self._me, message.origin, message.id, *to_wire(error)))]
 
     def _renew(self, transaction: Transaction, now: float) -> None:
         transaction.deadline = max(transaction.deadline, now + transaction.lease_s)
-
-    def _look_at(self, when: float) -> None:
-        self._next_look = when if self._next_look is None else min(self._next_look, when)
-
-
-def _unended(receiver: Receiver, outcome: Outcome) -> Outcome:
-    """What is told of a receiver that had begun and not ended when its transaction ended like this."""
-    if outcome in (Outcome.FINISHED, Outcome.PARTIAL, Outcome.FAILED):
-        return Outcome.PARTIAL if receiver.confirmed else Outcome.FAILED
-    return outcome

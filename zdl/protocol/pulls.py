@@ -81,6 +81,7 @@ class Pull:
     bytes_total: int
     to_do: deque[tuple[int, int]]
     finishes: bool = False
+    has_asked: bool = False
     state: State = State.WAITING
     asked: dict[int, Asked] = field(default_factory=dict)
     landed: dict[int, int] = field(default_factory=dict)
@@ -365,7 +366,7 @@ class Pulls:
             effects.append(Post(Ask(self._me, source.origin, pull.id, source.offer_id, source.secret, offset, length,
                                     pull.verify)))
         if effects:
-            pull.said_at = now
+            pull.said_at, pull.has_asked = now, True
             pull.plan_retry(self._options, now)
         return effects
 
@@ -418,8 +419,11 @@ class Pulls:
         pull.retry_at = now + pause
         joined = union(pull.ranges)
         whole = [joined[at:at + RANGES_MAX] for at in range(0, len(joined), RANGES_MAX)] or [()]
-        return [Post(Confirm(self._me, source.origin, pull.id, source.offer_id, source.secret, ranges))
-                for ranges in whole]
+        # An origin believes only a pull that has spoken before: all of it may have been here already.
+        spoken: list[Effect] = [] if pull.has_asked else [
+            Post(Keep(self._me, source.origin, pull.id, source.offer_id, source.secret))]
+        return [*spoken, *(Post(Confirm(self._me, source.origin, pull.id, source.offer_id, source.secret, ranges))
+                           for ranges in whole)]
 
     def _confirm_again(self, pull: Pull, now: float) -> list[Effect]:
         if pull.retry_at is None or now < pull.retry_at:

@@ -30,7 +30,6 @@ from zdl.protocol.effects import (
     Finish,
     PeerDown,
     PeerUp,
-    Post,
     Progressed,
     PullForgotten,
     PullSettled,
@@ -41,13 +40,13 @@ from zdl.protocol.effects import (
     Unreachable,
 )
 from zdl.protocol.messages import Ask, Bounce, Chunk, Confirm, Confirmed, Denial, Drop, Keep, Kind, Withdrawn
-from zdl.protocol.offers import Audience, Offer, Offers
 from zdl.protocol.pulls import Pulls
 from zdl.protocol.ranges import Range
 from zdl.protocol.switch import concerns
 from zdl.protocol.ways import Chosen, Try, Ways
 from zdl.refs import Source
-from zdl.transport.chunks import Chunks, Readable, landed
+from zdl.transport.chunks import landed
+from zdl.transport.lent import Lent
 from zdl.transport.links import Incoming
 from zdl.transport.loop import Loop
 
@@ -102,19 +101,20 @@ class Lane:
         first_id: where pull ids begin: a random number of 62 bits.
         options: of the cell.
         loop: the thread that runs this desk.
+
+    Attributes:
+        lent: what is lent through it.
     """
 
     def __init__(self, fqcn: str, first_id: int, options: Options, loop: Loop) -> None:
         self._fqcn = fqcn
         self._options = options
         self._loop = loop
-        self._offers = Offers(fqcn, options.offers)
+        self.lent = Lent(fqcn, options.offers, loop)
+        self._offers = self.lent.offers
         self._pulls = Pulls(fqcn, first_id, options.pulls)
         self._ways = Ways(options.pulls.direct_timeout_s)
-        self._chunks = Chunks(fqcn)
         self._fetchings: dict[int, _Fetching] = {}
-        self._settled: dict[bytes, Callable[[TransactionSettled], None]] = {}
-        self._receiver_settled: dict[bytes, Callable[[ReceiverSettled], None]] = {}
         self._dialled: dict[int, str] = {}
         self._replaced: set[str] = set()
         self._parent_address = ""
@@ -129,27 +129,7 @@ class Lane:
     def use_background(self, run: Run) -> None:
         """Who runs what may block."""
         self._background = run
-
-    def lend(self, transaction_id: bytes, lent: Sequence[tuple[Offer, Readable]], audience: Audience, lease_s: float, *,
-             on_settled: Callable[[TransactionSettled], None], on_receiver: Callable[[ReceiverSettled], None]) -> None:
-        """Open a transaction. The callbacks run on the lane, so they must only hand over.
-
-        Raises:
-            Busy: a limit is reached; nothing was opened.
-        """
-        def begin() -> None:
-            """On the lane: the machine first; it may refuse."""
-            self._offers.lend(transaction_id, [each for each, _ in lent], audience, lease_s, time.monotonic())
-            self._settled[transaction_id] = on_settled
-            self._receiver_settled[transaction_id] = on_receiver
-            for each, readable in lent:
-                self._chunks.add(each.offer_id, readable)
-
-        self._loop.ask(begin)
-
-    def change(self, command: Callable[[Offers, float], Iterable[Effect]]) -> None:
-        """Have something done to what is lent: see the commands of `Offers`."""
-        self._loop.submit(self._loop.do, lambda now: command(self._offers, now))
+        self.lent.use_background(run)
 
     def pull(self, source: Source, ranges: Sequence[tuple[int, int]], landing: Landing, addresses: Sequence[str], *,
              have: Sequence[Range] = (), progressed: Callable[[int, int], None], settled: Callable[[ZdlError | None], None],
@@ -253,20 +233,15 @@ class Lane:
             case Arrived(message=Bounce() as bounce):
                 return [*self._offers.receive(bounce, now), *self._pulls.receive(bounce, now)]
             case Serve(ask=ask):
-                return self._serve(ask)
+                return self.lent.serve(ask, now)
             case Finish(pull_id=pull_id):
                 self._do_later(pull_id, self._fetchings[pull_id].landing.finish, lambda now: self._pulls.finished(pull_id, now))
             case PullSettled() | PullForgotten() | Progressed():
                 self._tell_puller(effect)
-            case TransactionSettled(transaction_id=transaction_id):
-                self._receiver_settled.pop(transaction_id, None)
-                self._settled.pop(transaction_id)(effect)
-            case ReceiverSettled(transaction_id=transaction_id):
-                told = self._receiver_settled.get(transaction_id)
-                if told is not None:
-                    told(effect)
+            case TransactionSettled() | ReceiverSettled():
+                self.lent.tell(effect)
             case Release(offer_id=offer_id):
-                self._chunks.release(offer_id)
+                self.lent.release(offer_id)
             case _:
                 return self._link_effect(effect, now)
         return []
@@ -311,22 +286,6 @@ class Lane:
         origins = {each.origin for each in self._fetchings.values()} - {self._fqcn}
         return [effect for origin in origins if concerns(lost, origin) and not is_direct(origin)
                 for effect in self._pulls.receive(Unreachable(lost.at, origin, False, lost.why), now)]
-
-    def _serve(self, ask: Ask) -> list[Effect]:
-        if not self._chunks.may_block(ask):
-            return self._made(ask, self._chunks.make(ask))
-        assert self._background is not None
-        self._background(lambda: self._serve_later(ask))
-        return []
-
-    def _serve_later(self, ask: Ask) -> None:
-        """On a broker's thread: read and hash, then hand over to the lane."""
-        made = self._chunks.make(ask)
-        with suppress(Closed):
-            self._loop.submit(self._loop.do, lambda now: self._made(ask, made))
-
-    def _made(self, ask: Ask, made: Chunk | ZdlError) -> list[Effect]:
-        return [Post(made)] if isinstance(made, Chunk) else self._offers.fail(ask, made)
 
     # --- pulling --------------------------------------------------------------------------------
 
