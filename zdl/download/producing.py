@@ -182,7 +182,7 @@ class Producing:
         number = os.urandom(OFFER_ID_BYTES)
         offer = Offer(os.urandom(OFFER_ID_BYTES), os.urandom(SECRET_BYTES), manifest.bytes_total)
         readable = Buffers(manifest, [each.buffer for each in lent])
-        lane = self._cell.lane
+        lane = self._cell.lane.lent
         lane.lend(number, [(offer, readable)], Audience(count=0), LEASE_S,
                   on_settled=lambda effect: None, on_receiver=lambda effect: None)
 
