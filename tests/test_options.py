@@ -15,6 +15,7 @@ from zdl.options import (
     FRAME_BYTES_MAX,
     HEARTBEAT_MAX_S,
     CallOptions,
+    DiskOptions,
     LinkOptions,
     OfferOptions,
     Options,
@@ -22,7 +23,7 @@ from zdl.options import (
     PullOptions,
 )
 
-CLASSES: tuple[type[Any], ...] = (LinkOptions, CallOptions, PackOptions, PullOptions, OfferOptions, Options)
+CLASSES: tuple[type[Any], ...] = (LinkOptions, CallOptions, PackOptions, PullOptions, OfferOptions, DiskOptions, Options)
 GROUPS = CLASSES[:-1]
 NUMBERS = [(cls, field.name) for cls in CLASSES for field in dataclasses.fields(cls) if field.type in ("int", "float")]
 
@@ -31,7 +32,7 @@ def test_the_defaults_are_allowed() -> None:
     for cls in CLASSES:
         cls()
     options = Options()
-    assert [type(getattr(options, name)) for name in ("links", "calls", "packing", "pulls", "offers")] == list(GROUPS)
+    assert [type(getattr(options, name)) for name in ("links", "calls", "packing", "pulls", "offers", "disk")] == list(GROUPS)
 
 
 @pytest.mark.parametrize("cls", CLASSES)

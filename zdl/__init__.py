@@ -55,7 +55,7 @@ from zdl.errors import (
     UnknownRef,
     ZdlError,
 )
-from zdl.options import CallOptions, LinkOptions, OfferOptions, Options, PackOptions, PullOptions
+from zdl.options import CallOptions, DiskOptions, LinkOptions, OfferOptions, Options, PackOptions, PullOptions
 from zdl.refs import LazyDownloadRef, Ref
 
 __version__ = "0.1.0"
@@ -63,13 +63,14 @@ __version__ = "0.1.0"
 __all__ = [
     "Cell",
     "Ref", "LazyDownloadRef",
-    "Options", "LinkOptions", "CallOptions", "PackOptions", "PullOptions", "OfferOptions",
+    "Options", "LinkOptions", "CallOptions", "PackOptions", "PullOptions", "OfferOptions", "DiskOptions",
     "Signal", "Request", "Reply", "Answer", "Later", "Route",
     "Lending", "Lent",
     "ReturnCode", "Passing", "Verdict", "Passed",
     "PeerEvent", "SubtreeEvent",
     "Downloadable", "CacheableObject", "ProduceRC", "DownloadStatus", "TransactionDoneStatus",
     "Consumer", "ItemConsumer", "TransferProgress",
+    "DiskDict", "DiskFile",
     "ZdlError",
     "FqcnError", "OptionError",
     "ProtocolError", "LocalProtocolError", "RemoteProtocolError", "DecodeError",
@@ -110,6 +111,8 @@ _LAZY = MappingProxyType({
     "Consumer": "zdl.download.consumer",
     "ItemConsumer": "zdl.download.consumer",
     "TransferProgress": "zdl.observe.progress",
+    "DiskDict": "zdl.download.diskdict",
+    "DiskFile": "zdl.download.diskdict",
 })
 
 

@@ -281,6 +281,25 @@ class StreamOptions:
         _positive(self)
 
 
+@dataclass(frozen=True, slots=True)
+class DiskOptions:
+    """What is fetched to a disk instead of to memory, and has no name there.
+
+    Attributes:
+        spool_folder: where. By default where the system keeps what is temporary and too large for memory; ``/tmp`` is memory
+            on many.
+        spool_bytes_max: room that one cell takes at one time.
+    """
+
+    spool_folder: str = "/var/tmp"
+    spool_bytes_max: int = 1 << 40
+
+    def __post_init__(self) -> None:
+        _positive(self)
+        if not self.spool_folder:
+            raise OptionError(name="spool_folder", value="", allowed="the path of a folder")
+
+
 # A chunk is one frame; this is the most one side will ask for or accept at once.
 CHUNK_BYTES_MAX = 8 * MIB
 # A little over the largest chunk; libzmq closes a connection that claims a larger frame.
@@ -298,6 +317,7 @@ class Options:
         pulls: pulling.
         offers: lending.
         streams: pushing.
+        disk: what is fetched to a disk.
         close_s: how long ``close()`` waits for what is running.
     """
 
@@ -307,6 +327,7 @@ class Options:
     pulls: PullOptions = field(default_factory=PullOptions)
     offers: OfferOptions = field(default_factory=OfferOptions)
     streams: StreamOptions = field(default_factory=StreamOptions)
+    disk: DiskOptions = field(default_factory=DiskOptions)
     close_s: float = 2.0
 
     def __post_init__(self) -> None:

@@ -40,7 +40,7 @@ class Notebook:
         return self.scopes[-1]
 
     def resolve(self, body: object, timeout_s: float | None = None, *, abort: Signal | None = None,
-                progress: Callable[[int, int], None] | None = None, renew_s: float | None = None) -> object:
+                progress: Callable[[int, int], None] | None = None, renew_s: float | None = None, to: str = "memory") -> object:
         self.resolved.append(body)
         return "resolved"
 

@@ -24,6 +24,7 @@ from zdl.cell.filtering import Asks, Spreads
 from zdl.cell.futures import DEFAULT_S, NO_HEADERS, OnProgress, Sending
 from zdl.cell.lending import Ended, Lending, Lent
 from zdl.cell.messages import Answer, Reply, Route
+from zdl.cell.service import Resolving
 from zdl.cell.signal import Signal
 from zdl.cell.spreading import bodies_of
 from zdl.cell.tree import ASK_S, CHANNEL, PING_TOPIC, Reach, not_replied, route_of
@@ -79,7 +80,7 @@ class Aio:
 
     async def request(self, target: str, channel: str, topic: str, body: object = None, *,
                       timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
-                      resolve: bool = True, receivers: Sequence[str] | int = 1, trace: bool = False, optional: bool = False,
+                      resolve: Resolving = True, receivers: Sequence[str] | int = 1, trace: bool = False, optional: bool = False,
                       on_progress: OnProgress | None = None, lending: Lending | None = None) -> Reply:
         """The twin of ``cell.request``; `on_progress` is called on the event loop."""
         heard = None if on_progress is None else _on_loop(asyncio.get_running_loop(), on_progress)
@@ -88,7 +89,7 @@ class Aio:
 
     async def broadcast(self, targets: Sequence[str] | Mapping[str, object], channel: str, topic: str, body: object = None, *,
                         timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
-                        resolve: bool = True, receivers: Sequence[str] | int = 1, optional: bool = False,
+                        resolve: Resolving = True, receivers: Sequence[str] | int = 1, optional: bool = False,
                         on_progress: OnProgress | None = None, lending: Lending | None = None) -> dict[str, Answer]:
         """The twin of ``cell.broadcast``, all at the end, in the order of the targets."""
         found = {answer.target: answer async for answer in self.as_completed(
@@ -98,7 +99,7 @@ class Aio:
 
     async def as_completed(self, targets: Sequence[str] | Mapping[str, object], channel: str, topic: str,
                            body: object = None, *, timeout_s: float | None = DEFAULT_S,
-                           headers: Mapping[str, object] = NO_HEADERS, resolve: bool = True,
+                           headers: Mapping[str, object] = NO_HEADERS, resolve: Resolving = True,
                            receivers: Sequence[str] | int = 1, optional: bool = False,
                            on_progress: OnProgress | None = None, lending: Lending | None = None) -> AsyncIterator[Answer]:
         """The twin of ``cell.broadcast(…).as_completed()``: ``async for answer in cell.aio.as_completed(…)``.
@@ -181,7 +182,7 @@ class AioReplies:
 
     async def request(self, target: str, channel: str, topic: str, body: object = None, *,
                       timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
-                      resolve: bool = True, receivers: Sequence[str] | int = 1,
+                      resolve: Resolving = True, receivers: Sequence[str] | int = 1,
                       lending: Lending | None = None) -> CodedReply:
         """The twin of ``cell.replies.request``."""
         self._aio.check()
@@ -194,7 +195,7 @@ class AioReplies:
 
     async def broadcast(self, targets: Sequence[str] | Mapping[str, object], channel: str, topic: str,
                         body: object = None, *, timeout_s: float | None = DEFAULT_S,
-                        headers: Mapping[str, object] = NO_HEADERS, resolve: bool = True,
+                        headers: Mapping[str, object] = NO_HEADERS, resolve: Resolving = True,
                         receivers: Sequence[str] | int = 1, lending: Lending | None = None) -> dict[str, CodedReply]:
         """The twin of ``cell.replies.broadcast``."""
         answers = await self._aio.broadcast(targets, channel, topic, body, timeout_s=timeout_s, headers=headers,

@@ -171,7 +171,7 @@ class Answerer:
                 return passed
             has_refs, request = has_refs or passed is not request, passed
         if has_refs and registration.resolve:
-            request = replace(request, body=self._handling.resolve(request, request.body))
+            request = replace(request, body=self._handling.resolve(request, request.body, registration.resolve))
         return request
 
     def _answer(self, message: wire.Request, body: object) -> None:

@@ -16,7 +16,7 @@ from zdl.cell.futures import DEFAULT_S, NO_HEADERS, BareFuture, CallFuture, OnPr
 from zdl.cell.handlers import Pool
 from zdl.cell.messages import REFS_HEADER, Reply, Route
 from zdl.cell.packing import Packing, conclude, lent_by
-from zdl.cell.service import Lender, Scope
+from zdl.cell.service import Lender, Scope, target_of
 from zdl.cell.signal import Signal
 from zdl.cell.telling import hearing
 from zdl.cell.waiting import CallWaiter
@@ -199,7 +199,8 @@ class Caller:
         timeout_s = timeout_of(sending, self._options.calls)
         if left is not None and timeout_s is not None and left <= 0.0:
             left = timeout_s  # it came in time all the same, so progress has moved the deadline
-        return reply.with_body(lambda body: lender.resolve(body, left, abort=sending.abort, renew_s=timeout_s))
+        return reply.with_body(lambda body: lender.resolve(
+            body, left, abort=sending.abort, renew_s=timeout_s, to=target_of(sending.resolve)))
 
     def resolve_for(self, future: concurrent.futures.Future[Reply], reply: Reply, sending: Sending,
                     until: float | None) -> None:

@@ -29,7 +29,7 @@ from zdl.cell.lending import Lending, Lent
 from zdl.cell.life import Life
 from zdl.cell.messages import Reply
 from zdl.cell.opening import Doors, make_parts
-from zdl.cell.service import Lender, Service
+from zdl.cell.service import Lender, Resolving, Service, target_of
 from zdl.cell.signal import Signal
 from zdl.cell.spreading import bodies_of
 from zdl.cell.tree import Tree
@@ -190,7 +190,7 @@ class BareCell:
 
     # --- handlers -------------------------------------------------------------------------------
 
-    def handler(self, channel: str, topic: str, *, resolve: bool = True,
+    def handler(self, channel: str, topic: str, *, resolve: Resolving = True,
                 inline: bool = False) -> Callable[[Function], Function]:
         """Decorator: the function answers requests on this channel and topic; ``*`` is any.
 
@@ -198,12 +198,14 @@ class BareCell:
             channel: first half of the name.
             topic: second half.
             resolve: pull the refs in the body before the function runs; False gives it `Ref` leaves, which it
-                may send on unopened.
+                may send on unopened; ``"disk"`` pulls them to the disk, see `DownloadBroker.resolve`.
             inline: run on the loop itself: only for functions that take microseconds and never block. Refs are
                 not pulled for it.
         """
+        target_of(resolve)
+
         def register(function: Function) -> Function:
-            self._handlers.add(channel, topic, Registration(function, resolve and not inline, inline))
+            self._handlers.add(channel, topic, Registration(function, False if inline else resolve, inline))
             return function
 
         return register
@@ -221,7 +223,7 @@ class BareCell:
     # --- messages -------------------------------------------------------------------------------
 
     def request(self, target: str, channel: str, topic: str, body: object = None, *, timeout_s: float | None = DEFAULT_S,
-                headers: Mapping[str, object] = NO_HEADERS, abort: Signal | None = None, resolve: bool = True,
+                headers: Mapping[str, object] = NO_HEADERS, abort: Signal | None = None, resolve: Resolving = True,
                 receivers: Sequence[str] | int = 1, trace: bool = False, optional: bool = False,
                 on_progress: OnProgress | None = None, lending: Lending | None = None) -> Reply:
         """Send a request and wait for its reply.
@@ -235,7 +237,7 @@ class BareCell:
                 begins anew while bytes come that the request or its reply lends, and when the handler reports progress.
             headers: plain values by name, for the handler.
             abort: triggering it ends the wait with `Cancelled`; the callee is told.
-            resolve: pull the refs in the reply before returning.
+            resolve: pull the refs in the reply before returning; ``"disk"``: to the disk.
             receivers: who will pull the large arrays in the body: names, or how many different cells. What is
                 lent is released when they all have it.
             trace: have the cells on the way write down their names; the reply's `route` has them.
@@ -254,7 +256,7 @@ class BareCell:
 
     def request_future(self, target: str, channel: str, topic: str, body: object = None, *,
                        timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
-                       abort: Signal | None = None, resolve: bool = True, receivers: Sequence[str] | int = 1,
+                       abort: Signal | None = None, resolve: Resolving = True, receivers: Sequence[str] | int = 1,
                        trace: bool = False, optional: bool = False, on_progress: OnProgress | None = None,
                        lending: Lending | None = None) -> CallFuture:
         """Send a request; the future has the reply or the error, and what was lent. Cancelling it cancels the call.
@@ -281,7 +283,7 @@ class BareCell:
 
     def broadcast(self, targets: Sequence[str] | Mapping[str, object], channel: str, topic: str, body: object = None, *,
                   timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
-                  abort: Signal | None = None, resolve: bool = True, receivers: Sequence[str] | int = 1,
+                  abort: Signal | None = None, resolve: Resolving = True, receivers: Sequence[str] | int = 1,
                   optional: bool = False, on_progress: OnProgress | None = None, lending: Lending | None = None) -> Answers:
         """One request to each of many targets; who looks at the answers waits for them.
 

@@ -19,6 +19,7 @@ from zdl.cell.filtering import Asks, Spreads
 from zdl.cell.futures import DEFAULT_S, NO_HEADERS, Sending
 from zdl.cell.lending import Lending
 from zdl.cell.messages import Answer, Reply
+from zdl.cell.service import Resolving
 from zdl.cell.signal import Signal
 from zdl.cell.spreading import bodies_of
 from zdl.errors import (
@@ -195,7 +196,7 @@ class Replies:
 
     def request(self, target: str, channel: str, topic: str, body: object = None, *,
                 timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
-                abort: Signal | None = None, resolve: bool = True, receivers: Sequence[str] | int = 1,
+                abort: Signal | None = None, resolve: Resolving = True, receivers: Sequence[str] | int = 1,
                 lending: Lending | None = None) -> CodedReply:
         """Send a request, wait, and return what came of it; see `BareCell.request` for the arguments.
 
@@ -209,7 +210,7 @@ class Replies:
 
     def broadcast(self, targets: Sequence[str] | Mapping[str, object], channel: str, topic: str, body: object = None, *,
                   timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
-                  abort: Signal | None = None, resolve: bool = True, receivers: Sequence[str] | int = 1,
+                  abort: Signal | None = None, resolve: Resolving = True, receivers: Sequence[str] | int = 1,
                   lending: Lending | None = None) -> dict[str, CodedReply]:
         """One request to each of many targets, and what came of each; see `BareCell.broadcast`."""
         bodies = bodies_of(targets, body)

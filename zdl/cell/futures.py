@@ -13,7 +13,7 @@ from typing import Protocol
 from zdl.cell.handlers import Owed, Pool
 from zdl.cell.lending import NOTHING, Lending, Lent
 from zdl.cell.messages import Reply
-from zdl.cell.service import Scope
+from zdl.cell.service import Resolving, Scope
 from zdl.cell.signal import Signal
 from zdl.cell.waiting import LOOK_S
 from zdl.errors import Closed, ZdlError
@@ -46,7 +46,7 @@ class Sending:
     timeout_s: float | None = DEFAULT_S
     headers: Mapping[str, object] = field(default_factory=lambda: NO_HEADERS)
     abort: Signal | None = None
-    resolve: bool = True
+    resolve: Resolving = True
     receivers: Sequence[str] | int = 1
     trace: bool = False
     optional: bool = False

@@ -19,6 +19,7 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 from zdl.cell.messages import Request
+from zdl.cell.service import Resolving
 from zdl.errors import Busy, Closed, ZdlError
 from zdl.options import CallOptions
 from zdl.transport.loop import Loop
@@ -61,7 +62,7 @@ class Registration:
     """
 
     function: Function
-    resolve: bool
+    resolve: Resolving
     inline: bool
 
 

@@ -24,7 +24,7 @@ from zdl.cell.futures import Sending
 from zdl.cell.handlers import raised
 from zdl.cell.later import Later, Promises
 from zdl.cell.messages import LEFT_S, REFS_HEADER, Onward, Reply, Request
-from zdl.cell.service import Lender
+from zdl.cell.service import Lender, Resolving, target_of
 from zdl.errors import Cancelled, LocalProtocolError, Refused, RemoteError, ZdlError
 from zdl.fqcn import is_ancestor
 from zdl.options import Options
@@ -131,7 +131,7 @@ class Handling:
         """See `Request.resolved`."""
         return self.resolve(request, request.body)
 
-    def resolve(self, request: Request, body: object) -> object:
+    def resolve(self, request: Request, body: object, wanted: Resolving = True) -> object:
         """The same body with its refs pulled: while bytes come, both sides' time begins anew."""
         if self._lender is None:
             return body
@@ -139,7 +139,7 @@ class Handling:
         timeout_s = None if left is None else max(LEAST_S, left)
         message = _message(request)
         renew_s = message.timeout_s if isinstance(message, wire.Request) else None
-        return self._lender.resolve(body, timeout_s, abort=request.abort, renew_s=renew_s,
+        return self._lender.resolve(body, timeout_s, abort=request.abort, renew_s=renew_s, to=target_of(wanted),
                                     progress=_Reports(self, request, renew_s).tell)
 
     def ask(self, request: Request, to: tuple[str, str, str], body: object, onward: Onward) -> Reply:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from zdl.cell.later import Later
 from zdl.cell.lending import NOTHING, Lending
+from zdl.cell.service import Resolving
 from zdl.cell.signal import Signal
 from zdl.errors import LocalProtocolError, Refused, ZdlError
 from zdl.objects.unpack import unpack
@@ -37,7 +38,7 @@ class Onward:
 
     timeout_s: float | None
     headers: Mapping[str, object]
-    resolve: bool
+    resolve: Resolving
     receivers: Sequence[str] | int = 1
     lending: Lending | None = None
 
@@ -128,7 +129,7 @@ class Request:
         return self._desk().later(self)
 
     def request(self, target: str, channel: str, topic: str, body: object = None, *, timeout_s: float | None = LEFT_S,
-                headers: Mapping[str, object] = NO_FACTS, resolve: bool = True,
+                headers: Mapping[str, object] = NO_FACTS, resolve: Resolving = True,
                 receivers: Sequence[str] | int = 1, lending: Lending | None = None) -> Reply:
         """Ask another cell on behalf of the caller; as ``cell.request``, but for its end.
 

@@ -6,13 +6,17 @@ Services stand above the cell and use it by the same door as users: handlers, re
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from zdl.cell.lending import Transaction
 from zdl.cell.signal import Signal
+from zdl.errors import OptionError
 from zdl.objects.manifest import Manifest
 from zdl.objects.pack import Lent
 from zdl.refs import Source
+
+# Whether refs are pulled: to memory, to a disk, or not at all.
+Resolving = bool | Literal["disk"]
 
 
 class Service(Protocol):
@@ -55,7 +59,7 @@ class Lender(Protocol):
         """
 
     def resolve(self, body: object, timeout_s: float | None = None, *, abort: Signal | None = None,
-                progress: Callable[[int, int], None] | None = None, renew_s: float | None = None) -> object:
+                progress: Callable[[int, int], None] | None = None, renew_s: float | None = None, to: str = "memory") -> object:
         """The same object with its refs replaced by what they stand for.
 
         Args:
@@ -64,4 +68,18 @@ class Lender(Protocol):
             abort: ends it with `Cancelled`.
             progress: called with bytes done and in all, from the data lane: it must be quick.
             renew_s: whenever bytes come it may take so long from then.
+            to: ``memory`` or ``disk``.
         """
+
+
+def target_of(resolve: Resolving) -> str:
+    """Where refs are resolved to.
+
+    Raises:
+        OptionError: it says neither whether refs are pulled nor where to.
+    """
+    if isinstance(resolve, bool):
+        return "memory"
+    if resolve != "disk":
+        raise OptionError(name="resolve", value=repr(resolve), allowed="True, False or 'disk'")
+    return resolve

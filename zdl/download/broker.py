@@ -32,6 +32,8 @@ from zdl.download.puller import ADDRESSES_TOPIC, CHANNEL, Progress, Puller, Tran
 from zdl.download.resolve import pull_refs, resolve
 from zdl.download.scope import MessageScope
 from zdl.download.sinks import MemorySink
+from zdl.download.spool import Spool
+from zdl.download.todisk import resolve_to_disk
 from zdl.download.transaction import Transaction
 from zdl.download.workers import Running
 from zdl.errors import OptionError, UnknownRef
@@ -59,6 +61,7 @@ class DownloadBroker:
         self._puller = Puller(cell)
         self._lender = Lender(cell)
         self._producing = Producing(cell, self._lender)
+        self._spool = Spool(cell.options.disk)
         self._lock = threading.Lock()  # guards the names
         self._named: dict[str, object] = {}
         cell.handler(CHANNEL, ADDRESSES_TOPIC, inline=True)(self._tell_addresses)
@@ -201,7 +204,7 @@ class DownloadBroker:
                          kept_s=self._cell.options.pulls.partial_kept_s, timeout_s=timeout_s, abort=abort, progress=progress)
 
     def resolve(self, body: object, timeout_s: float | None = None, *, abort: Signal | None = None,
-                progress: Progress | None = None, renew_s: float | None = None) -> object:
+                progress: Progress | None = None, renew_s: float | None = None, to: str = "memory") -> object:
         """The same object with arrays and bytes in place of its refs, whichever cells lend them.
 
         Args:
@@ -210,10 +213,19 @@ class DownloadBroker:
             abort: ends it with `Cancelled`.
             progress: called with bytes done and in all, from the data lane: it must be quick.
             renew_s: whenever bytes come it may take so long from then.
+            to: ``memory``: files stay refs; or ``disk``: each dict that holds refs becomes a `DiskDict`, whose values are loaded
+                when they are touched; an array elsewhere is memory-mapped, a file becomes a `DiskFile`. All of it is in
+                files without names in ``options.disk.spool_folder``, which are gone when nobody uses them any more.
 
         Raises:
             DownloadError: the first pull that failed; the others are cancelled.
+            TooLarge, DiskFull, DiskFailed: there is no room on the disk.
         """
+        if to == "disk":
+            return resolve_to_disk(body, self._spool, lambda wanted: self._puller.pull(
+                wanted, timeout_s=timeout_s, abort=abort, progress=progress, renew_s=renew_s))
+        if to != "memory":
+            raise OptionError(name="to", value=repr(to), allowed="'memory' or 'disk'")
         return resolve(body, lambda wanted: self._puller.pull(list(wanted), timeout_s=timeout_s, abort=abort,
                                                               progress=progress, renew_s=renew_s))
 

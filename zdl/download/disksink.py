@@ -1,15 +1,13 @@
 """DiskSink: where the bytes of a pull land that go to a disk.
 
-Chunks come in any order, and are written by the broker's threads, each from memory of its own that is used again for
-later chunks: fresh memory costs a page fault per 4 KiB, which is as much as the way over the wire. When all are
-written, the disk has to keep them and their name before the origin is told that they are here: see `Place.settle`.
+Chunks come in any order, and are written by the broker's threads. When all are written, the disk has to keep them and
+their name before the origin is told that they are here: see `Place.settle`.
 """
 
 from __future__ import annotations
 
 import shutil
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,12 +16,11 @@ from zdl.download.diskerrors import disk_error, disk_full
 from zdl.download.names import RECORD, hidden
 from zdl.download.places import Place
 from zdl.download.records import Record, digest_of
+from zdl.download.spare import Spare
 from zdl.options import CHUNK_BYTES_MAX
 from zdl.refs import Ref
 
 Range = tuple[int, int]
-# Chunks that are kept for others; a window of 64 MiB is as many of the usual size.
-_SPARE_MAX = 64
 
 
 class DiskSink:
@@ -50,7 +47,7 @@ class DiskSink:
     def __init__(self, path: Path, ref: Ref, place: Callable[[], Place], *, identity: bytes | None = None) -> None:
         self._path = path
         self._ref = ref
-        self._spare: deque[memoryview] = deque(maxlen=_SPARE_MAX)
+        self._spare = Spare()
         self._changed = threading.Condition()  # guards the three below
         self._writing = 0
         self._is_ended = False
@@ -78,11 +75,7 @@ class DiskSink:
 
     def view(self, offset: int, length: int) -> memoryview:
         """Memory for one chunk on its way to the disk."""
-        try:
-            spare = self._spare.pop()
-        except IndexError:
-            return memoryview(bytearray(length))
-        return spare if spare.nbytes == length else memoryview(bytearray(length))
+        return self._spare.take(length)
 
     def keep(self, offset: int, view: memoryview) -> None:
         """Write a verified chunk; nothing when the pull has been given up meanwhile."""
@@ -100,7 +93,7 @@ class DiskSink:
             with self._changed:
                 self._writing -= 1
                 self._changed.notify_all()
-        self._spare.append(view)
+        self._spare.give_back(view)
 
     def finish(self) -> None:
         """All is verified and written: have the disk keep it, under its name.
