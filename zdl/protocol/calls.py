@@ -41,6 +41,7 @@ from zdl.protocol.effects import (
     Unreachable,
 )
 from zdl.protocol.frames import ID_MAX
+from zdl.protocol.hot import hot_value
 from zdl.protocol.kept import Kept
 from zdl.protocol.messages import Body, Bounce, Cancel, Kind, Notice, Progress, Reply, Request, Waiting
 from zdl.protocol.switch import concerns
@@ -63,7 +64,7 @@ class Call:
         return f"the reply to {self.channel}/{self.topic}"
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value
 class Question:
     """What a caller wants to send.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from zdl.errors import ZdlError
+from zdl.protocol.hot import hot_value
 from zdl.protocol.messages import Ask, Below, Body, Message, Notice, Reply, Request, Role, Routed, Transit
 from zdl.protocol.pushing import Open
 
@@ -50,7 +51,7 @@ class Hang:
     link: int
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value
 class Send:
     """Hand a message to a link."""
 
@@ -144,14 +145,14 @@ class DialFailed:
 # --- messages -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value
 class Post:
     """Hand a message of ours to the switch."""
 
     message: Routed
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value
 class Arrived:
     """A message for this cell: hand it to the machine that its kind belongs to."""
 
@@ -180,7 +181,7 @@ class Unreachable:
     asked: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value
 class Handle:
     """Run the handler for a request or a notice."""
 
@@ -214,7 +215,7 @@ class Abort:
 # --- objects ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value
 class Serve:
     """Read the byte range that was asked for, and send it as a `Chunk`."""
 
@@ -228,7 +229,7 @@ class Release:
     offer_id: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value
 class Progressed:
     """`bytes_done` of `bytes_total` of a pull are verified and stored."""
 
@@ -300,7 +301,7 @@ class IntakeComplete:
 # --- ends ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value
 class CallSettled:
     """A call has its reply or its error, exactly one of them."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar
 
+from zdl.protocol.hot import hot_value
 from zdl.protocol.kinds import Body as Body, Kind as Kind, Part as Part  # noqa: F401: users of messages need it
 from zdl.protocol.pushing import StreamMessage as StreamMessage
 
@@ -120,7 +121,7 @@ LinkMessage = Hello | Welcome | Reject | Heartbeat | Goodbye | Leave | Below
 # --- routed, control ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value
 class Request:
     """Somebody wants an answer; `timeout_s` is the time remaining when it was sent.
 
@@ -140,7 +141,7 @@ class Request:
     route: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value
 class Reply:
     """The answer: `code` is empty for a good one, else the wire code of an error with its facts.
 
@@ -273,7 +274,7 @@ class Waiting:
 # --- routed, data ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value
 class Ask:
     """The receiver asks for one byte range of an offer."""
 
@@ -289,7 +290,7 @@ class Ask:
     hops: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value
 class Chunk:
     """The origin answers an `Ask`; the bytes are the body."""
 
@@ -383,7 +384,7 @@ class Withdrawn:
     hops: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value
 class Transit:
     """A routed message for somebody else: six known positions, and frames that are not looked at.
 
