@@ -83,9 +83,9 @@ class Pair:
     """A server that lends, and a site below it that pulls."""
 
     def __init__(self, stack: ExitStack, options: Options = CHUNKY) -> None:
+        self.pool = stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="broker"))  # ends last: lanes hand work to it until they end
         self.server = Side(stack, "server", options=options)
         self.site = Side(stack, "site-1", self.server, options)
-        self.pool = stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="broker"))
         for side in (self.server, self.site):
             side.lanes.lane.use_background(self.pool.submit)
 
