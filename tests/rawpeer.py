@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from types import TracebackType
 from typing import Self
 
 import zmq
 
+from zdl.protocol.bundle import is_bundle, unbundled
 from zdl.protocol.decode import decode
 from zdl.protocol.encode import encode
 from zdl.protocol.frames import WIRE_VERSION
@@ -33,6 +35,7 @@ class RawPeer:
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.connect(address)
+        self._opened: deque[bytes] = deque()  # of a bundle
 
     def __enter__(self) -> Self:
         return self
@@ -52,8 +55,15 @@ class RawPeer:
     def receive(self, timeout_s: float = PATIENCE_S) -> Message | Transit:
         """The next message that is no heartbeat."""
         while True:
-            assert self._socket.poll(int(timeout_s * 1000)), f"{self.fqcn} heard nothing for {timeout_s} s"
-            header, *body = self._socket.recv_multipart()
+            body: list[bytes] = []
+            if self._opened:
+                header = self._opened.popleft()
+            else:
+                assert self._socket.poll(int(timeout_s * 1000)), f"{self.fqcn} heard nothing for {timeout_s} s"
+                header, *body = self._socket.recv_multipart()
+            if is_bundle(header):
+                self._opened.extend(unbundled(header, body))
+                continue
             message = decode(header, tuple(body), me=self.fqcn)
             if not isinstance(message, Heartbeat):
                 return message

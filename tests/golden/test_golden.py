@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from zdl.protocol.bundle import bundled
 from zdl.protocol.decode import decode
 from zdl.protocol.encode import encode
 from zdl.protocol.frames import WIRE_VERSION
@@ -111,6 +112,11 @@ def test_the_bytes_are_those_of_this_version() -> None:
         FILE.write_text("\n".join(lines) + "\n", encoding="utf-8")
     assert golden()["version"] == str(WIRE_VERSION), CHANGED
     assert set(golden()) - {"version"} == {*(kind.name for kind in Kind), *map(name_of, (*TRACED, *LATER))}
+
+
+def test_a_bundle_is_what_it_was() -> None:
+    first, second = (bytes(encode(each)[0]) for each in MESSAGES[-2:])
+    assert [bytes(frame) for frame in bundled([first, second])] == [bytes.fromhex("96010900a0a002"), first, second], CHANGED
 
 
 @pytest.mark.parametrize("message", ALL, ids=lambda each: name_of(each))

@@ -83,7 +83,7 @@ class Pair:
     """A server that lends, and a site below it that pulls."""
 
     def __init__(self, stack: ExitStack, options: Options = CHUNKY) -> None:
-        self.pool = stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="broker"))  # ends last: lanes hand work to it until they end
+        self.pool = stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="broker"))  # ends last: lanes use it
         self.server = Side(stack, "server", options=options)
         self.site = Side(stack, "site-1", self.server, options)
         for side in (self.server, self.site):

@@ -25,12 +25,13 @@ class Lane:
         self.reader, self.writer = os.pipe()
         os.set_blocking(self.reader, False)
         poller.register(self.reader)
-        self.lead = Lead(poller, self.feed, self.settle, Interrupts())
+        self.lead = Lead(poller, self.feed, self.settle, Interrupts(), flush=self.flush)
         self.lead.look = self.look
         self.lock = threading.Lock()
         self.read: deque[tuple[int, str]] = deque()
         self.looks = 0
         self.settled = 0
+        self.flushes = 0
         self.at_settling: Callable[[], None] = lambda: None
         self.leaders = 0
         self.thread = threading.Thread(target=self.lead.run, name="own")
@@ -55,6 +56,9 @@ class Lane:
             if self.reader in descriptors:
                 self.read += [(number, threading.current_thread().name) for number in os.read(self.reader, 100)]
             self.leaders -= 1
+
+    def flush(self) -> None:
+        self.flushes += 1
 
     def settle(self) -> bool:
         self.settled += 1

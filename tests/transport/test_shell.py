@@ -8,13 +8,17 @@ import pytest
 import zmq
 
 from zdl.options import LinkOptions
-from zdl.protocol.effects import Arrived, Dial, Effect, PeerUp, Post
+from zdl.protocol.bundle import bundled, is_bundle, unbundled
+from zdl.protocol.decode import decode
+from zdl.protocol.effects import Arrived, Dial, Effect, PeerUp, Post, Send
 from zdl.protocol.messages import Bounce, Kind, Notice
 from zdl.protocol.peers import Self
 from zdl.protocol.switch import Switch
 from zdl.transport.lead import FOREVER
 from zdl.transport.links import Broken, Incoming, Links
-from zdl.transport.shell import Shell
+from zdl.transport.shell import OUTBOX_MAX, Shell
+
+from waiting import eventually
 
 
 class Desk:
@@ -43,6 +47,9 @@ class Desk:
 
     def deadline(self) -> float | None:
         return self.wants_tick_at
+
+    def is_pipelined(self) -> bool:
+        return False
 
 
 class Lone:
@@ -114,3 +121,105 @@ def test_h1_messages_that_are_none_are_all_counted_and_of_each_link_the_first_is
     assert [head for head, _, _ in told] == [
         f"! server: undecodable message from=nobody known link={link}" for link in (2, 4)]
     assert all(why for _, _, why in told)
+
+
+# --- what goes together -------------------------------------------------------------------------
+
+
+class Joined:
+    """A lone shell with one link to a socket that reads what it sends."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], lone: Lone) -> None:
+        self.lone = lone
+        self.reader = context.socket(zmq.ROUTER)
+        self.reader.setsockopt(zmq.LINGER, 0)
+        port = self.reader.bind_to_random_port("tcp://127.0.0.1")
+        lone.links.dial(LINK, f"tcp://127.0.0.1:{port}")
+
+    def say(self, *messages: Notice) -> None:
+        for each in messages:
+            self.lone.shell.act([Send(LINK, each)], 1.0)
+
+    def read(self) -> list[bytes]:
+        """The frames of the next message."""
+        assert self.reader.poll(30_000), "nothing came"
+        return self.reader.recv_multipart()[1:]
+
+    def incoming(self) -> Incoming:
+        """The next message that comes to the shell's own socket."""
+        links = self.lone.links
+        (socket,) = eventually(lambda: links.pending(links.poller.sleep(0.1))[1], what="a message")
+        incoming = links.receive(socket)
+        assert incoming is not None
+        return incoming
+
+
+LINK = 1
+
+
+@pytest.fixture
+def joined() -> Iterator[Joined]:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    made = Joined(context, Lone(context))
+    yield made
+    made.reader.close()
+    made.lone.links.close()
+    context.term()
+
+
+def small(number: int) -> Notice:
+    return Notice("server", "site-1", number, "task", "run", {}, (b"x",))
+
+
+def test_what_is_small_waits_and_goes_as_one(joined: Joined) -> None:
+    joined.say(small(1), small(2), small(3))
+    assert len(joined.lone.shell.outbox[LINK]) == 3
+    joined.lone.shell.flush()
+    head, *frames = joined.read()
+    assert [decode(each, (), me="site-1") for each in unbundled(head, frames)] == [small(1), small(2), small(3)]
+    assert not joined.lone.shell.outbox
+    assert [(each.messages_out, each.bytes_out) for each in joined.lone.shell.traffic.all()] == [(3, 0)]
+
+
+def test_one_alone_goes_as_it_is(joined: Joined) -> None:
+    joined.say(small(1))
+    joined.lone.shell.flush()
+    (header,) = joined.read()
+    assert decode(header, (), me="site-1") == small(1)
+
+
+def test_what_is_large_goes_at_once_and_after_what_waits(joined: Joined) -> None:
+    large = Notice("server", "site-1", 3, "task", "run", {}, (bytes(100_000), b"more"))
+    joined.say(small(1), small(2), large)
+    head, *frames = joined.read()
+    assert is_bundle(head) and len(frames) == 2
+    header, *body = joined.read()
+    assert decode(header, tuple(body), me="site-1") == large
+
+
+def test_the_outbox_is_bounded(joined: Joined) -> None:
+    joined.say(*map(small, range(OUTBOX_MAX + 1)))
+    assert len(joined.lone.shell.outbox[LINK]) == 1
+    _, *frames = joined.read()
+    assert len(frames) == OUTBOX_MAX
+
+
+def test_what_waits_for_a_link_that_breaks_comes_back_to_its_origin(joined: Joined) -> None:
+    joined.say(small(1), small(2))
+    joined.lone.shell.broken(Broken(LINK, "the connection was closed"))
+    bounces = [effect.message for effect in joined.lone.desk.performed if isinstance(effect, Arrived)]
+    assert [(type(each), each.id) for each in bounces] == [(Bounce, 1), (Bounce, 2)]
+    assert not joined.lone.shell.outbox
+
+
+def test_each_message_of_a_bundle_is_taken_by_itself_and_a_false_one_is_told(
+        joined: Joined, caplog: pytest.LogCaptureFixture) -> None:
+    joined.say(small(1))
+    joined.lone.shell.flush()
+    routing, header = joined.reader.recv_multipart()
+    head, *frames = (bytes(frame) for frame in bundled([header, header, header]))
+    for each in ([head, *frames], [head, *frames[:2]], [header]):
+        joined.reader.send_multipart([routing, *each])
+    opened = [joined.lone.shell.opened(joined.incoming()) for _ in range(3)]
+    assert [[each.header for each in several] for several in opened] == [[header] * 3, [], [header]]
+    assert joined.lone.shell.undecoded == 1 and "a bundle of 2 messages does not say so" in caplog.text

@@ -48,6 +48,7 @@ Kinds on a link (never passed on)
     5    GOODBYE    why: this cell closes
     6    LEAVE      is_done: I say nothing more over this direct link; or: nor do you, so it ends
     8    BELOW      serial, down: (name, why)…, up: names. To the parent: who is below; from it: noted
+    9    BUNDLE     id: how many; each further frame is the header of a message that has no other frame
     ==== ========== =====================================================================
 
     ::
@@ -63,6 +64,10 @@ Kinds on a link (never passed on)
     On the data lane silence means nothing (a chunk may take long on a slow line): a link ends with
     its connection. A link is one connection: a new connection says HELLO again. HELLO's ``place`` and ``token`` and
     HEARTBEAT's ``asks`` are left out where they say nothing.
+
+    Messages without frames of their own that go over a link at once may go as one BUNDLE, 2 to 64 of them of at most 1 KiB
+    each; who receives it takes it apart, and takes each message as if it had come alone. Messages on a link (kinds below 16) and
+    bundles do not go in bundles.
 
     A name has one link. On the control lane a HELLO of another incarnation challenges a link that is up: its peer is asked
     for a HEARTBEAT, and what comes from it within ``challenge_s`` has the newcomer rejected (name-taken, both sides named);

@@ -30,6 +30,7 @@ ID_MAX = (1 << 64) - 1
 # kind are one byte each, and the hop count is byte 3.
 POSITIONS_MAX = 15
 COMMON_POSITIONS = 6
+KIND_AT = 2
 HOPS_AT = 3
 HOPS_BYTE_MAX = 127
 # Set in the byte of the kind: relays append their names to the list in the last position of the header.
@@ -39,3 +40,7 @@ ROUTE_NAMES_MAX = 128
 # A body of one part and at most so many bytes travels in the last position of the header: a frame of its own costs
 # 2 us at each end and as much in libzmq's threads, a copy of so few bytes nothing.
 EMBEDDED_BYTES_MAX = 512
+# Messages that go together over one link as one (`zdl.protocol.bundle`), and the bytes of each, which has no frame but its header.
+BUNDLE_KIND = 9
+BUNDLE_MAX = 64
+BUNDLE_BYTES_MAX = 1024

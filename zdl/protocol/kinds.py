@@ -9,7 +9,7 @@ Body = tuple[Part, ...]
 
 
 class Kind(IntEnum):
-    """The numbers of the kinds on the wire; from 16 on they are routed."""
+    """The numbers of the kinds on the wire; from 16 on they are routed. 9 is the bundle, which is no message itself."""
 
     HELLO = 1
     WELCOME = 2

@@ -38,6 +38,8 @@ from zdl.protocol.subtree import Subtree
 from zdl.transport.links import Incoming
 from zdl.transport.loop import Loop
 
+# So many calls under way, or requests served, at once: then others are about to be sent too.
+PIPELINED_FROM = 8
 Settled = Callable[[Reply | None, ZdlError | None], None]
 Progressed = Callable[[Mapping[str, object]], None]
 
@@ -188,6 +190,10 @@ class Control:
         first = other if one is None else one if other is None else min(one, other)
         due = self.subtree.due
         return first if due is None else due if first is None else min(first, due)
+
+    def is_pipelined(self) -> bool:
+        """Many calls are under way, or many requests are served."""
+        return len(self._calls) >= PIPELINED_FROM or len(self._serving) >= PIPELINED_FROM
 
     def perform(self, effect: Effect, now: float) -> Iterable[Effect]:
         """The effects that are not about links."""

@@ -221,6 +221,10 @@ class Lane:
         times = (self._offers.deadline(), self._pulls.deadline(), self._ways.deadline())
         return min((each for each in times if each is not None), default=None)
 
+    def is_pipelined(self) -> bool:
+        """Whoever says something on this lane says all of it at once."""
+        return False
+
     def perform(self, effect: Effect, now: float) -> Iterable[Effect]:
         """The effects that are not about links."""
         match effect:

@@ -60,15 +60,17 @@ class Lead:
         feed: feeds what has come to the machines, given the readable descriptors.
         settle: does what must be done before anybody sleeps; returns whether there is more to feed.
         interrupts: puts off Ctrl-C.
+        flush: sends what waits to go together; called now and then by who stands by while the lead is hot.
     """
 
     def __init__(self, poller: Poller, feed: Callable[[list[int]], None], settle: Callable[[], bool],
-                 interrupts: Interrupts) -> None:
+                 interrupts: Interrupts, *, flush: Callable[[], None]) -> None:
         self._poller = poller
         self._feed = feed
         self._settle = settle
         self.look: Callable[[float], object] = _nothing
         self._interrupts = interrupts
+        self._flush = flush
         self._free = threading.Lock()  # held by who leads
         self.wakes_at = FOREVER
         self.is_ended = False
@@ -193,6 +195,7 @@ class Lead:
     def _stand_by_hot(self) -> None:
         seen = self.active_at
         is_nudged = self._poller.stand_by(HOT_LOOK_S)
+        self._flush()
         self.look(time.monotonic())
         self._looks += 1
         is_used = (seen != self.active_at and self._looks < HOT_LOOKS_MAX) or (self.is_taken and self._looks <= 1)

@@ -59,7 +59,7 @@ class Loop:
         self._lock = threading.Lock()  # guards the sockets and the machines
         self._owner = 0
         self._interrupts = Interrupts()
-        self.lead = Lead(links.poller, self._feed, self._settle, self._interrupts)
+        self.lead = Lead(links.poller, self._feed, self._settle, self._interrupts, flush=self._flush)
         self._afterwards: list[Work] = []
         self._is_busy = False  # there were more messages than were read
         self._me = switch.fqcn
@@ -170,6 +170,7 @@ class Loop:
         finally:
             with self._lock:
                 self._is_running = False
+                self._shell.flush()
                 self.links.close()
                 left = self.mailbox.close()
             for function, _ in left:
@@ -187,6 +188,7 @@ class Loop:
             if self.mailbox.has_work():  # it came before
                 self._work()
             self._guard(function, *arguments)
+            self._send_or_hold()
             lead.is_owing = True
             lead.active_at = time.monotonic()
             if lead.is_taken or not lead.is_hot:  # else whoever leads next does this first
@@ -198,6 +200,25 @@ class Loop:
         if is_wanted or self.mailbox.has_work():
             self.mailbox.wake()
         return afterwards
+
+    def _send_or_hold(self) -> None:
+        """With the lock: send what waits in the outbox, or leave it there when more is about to come and somebody is about to look:
+        who leads, before he sleeps; who stands by, every two milliseconds while the lead is hot."""
+        if not self._shell.outbox or self.lead.leader == threading.get_ident():
+            return
+        assert self._shell.desk is not None
+        is_looked_at = not self.mailbox.is_asleep if self.lead.is_taken else self.lead.is_hot
+        if not (is_looked_at and self._shell.desk.is_pipelined()):
+            self._shell.flush()
+
+    def _flush(self) -> None:
+        """Send what waits in the outbox."""
+        if not self._shell.outbox:
+            return
+        with self._lock:
+            self._owner = threading.get_ident()
+            self._shell.flush()
+            self._owner = 0
 
     def _feed(self, descriptors: list[int]) -> None:
         """What has come is fed to the machines, by who leads."""
@@ -217,6 +238,7 @@ class Loop:
             afterwards, self._afterwards = self._afterwards, []
             self._owner = 0
         self._tell(afterwards)
+        self._flush()
 
     def _settle(self) -> bool:
         """What must be done before anybody sleeps, by who leads. Returns whether there is more to feed."""
@@ -226,6 +248,8 @@ class Loop:
             if deadline < FOREVER and deadline <= time.monotonic():
                 self._guard(self._shell.tick)
                 deadline = self._shell.deadline()
+            if self._shell.outbox:
+                self._shell.flush()
             self.lead.wakes_at = deadline
             self.links.has_grown = False
             self._is_busy = self.links.is_pending()
@@ -234,6 +258,9 @@ class Loop:
             self._owner = 0
         if afterwards:
             self._tell(afterwards)
+            if self._shell.outbox:
+                self._flush()
+                is_more = True
         if self._is_stopping and not self.lead.is_ended:
             self.lead.end()
         return is_more
@@ -244,10 +271,11 @@ class Loop:
             incoming = self.links.receive(socket)
             if incoming is None:
                 return
-            try:
-                self._shell.receive(incoming)
-            except Exception:
-                self._log_failure()
+            for each in self._shell.opened(incoming):
+                try:
+                    self._shell.receive(each)
+                except Exception:
+                    self._log_failure()
 
     def _work(self) -> None:
         """What other threads have left."""

@@ -71,6 +71,11 @@ class Mailbox:
             self._is_asleep = False
             self._wake()
 
+    @property
+    def is_asleep(self) -> bool:
+        """Whether the loop sleeps, or is about to."""
+        return self._is_asleep
+
     def has_work(self) -> bool:
         """Whether something waits."""
         return bool(self._work)

@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol
 
-from zdl.errors import DecodeError, NoRoute, TooLarge
+from zdl.errors import DecodeError, NoRoute, TooLarge, ZdlError
+from zdl.protocol.bundle import bundled, is_bundle, unbundled
 from zdl.protocol.decode import decode
 from zdl.protocol.effects import SELF, Dial, Effect, Hang, Post, Send
 from zdl.protocol.encode import encode
-from zdl.protocol.frames import FRAMES_MAX
-from zdl.protocol.messages import Transit
+from zdl.protocol.frames import BUNDLE_BYTES_MAX, FRAMES_MAX, KIND_AT
+from zdl.protocol.messages import Kind, Message, Part, Transit
 from zdl.protocol.switch import Switch
 from zdl.transport.complaints import Complaints
 from zdl.transport.lead import FOREVER
@@ -28,6 +29,10 @@ from zdl.transport.links import Broken, Incoming, Links
 from zdl.transport.traffic import TrafficBook
 
 _LOG = logging.getLogger("zdl.transport")
+_ROUTED_FROM = int(Kind.REQUEST)
+# So many wait for one link, and they are sent. With 64 requests in flight bundles of 64 have both sides take turns, each idle while
+# the other works: 16,000 requests/s, as without bundles; with 16 it is 19,000 to 32,000, with 8 it is 23,000 to 28,000.
+OUTBOX_MAX = 16
 
 
 class Desk(Protocol):
@@ -48,9 +53,18 @@ class Desk(Protocol):
     def deadline(self) -> float | None:
         """When `tick` is wanted next."""
 
+    def is_pipelined(self) -> bool:
+        """Whether so much is under way that more is about to be sent, and what is small had better go together."""
+
 
 class Shell:
     """The shell around the machines of one lane.
+
+    Small messages wait in the **outbox** until `flush`, and what waits for one link goes as one (`zdl.protocol.bundle`). Who
+    holds the loop's lock calls that before he sleeps, or lets go of it.
+
+    Attributes:
+        outbox: by link, the headers of what waits, and the messages they are of, in order.
 
     Args:
         switch: the brain of its links.
@@ -67,6 +81,7 @@ class Shell:
         self.undecoded = 0
         self._complaints = Complaints()
         self.desk: Desk | None = None
+        self.outbox: dict[int, list[tuple[Part, Message | Transit]]] = {}
 
     def __repr__(self) -> str:
         return f"<Shell of {self._me}: {self._links!r}, {self.undecoded} undecodable>"
@@ -89,10 +104,26 @@ class Shell:
                     self._later(problem)
             elif kind is Hang:
                 assert isinstance(effect, Hang)
+                self._flush(effect.link, now)
                 self._links.hang(effect.link)
                 self._ended(effect.link)
             elif more := self.desk.perform(effect, now):
                 self.act(more, now)
+
+    def flush(self) -> None:
+        """Send what waits."""
+        while self.outbox:
+            self._flush(next(iter(self.outbox)), time.monotonic())
+
+    def opened(self, incoming: Incoming) -> tuple[Incoming, ...]:
+        """The messages in what has come: itself, or those of a bundle."""
+        if not is_bundle(incoming.header):
+            return (incoming,)
+        try:
+            return incoming.each(unbundled(incoming.header, incoming.rest()))
+        except DecodeError as error:
+            self._complain(incoming.link, error, time.monotonic())
+            return ()
 
     def receive(self, incoming: Incoming) -> None:
         """A message has come: its frames to a message, the message to the machines."""
@@ -125,7 +156,10 @@ class Shell:
     def broken(self, broken: Broken) -> None:
         """A connection has ended."""
         now = time.monotonic()
+        lost = NoRoute(target="", at=self._me, why=broken.why)
         self.act(self._switch.broken(broken.link, broken.why, now), now)
+        for _, message in self.outbox.pop(broken.link, ()):
+            self._undelivered(broken.link, message, lost, now)
         self._links.hang(broken.link)  # the switch never knew a link on which nobody said HELLO
         self._ended(broken.link)
 
@@ -157,15 +191,41 @@ class Shell:
             assert isinstance(header, bytes)
             self.act(self._switch.receive(SELF, decode(header, tuple(parts[1:]), me=self._me), now), now)
             return
-        problem = self._links.send(effect.link, parts)
+        if len(parts) == 1 and parts[0][KIND_AT] >= _ROUTED_FROM and len(parts[0]) <= BUNDLE_BYTES_MAX:
+            waiting = self.outbox.get(effect.link)
+            if waiting is None:
+                self.outbox[effect.link] = [(parts[0], effect.message)]
+            else:
+                waiting.append((parts[0], effect.message))
+                if len(waiting) == OUTBOX_MAX:
+                    self._flush(effect.link, now)
+            return
+        if effect.link in self.outbox:  # what was said before comes before
+            self._flush(effect.link, now)
+        self._hand_over(effect.link, [(parts[0], effect.message)], parts, now)
+
+    def _flush(self, link: int, now: float) -> None:
+        waiting = self.outbox.pop(link, None)
+        if waiting is not None:
+            headers = [header for header, _ in waiting]
+            self._hand_over(link, waiting, headers if len(headers) == 1 else bundled(headers), now)
+
+    def _hand_over(self, link: int, messages: list[tuple[Part, Message | Transit]], parts: list[Part], now: float) -> None:
+        """To libzmq; messages that cannot leave come back to their origins."""
+        problem = self._links.send(link, parts)
         if problem is None:
-            self._switch.peers.said(effect.link, now)
-            self.traffic.count_out(effect.link, parts)
+            self._switch.peers.said(link, now)
+            self.traffic.count_out(link, parts if len(messages) == 1 else (), count=len(messages))
             return
         if isinstance(problem, NoRoute):
-            self.act(self._switch.broken(effect.link, problem.why, now), now)
-            problem = replace(problem, target=getattr(effect.message, "target", ""))
-        self.act(self._switch.undelivered(effect.link, effect.message, problem), now)
+            self.act(self._switch.broken(link, problem.why, now), now)
+        for _, message in messages:
+            self._undelivered(link, message, problem, now)
+
+    def _undelivered(self, link: int, message: Message | Transit, problem: ZdlError, now: float) -> None:
+        if isinstance(problem, NoRoute):
+            problem = replace(problem, target=getattr(message, "target", ""))
+        self.act(self._switch.undelivered(link, message, problem), now)
 
     def _ended(self, link: int) -> None:
         """There is no such link any more."""

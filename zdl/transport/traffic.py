@@ -52,12 +52,12 @@ class TrafficBook:
         for part in body:
             traffic.bytes_in += len(part)
 
-    def count_out(self, link: int, parts: Sequence[bytes | memoryview]) -> None:
-        """A message went; its first part is the header."""
+    def count_out(self, link: int, parts: Sequence[bytes | memoryview], count: int = 1) -> None:
+        """A message went, its first part the header; or so many without bodies."""
         traffic = self._by_link.get(link)
         if traffic is None or not traffic.fqcn:
             traffic = self.of(link)
-        traffic.messages_out += 1
+        traffic.messages_out += count
         for part in parts[1:]:
             traffic.bytes_out += len(part)
 
