@@ -36,7 +36,7 @@ MAY_IMPORT = MappingProxyType({
     "download": LEVEL_0 | {"protocol", "objects", "observe", "cell"},
     "streaming": LEVEL_0 | {"protocol", "objects", "observe", "cell"},
     # The composition root: services are mounted on the public Cell here, and nowhere else.
-    "assembly": LEVEL_0 | SERVICES | {"cell", "observe"},
+    "assembly": LEVEL_0 | SERVICES | {"cell", "observe", "objects"},
     "topology": LEVEL_0 | SERVICES | {"cell", "observe", "assembly"},
     "testing": LEVEL_0 | SERVICES | {"cell", "observe", "assembly"},
     "cli": (LEVELS_0_TO_5 - {"protocol"}) | {"zdl"},

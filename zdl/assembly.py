@@ -14,7 +14,9 @@ from weakref import proxy
 from zdl.cell.cell import BareCell
 from zdl.cell.messages import Request
 from zdl.cell.tree import CHANNEL, PING_TOPIC
+from zdl.download import tensors
 from zdl.download.broker import DownloadBroker
+from zdl.objects.typetable import TypeTable
 from zdl.observe.snapshot import LinkFacts, ProcessFacts, Snapshot, TrafficFacts, TransferFacts
 from zdl.options import Options
 
@@ -35,7 +37,7 @@ class Cell(BareCell):
                  data_listen: str | Sequence[str] = (), insecure: bool = False, advertise: str | None = None,
                  options: Options | None = None) -> None:
         super().__init__(fqcn, parent=parent, listen=listen, data_listen=data_listen, insecure=insecure,
-                         advertise=advertise, options=options)
+                         advertise=advertise, options=options, types=TypeTable(tensors=tensors))
         me = proxy(self)  # what runs for a cell must not keep it alive: see `zdl.cell.life`
         self.downloads = DownloadBroker(me)
         self.handler(CHANNEL, SNAPSHOT_TOPIC)(lambda request: me.snapshot().plain())

@@ -140,6 +140,7 @@ class PackOptions:
         frames_max: frames of one message.
         depth_max: how deep containers may be nested.
         lends: whether anything goes by reference; if not, all of it travels in the message, of whatever size.
+        tensors: what tensors that arrive come out as: ``torch``, or ``numpy`` for arrays where torch is not installed.
     """
 
     inline_bytes_max: int = 4 * KIB
@@ -149,9 +150,12 @@ class PackOptions:
     frames_max: int = 4096
     depth_max: int = 100
     lends: bool = True
+    tensors: str = "torch"
 
     def __post_init__(self) -> None:
         _positive(self)
+        if self.tensors not in ("torch", "numpy"):
+            raise OptionError(name="tensors", value=self.tensors, allowed="'torch' or 'numpy'")
         if self.beside_bytes_max < self.inline_bytes_max:
             raise OptionError(name="beside_bytes_max", value=str(self.beside_bytes_max),
                               allowed=f"at least inline_bytes_max={self.inline_bytes_max}")

@@ -10,7 +10,7 @@ A ref is a capability: its `Source` holds a secret that the origin compares. It 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from zdl.errors import CannotUnpack, FqcnError
 from zdl.fqcn import parse
@@ -20,6 +20,7 @@ SECRET_BYTES = 16
 # What may be claimed by a ref from the wire. 2**56 bytes are 64 PiB: beyond any object, and far
 # below where sums of offsets and lengths leave 63 bits.
 ITEM_BYTES_MAX = 1 << 56
+TORCH = "torch"
 DIMENSIONS_MAX = 32  # numpy's own limit was 32 up to 1.x, 64 since
 
 
@@ -74,6 +75,7 @@ class Ref:
         dtype: numpy's name for the element type, e.g. ``<f4``; empty unless an array.
         shape: lengths of the dimensions; empty for a 0-d array and for what is no array.
         name: the original name of a file, one path component; else empty.
+        framework: whose array it becomes when it is pulled: ``torch``; empty for numpy's.
     """
 
     source: Source
@@ -84,6 +86,7 @@ class Ref:
     dtype: str = ""
     shape: tuple[int, ...] = ()
     name: str = ""
+    framework: str = ""
 
     @property
     def origin(self) -> str:
@@ -98,6 +101,14 @@ class Ref:
     def __repr__(self) -> str:
         what = f"{self.dtype}{list(self.shape)}" if self.kind == "array" else self.kind
         return f"<Ref {self.source.label}[{self.item}] of {self.origin}, {what}, {self.length} bytes>"
+
+    def as_torch(self) -> Ref:
+        """The same array, which becomes a tensor of torch when it is pulled."""
+        return replace(self, framework=TORCH) if self.kind == "array" else self
+
+    def as_numpy(self) -> Ref:
+        """The same array, which becomes one of numpy when it is pulled."""
+        return replace(self, framework="")
 
     def check(self) -> None:
         """Raises `CannotUnpack` when a ref from the wire claims what cannot be."""

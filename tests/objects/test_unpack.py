@@ -173,7 +173,7 @@ def test_a_big_int_of_no_bytes_is_refused() -> None:
 
 @pytest.mark.parametrize("changes", [
     dict(row=1), dict(row=-1), dict(row=True), dict(item=-1), dict(item=1 << 60), dict(offset=-1), dict(offset=977),
-    dict(offset=1 << 63), dict(length=25), dict(length=-24), dict(kind=3), dict(kind=-1), dict(kind=1), dict(kind=2),
+    dict(offset=1 << 63), dict(length=25), dict(length=-24), dict(kind=5), dict(kind=-1), dict(kind=1), dict(kind=2),
     dict(dtype="|O"), dict(dtype="O8"), dict(dtype=""), dict(dtype=b"<f4"), dict(shape=[6, 2]), dict(shape=[-2, -3]),
     dict(shape=[2, 3] + [1] * 31), dict(shape=6), dict(shape=[2.0, 3]), dict(shape=[[2], 3]), dict(name="x"),
     dict(name=None), dict(extra=1),

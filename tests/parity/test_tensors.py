@@ -1,21 +1,145 @@
-"""Rows of tensors: files of tensors, lent tensor by tensor."""
+"""Rows of tensors: those of torch, and files of tensors.
+
+Those of torch are skipped where it is not installed: ``pip install -e '.[test,torch]' && pytest tests/parity/test_tensors.py``.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from zdl import Options, PullOptions
+from zdl import CannotPack, Options, PullOptions, Request
 
 from children import Child
 from trees import Trees
 from waiting import PATIENCE_S
 
 MIB = 1 << 20
+
+
+@pytest.fixture
+def torch() -> Any:
+    return pytest.importorskip("torch", reason="needs the extra 'torch'")
+
+
+def model_of(torch: Any, width: int) -> Any:
+    """A model in bfloat16 whose first and last weights are one."""
+    class Model(torch.nn.Module):  # type: ignore[misc]
+        """Two layers and an embedding."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = torch.nn.Embedding(4096, width)
+            self.norm = torch.nn.BatchNorm1d(width)
+            self.head = torch.nn.Linear(width, 4096)
+            self.head.weight = self.embed.weight
+
+    return Model().to(torch.bfloat16)
+
+
+@pytest.mark.row("O8")
+def test_a_state_dict_of_torch_goes_into_a_message_and_comes_out_ready_to_be_loaded(trees: Trees, torch: Any) -> None:
+    server, site, leaf = trees.grow("server", "site-1", "site-1.w0")
+    torch.manual_seed(1)
+    model = model_of(torch, 1024)
+    state = model.state_dict()
+    before = {name: tensor.clone() for name, tensor in state.items()}
+
+    @site.handler("task", "train", resolve=False)
+    def forward(request: Request) -> object:
+        return request.forward("site-1.w0")
+
+    @leaf.handler("task", "train")
+    def train(request: Request) -> object:
+        assert isinstance(request.body, dict)
+        found = request.body
+        assert found["embed.weight"] is found["head.weight"], "tied weights are one"
+        assert all(type(each) is torch.Tensor and not each.requires_grad for each in found.values())
+        mine = model_of(torch, 1024)
+        mine.load_state_dict(found)
+        with torch.no_grad():
+            mine.head.weight += 1
+        return mine.state_dict()
+
+    reply = server.request("site-1", "task", "train", state, timeout_s=PATIENCE_S, receivers=["site-1.w0"]).body
+    assert isinstance(reply, dict) and list(reply) == list(state)
+    for name, tensor in before.items():
+        wanted = tensor + 1 if name in ("embed.weight", "head.weight") else tensor
+        assert torch.equal(reply[name], wanted) and reply[name].dtype == tensor.dtype, name
+    assert torch.equal(state["embed.weight"], before["embed.weight"]), "the sender's own is as it was"
+    sent = sum(each.bytes_total for each in leaf.downloads.transfers)
+    assert sent < 1.1 * 4096 * 1024 * 2, "and went once"
+    assert not site.downloads.transfers
+    model.load_state_dict(reply)
+
+
+@pytest.mark.row("O8")
+def test_tensors_of_every_dtype_shape_and_size_arrive(trees: Trees, torch: Any) -> None:
+    server, site = trees.grow("server", "site-1")
+    site.handler("task", "echo")(lambda request: request.body)
+    many: dict[str, Any] = {"0-d": torch.tensor(2.5), "empty": torch.empty((0, 3)), "number": 3,
+                            "strided": torch.arange(60_000).reshape(200, 300).T, "grown": torch.nn.Parameter(torch.ones(3))}
+    for dtype in (torch.bool, torch.uint8, torch.int16, torch.float16, torch.bfloat16, torch.float32, torch.float64,
+                  torch.complex64, torch.float8_e4m3fn, torch.float8_e5m2):
+        for count in (5, 100_000, 3_000_000):
+            many[f"{dtype}-{count}"] = torch.randint(0, 2, (count * dtype.itemsize,), dtype=torch.uint8).view(dtype)
+    found = server.request("site-1", "task", "echo", many, timeout_s=PATIENCE_S).body
+    assert isinstance(found, dict) and found["number"] == 3
+    for name, tensor in many.items():
+        if name != "number":
+            assert (found[name].dtype, found[name].shape) == (tensor.dtype, tensor.shape), name
+            assert torch.equal(found[name].contiguous().view(torch.uint8), tensor.detach().contiguous().view(torch.uint8)
+                               ) if tensor.dim() and tensor.numel() else torch.equal(found[name], tensor), name
+
+
+@pytest.mark.row("O8")
+def test_tensors_are_lent_and_pulled(trees: Trees, torch: Any) -> None:
+    server, site = trees.grow("server", "site-1")
+    state = {"w": torch.randn(3000, 1000).to(torch.bfloat16), "b": torch.arange(9)}
+    lent = server.downloads.lend(state, receivers=0)
+    assert isinstance(lent.body, dict)
+    ref = lent.body["w"]
+    assert (ref.framework, ref.dtype, ref.shape, ref.nbytes) == ("torch", "bfloat16", (3000, 1000), 6_000_000)
+    assert torch.equal(site.downloads.pull(ref), state["w"])
+    assert type(site.downloads.pull(lent.body["b"].as_numpy())) is np.ndarray
+    both = site.downloads.resolve([lent.body["b"], lent.body["b"].as_numpy()])
+    assert isinstance(both, list)
+    both[0][0] = 7
+    assert both[1].tolist() == list(range(9)), "what is wanted in two forms does not share memory"
+    with pytest.raises(CannotPack, match="x.to_dense") as caught:
+        server.downloads.lend({"layers": [torch.eye(3).to_sparse()]})
+    assert caught.value.path == "layers[0]"
+
+
+@pytest.mark.row("O8")
+def test_where_torch_is_missing_tensors_are_arrays_when_asked_for_or_the_extra_is_named(trees: Trees, torch: Any) -> None:
+    server, = trees.grow("server")
+    server.downloads.publish("model", server.downloads.lend({"w": torch.arange(6.0).reshape(2, 3), "s": "text"}, receivers=0).body)
+    server.handler("task", "small")(lambda request: {"t": torch.ones(3)})
+    program = """
+sys.modules["torch"] = None
+from zdl.errors import CannotUnpack
+for wanted in ("torch", "numpy"):
+    with Cell("site-1", parent=sys.argv[1], options=Options(packing=PackOptions(tensors=wanted))) as cell:
+        cell.wait_ready()
+        for ask in (lambda: cell.downloads.resolve(cell.downloads.find("server", "model"))["w"],
+                    lambda: cell.request("server", "task", "small").body["t"]):
+            try: say(wanted, type(ask()).__name__)
+            except CannotUnpack as error: say(wanted, error)
+stay()
+"""
+    with Child(program, server.addresses[0]) as child:
+        for _ in range(2):
+            assert "pip install 'zdl[torch]'" in child.expect("torch")
+        for _ in range(2):
+            assert child.expect("numpy") == "ndarray"
+    assert "torch" in sys.modules
 
 
 @pytest.mark.row("O12")

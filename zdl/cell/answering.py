@@ -156,7 +156,7 @@ class Answerer:
 
     def _request(self, job: _Job) -> Request | Answered:
         message, registration = job.message, job.registration
-        body = unpack(message.body, options=self._options.packing)
+        body = unpack(message.body, options=self._options.packing, types=self._caller.packing.types)
         timeout_s = message.timeout_s if isinstance(message, wire.Request) else None
         deadline = None if timeout_s is None else job.arrived_at + timeout_s
         headers = message.headers

@@ -22,6 +22,7 @@ from zdl.cell.telling import hearing
 from zdl.cell.waiting import CallWaiter
 from zdl.errors import Closed, OptionError, ZdlError
 from zdl.fqcn import parse
+from zdl.objects.typetable import TypeTable
 from zdl.options import CallOptions, Options
 from zdl.protocol import messages as wire
 from zdl.protocol.calls import Question
@@ -48,9 +49,11 @@ class Caller:
         control: its control lane.
         pool: where replies whose refs must be resolved are finished for futures.
         is_alive: whether the control loop still runs.
+        types: what may travel.
     """
 
-    def __init__(self, fqcn: str, options: Options, control: Control, pool: Pool, is_alive: Callable[[], bool]) -> None:
+    def __init__(self, fqcn: str, options: Options, control: Control, pool: Pool, is_alive: Callable[[], bool], *,
+                 types: TypeTable = TypeTable()) -> None:
         self._fqcn = fqcn
         self._options = options
         self._control = control
@@ -58,7 +61,7 @@ class Caller:
         self._pool = pool
         self._is_alive = is_alive
         self._lender: Lender | None = None
-        self.packing = Packing(options, pool.submit)
+        self.packing = Packing(options, pool.submit, types)
         self._targets: dict[str, str] = {}
         self._names: set[tuple[str, str]] = set()
 
@@ -181,7 +184,8 @@ class Caller:
                 del error  # its traceback holds this frame, and what the frame holds would wait for the collector
         assert reply is not None
         route = None if reply.route is None else self._route(reply.origin, reply.route)
-        made = Reply(reply.origin, reply.headers, reply.hops, reply.body, self._options.packing, route=route)
+        made = Reply(reply.origin, reply.headers, reply.hops, reply.body, self._options.packing, route=route,
+                     types=self.packing.types)
         if scope is not None:
             made.lent = lent_by(scope)
         return made

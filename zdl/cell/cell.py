@@ -35,6 +35,7 @@ from zdl.cell.spreading import bodies_of
 from zdl.cell.tree import Tree
 from zdl.cell.watching import PeerInfo, Watching
 from zdl.fqcn import parse
+from zdl.objects.typetable import TypeTable
 from zdl.options import Options
 from zdl.transport.lane import Lane
 from zdl.transport.lanes import Lanes
@@ -53,6 +54,7 @@ class BareCell:
         advertise: the host name or IP address by which other machines reach its tcp addresses, where that is not the
             one that it binds: behind a wildcard, a container or an address translation. Ports stay as they are bound.
         options: limits, times and sizes.
+        types: what may travel, and as what.
 
     Attributes:
         tree: who is below it, who can be reached and which way; and callbacks for what changes there.
@@ -69,9 +71,10 @@ class BareCell:
 
     def __init__(self, fqcn: str, *, parent: str | None = None, listen: str | Sequence[str] = (),
                  data_listen: str | Sequence[str] = (), insecure: bool = False, advertise: str | None = None,
-                 options: Options | None = None) -> None:
+                 options: Options | None = None, types: TypeTable = TypeTable()) -> None:
         self._fqcn = parse(fqcn)
         self._options = options or Options()
+        self._types = types
         self._doors = Doors.of(self._fqcn, parent, listen, data_listen, is_insecure=insecure, advertise=advertise)
         self._handlers = Handlers()
         self._life = Life(self._fqcn)
@@ -93,6 +96,11 @@ class BareCell:
     def options(self) -> Options:
         """Its options."""
         return self._options
+
+    @property
+    def types(self) -> TypeTable:
+        """What may travel from and to it."""
+        return self._types
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -162,7 +170,7 @@ class BareCell:
     def _opened(self) -> None:
         """Makes and starts the parts."""
         parts = make_parts(self._fqcn, self._doors, self._options, self._life, handlers=self._handlers, filters=self.filters,
-                           callbacks=self.tree.callbacks)
+                           callbacks=self.tree.callbacks, types=self._types)
         self._watching = parts.watching
         self._life.watch(self, parts.caller)
         self._mount_services()

@@ -13,6 +13,7 @@ from zdl.cell.lending import NOTHING, Lending
 from zdl.cell.service import Resolving
 from zdl.cell.signal import Signal
 from zdl.errors import LocalProtocolError, Refused, ZdlError
+from zdl.objects.typetable import TypeTable
 from zdl.objects.unpack import unpack
 from zdl.options import PackOptions
 from zdl.protocol.messages import Body, Notice, Request as WireRequest
@@ -198,10 +199,10 @@ class Reply:
         lent: what the request has lent.
     """
 
-    __slots__ = ("origin", "headers", "hops", "route", "lent", "_parts", "_options", "_body", "_is_unpacked", "_lock")
+    __slots__ = ("origin", "headers", "hops", "route", "lent", "_parts", "_options", "_types", "_body", "_is_unpacked", "_lock")
 
     def __init__(self, origin: str, headers: Mapping[str, object], hops: int, parts: Body, options: PackOptions, *,
-                 route: Route | None = None) -> None:
+                 route: Route | None = None, types: TypeTable = TypeTable()) -> None:
         self.origin = origin
         self.headers = headers
         self.hops = hops
@@ -209,6 +210,7 @@ class Reply:
         self.lent = NOTHING
         self._parts = parts
         self._options = options
+        self._types = types
         self._body: object = None
         self._is_unpacked = False
         self._lock = threading.Lock()  # guards the unpacking: it happens once
@@ -232,7 +234,7 @@ class Reply:
             return self._body
         with self._lock:
             if not self._is_unpacked:
-                self._body = unpack(self._parts, options=self._options)
+                self._body = unpack(self._parts, options=self._options, types=self._types)
                 self._is_unpacked = True
                 self._parts = ()
         return self._body

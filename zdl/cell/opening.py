@@ -13,6 +13,7 @@ from zdl.cell.life import Life
 from zdl.cell.watching import Callbacks, Watching
 from zdl.errors import OptionError
 from zdl.fqcn import ROOT
+from zdl.objects.typetable import TypeTable
 from zdl.options import Options
 from zdl.transport.control import Control, ControlEvents
 from zdl.transport.lanes import Lanes
@@ -72,7 +73,7 @@ class Parts:
 
 
 def make_parts(fqcn: str, doors: Doors, options: Options, life: Life, *, handlers: Handlers, filters: Filters,
-               callbacks: Callbacks) -> Parts:
+               callbacks: Callbacks, types: TypeTable) -> Parts:
     """Make the parts of a cell, and tie them together; nothing runs yet.
 
     Args:
@@ -83,6 +84,7 @@ def make_parts(fqcn: str, doors: Doors, options: Options, life: Life, *, handler
         handlers: the table.
         filters: of the cell.
         callbacks: whom its users want to be told.
+        types: what may travel.
 
     Raises:
         OptionError: an address cannot or must not be bound.
@@ -98,7 +100,7 @@ def make_parts(fqcn: str, doors: Doors, options: Options, life: Life, *, handler
         parent_failed=watching.parent_failed, tick=pool.tick, deadline=pool.deadline, passed_on=filters.passing_by.seen)
     control = lanes.prepare(fqcn, events)
     filters.passing_by.begin(pool.submit, lanes.control_loop, options.calls.told_max)
-    caller = Caller(fqcn, options, control, pool, life.is_alive)
+    caller = Caller(fqcn, options, control, pool, life.is_alive, types=types)
     life.answerer = Answerer(fqcn, options, handlers=handlers, pool=pool, caller=caller, control=control, filters=filters)
     life.lanes = lanes
     return Parts(lanes, control, watching, caller)

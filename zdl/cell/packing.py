@@ -21,6 +21,7 @@ from zdl.cell.service import Lender, Scope
 from zdl.errors import Cancelled, PeerLost, RemoteError, TimedOut, ZdlError
 from zdl.objects.manifest import Manifest
 from zdl.objects.pack import Lent as Leaf, pack, pack_plain
+from zdl.objects.typetable import TypeTable
 from zdl.options import Options
 from zdl.protocol import messages as wire
 from zdl.protocol.messages import Body
@@ -43,10 +44,12 @@ class Packing:
     Args:
         options: of the cell.
         submit: has a job run on the handler pool.
+        types: what may travel.
     """
 
-    def __init__(self, options: Options, submit: Callable[[Job], None]) -> None:
+    def __init__(self, options: Options, submit: Callable[[Job], None], types: TypeTable = TypeTable()) -> None:
         self._options = options
+        self.types = types
         self._submit = submit
         self._lender: Lender | None = None
         # Put in and taken out by single operations, which need no lock.
@@ -75,7 +78,7 @@ class Packing:
             return plain, None, False
         lender = self._lender
         if lender is None or not packing.lends:
-            packed = pack(body, options=packing)
+            packed = pack(body, options=packing, types=self.types)
             return packed.parts, None, packed.has_refs
         scopes: list[Scope] = []
 
@@ -87,7 +90,7 @@ class Packing:
             scopes.append(scope)
             return source
 
-        packed = pack(body, options=packing, lend=lend)
+        packed = pack(body, options=packing, types=self.types, lend=lend)
         if not scopes:
             return packed.parts, None, packed.has_refs
         self._note(scopes[0], None if lending is None else lending.on_lent)

@@ -93,10 +93,10 @@ class DownloadBroker:
             return self._producing.lend(obj, audience_of(receivers), lease_s)
         scope = MessageScope(self._lender, audience_of(receivers), lease_s)
         packing = replace(self._cell.options.packing, inline_bytes_max=_LEND_ALL, beside_bytes_max=_LEND_ALL)
-        packed = pack(obj, options=packing, lend=scope.lend)
+        packed = pack(obj, options=packing, types=self._cell.types, lend=scope.lend)
         if scope.transaction is None:
             raise OptionError(name="obj", value=type(obj).__name__, allowed="an object with arrays or bytes to lend")
-        scope.transaction.body = unpack(packed.parts, options=self._cell.options.packing)
+        scope.transaction.body = unpack(packed.parts, options=self._cell.options.packing, types=self._cell.types)
         return scope.transaction
 
     def lend_file(self, path: str | os.PathLike[str], *, receivers: Sequence[str] | int = 1,
@@ -175,7 +175,8 @@ class DownloadBroker:
             return taking.pieces if isinstance(taking, Pieces) and consumer is None else taking
         if consumer is not None:
             raise OptionError(name="consumer", value=repr(ref), allowed="for refs of kind object; all others are pulled whole")
-        return pull_refs([ref], lambda wanted: self._fetch(wanted, timeout_s, abort, progress))[ref]
+        return pull_refs([ref], lambda wanted: self._fetch(wanted, timeout_s, abort, progress),
+                         self._cell.options.packing.tensors)[ref]
 
     def pull_file(self, ref: Ref, path: str | os.PathLike[str], *, overwrite: bool = False, resume: bool = False,
                   timeout_s: float | None = None, abort: Signal | None = None, progress: Progress | None = None) -> Path:
@@ -227,7 +228,8 @@ class DownloadBroker:
         if to != "memory":
             raise OptionError(name="to", value=repr(to), allowed="'memory' or 'disk'")
         return resolve(body, lambda wanted: self._puller.pull(list(wanted), timeout_s=timeout_s, abort=abort,
-                                                              progress=progress, renew_s=renew_s))
+                                                              progress=progress, renew_s=renew_s),
+                       self._cell.options.packing.tensors)
 
     @property
     def transfers(self) -> list[Transfer]:

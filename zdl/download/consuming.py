@@ -254,11 +254,12 @@ class PieceConsumer:
         """The pieces of an answer, with their large leaves; refs that users have put into pieces stay refs."""
         origin = self._download.source.origin
         lent, frames = frames_of(reply.body, origin)
-        body = unpack(frames, options=self._cell.options.packing)
+        body = unpack(frames, options=self._cell.options.packing, types=self._cell.types)
         found = find_refs(body) if lent is not None else []
         own = [ref for ref in found if ref.source.offer_id == lent and ref.origin == origin]
         if own:
-            body = replace_refs(body, {**{ref: ref for ref in found}, **pull_refs(own, self._fetch)})
+            pulled = pull_refs(own, self._fetch, self._cell.options.packing.tensors)
+            body = replace_refs(body, {**{ref: ref for ref in found}, **pulled})
         return pieces_of(body, origin)
 
     def _fetch(self, wanted: Sequence[tuple[Source, object]]) -> None:

@@ -36,6 +36,9 @@ def _names() -> tuple[str, ...]:
 
 
 DTYPES: Final[Mapping[str, np.dtype[Any]]] = MappingProxyType({name: np.dtype(name) for name in _names()})
+# What torch has and numpy has not: bytes of one element. Such arrays can be passed on, and become tensors.
+_NOT_IN_NUMPY: Final[Mapping[str, int]] = MappingProxyType({
+    "bfloat16": 2, "float8_e4m3fn": 1, "float8_e4m3fnuz": 1, "float8_e5m2": 1, "float8_e5m2fnuz": 1, "float8_e8m0fnu": 1})
 _NAME_OF: Final[Mapping[np.dtype[Any], str]] = MappingProxyType({dtype: name for name, dtype in DTYPES.items()})
 
 
@@ -85,11 +88,11 @@ def nbytes_of(dtype: str, shape: Sequence[int]) -> int:
         CannotUnpack: the element type is not in the table, or the shape is no shape.
     """
     known = DTYPES.get(dtype)
-    if known is None:
+    if known is None and dtype not in _NOT_IN_NUMPY:
         raise CannotUnpack(path="", reason=f"dtype {dtype!r:.40} is not allowed")
     if len(shape) > DIMENSIONS_MAX:
         raise CannotUnpack(path="", reason=f"{len(shape)} dimensions are more than {DIMENSIONS_MAX}")
-    bound = known.itemsize
+    bound = _NOT_IN_NUMPY[dtype] if known is None else known.itemsize
     for side in shape:
         if type(side) is not int or not 0 <= side <= ITEM_BYTES_MAX:
             raise CannotUnpack(path="", reason=f"a side of the shape is not within 0…{ITEM_BYTES_MAX}")
@@ -107,7 +110,7 @@ def empty(dtype: str, shape: Sequence[int]) -> NDArray[Any]:
         CannotUnpack: the element type is not in the table, or the shape is no shape.
     """
     nbytes_of(dtype, shape)
-    return np.empty(tuple(shape), DTYPES[dtype])
+    return np.empty(tuple(shape), _dtype(dtype))
 
 
 def restore(dtype: str, shape: Sequence[int], buffer: bytes | memoryview, *, copy: bool) -> NDArray[Any]:
@@ -126,5 +129,13 @@ def restore(dtype: str, shape: Sequence[int], buffer: bytes | memoryview, *, cop
     have = buffer.nbytes if isinstance(buffer, memoryview) else len(buffer)
     if need != have:
         raise CannotUnpack(path="", reason=f"{dtype}{list(shape)} has {need} bytes, there are {have}")
-    view: NDArray[Any] = np.ndarray(tuple(shape), DTYPES[dtype], buffer)
+    view: NDArray[Any] = np.ndarray(tuple(shape), _dtype(dtype), buffer)
     return view.copy() if copy else view
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    """numpy's element type, of a name that is allowed."""
+    found = DTYPES.get(name)
+    if found is None:
+        raise CannotUnpack(path="", reason=f"numpy has no elements like {name}; ask for a tensor: ref.as_torch()")
+    return found

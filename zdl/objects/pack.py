@@ -10,7 +10,7 @@ walk finds the leaf to blame.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -19,7 +19,7 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from zdl.errors import CannotPack, TooLarge
+from zdl.errors import CannotPack, CannotUnpack, TooLarge
 from zdl.objects import arrays
 from zdl.objects.externalize import Blob, Place, Placer, wrap_blobs
 from zdl.objects.manifest import Manifest, aligned
@@ -41,6 +41,7 @@ _EMPTY_TABLE: Final = b"\x90"  # msgpack: an array of none
 _PLAIN_HEAD: Final = _SKELETON_HEAD + _EMPTY_TABLE
 _ARRAY: Final = LEAF_KINDS.index("array")
 _BYTES: Final = LEAF_KINDS.index("bytes")
+_TENSOR: Final = LEAF_KINDS.index("tensor")
 _INT64_MIN: Final = -(1 << 63)
 _UINT64_MAX: Final = (1 << 64) - 1
 # One row of the table: a name of 255 bytes, two strings of 16, a number, and their heads.
@@ -157,8 +158,8 @@ class _Writer:
         self._rows: dict[Source | None, int] = {}
         self._lent_end = 0
         self._inlined = 0
-        # Leaves by their id (kept, so that the id stays theirs), and what to write when they come again.
-        self._written: dict[int, tuple[object, msgpack.ExtType]] = {}
+        # Leaves by their id, or by their memory (kept, so that it stays theirs), and what to write when they come again.
+        self._written: dict[Hashable, tuple[object, msgpack.ExtType]] = {}
         self.beside: list[memoryview] = []
         self.lent: list[Lent] = []
 
@@ -208,6 +209,8 @@ class _Writer:
                 return float.__float__(leaf)
             case Kind.BYTES:
                 return bytes(memoryview(leaf))
+            case Kind.TENSOR:
+                return self._tensor(leaf)
             case kind:
                 raise CannotPack(path="", reason=f"a value of type {type(leaf).__qualname__} cannot travel as {kind}")
 
@@ -217,14 +220,32 @@ class _Writer:
         if known is not None:
             return known[1]
         dtype, shape = arrays.describe(leaf)
-        place = self._placer.place(leaf.nbytes)
-        flat = arrays.flatten(leaf)
+        return self._placed(leaf, id(leaf), arrays.flatten(leaf), (_ARRAY, dtype, shape))
+
+    def _tensor(self, leaf: object) -> object:
+        """A tensor of another framework, at its place. Two that are the same elements of the same memory are one."""
+        tensors = self._types.tensors
+        key = tensors.identity_of(leaf) or id(leaf)
+        known = self._written.get(key)
+        if known is not None:
+            return known[1]
+        flat = tensors.flatten(leaf)
+        try:
+            arrays.nbytes_of(flat.dtype, flat.shape)  # one without elements may claim a side that no receiver would believe
+        except CannotUnpack as error:
+            raise CannotPack(path="", reason=error.reason) from error
+        return self._placed(leaf, key, flat.buffer, (_TENSOR, flat.dtype, flat.shape))
+
+    def _placed(self, leaf: object, key: Hashable, flat: memoryview, what: _What) -> object:
+        """An array or a tensor, at its place."""
+        place = self._placer.place(flat.nbytes)
         if place is not Place.INLINE:
-            return self._outside(leaf, flat, place=place, what=(_ARRAY, dtype, shape))
+            return self._outside(leaf, key, flat, place=place, what=what)
         again = msgpack.ExtType(Code.SAME, self._fields.pack([self._inlined]))
         self._inlined += 1
-        self._written[id(leaf)] = leaf, again
-        return msgpack.ExtType(Code.INLINE, self._fields.pack([dtype, shape, flat]))
+        self._written[key] = leaf, again
+        kind, *fields = what
+        return msgpack.ExtType(Code.INLINE if kind == _ARRAY else Code.TENSOR, self._fields.pack([*fields, flat]))
 
     def _blob(self, blob: Blob) -> object:
         """Large bytes, at their place."""
@@ -235,9 +256,9 @@ class _Writer:
         place = self._placer.place(flat.nbytes)
         if place is Place.INLINE:
             return flat
-        return self._outside(blob.value, flat, place=place, what=(_BYTES, "", ()))
+        return self._outside(blob.value, id(blob.value), flat, place=place, what=(_BYTES, "", ()))
 
-    def _outside(self, leaf: object, flat: memoryview, *, place: Place, what: _What) -> msgpack.ExtType:
+    def _outside(self, leaf: object, key: Hashable, flat: memoryview, *, place: Place, what: _What) -> msgpack.ExtType:
         """A leaf whose bytes are not in the skeleton."""
         if place is Place.BESIDE:
             self.beside.append(flat)
@@ -248,13 +269,13 @@ class _Writer:
             ext = msgpack.ExtType(Code.REF, self._fields.pack([row, len(self.lent), offset, flat.nbytes, *what, ""]))
             self._lent_end = offset + flat.nbytes
             self.lent.append(Lent(leaf, flat))
-        self._written[id(leaf)] = leaf, ext
+        self._written[key] = leaf, ext
         return ext
 
     def _ref(self, ref: Ref) -> msgpack.ExtType:
         """A ref, as it is."""
         row = self._rows.setdefault(ref.source, len(self._rows))
-        kind = LEAF_KINDS.index(ref.kind)
+        kind = _TENSOR if ref.framework else LEAF_KINDS.index(ref.kind)
         return msgpack.ExtType(Code.REF, self._fields.pack([row, ref.item, ref.offset, ref.length, kind, ref.dtype,
                                                             ref.shape, ref.name]))
 

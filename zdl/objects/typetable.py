@@ -21,6 +21,7 @@ import numpy as np
 
 from zdl.errors import CannotPack, CannotUnpack, TooLarge
 from zdl.objects import arrays
+from zdl.objects.tensors import NoTensors, Tensors
 from zdl.refs import Ref
 
 CONTAINERS: Final = (dict, list, tuple)
@@ -28,7 +29,7 @@ BYTES_LIKE: Final = (bytes, bytearray, memoryview)
 # Types that hold nothing; most levels of most objects are made of these.
 _LEAVES: Final = frozenset((NoneType, bool, int, float, str, bytes, np.ndarray, Ref))
 # Leaf kinds by their number on the wire.
-LEAF_KINDS: Final = ("array", "bytes", "file", "object")
+LEAF_KINDS: Final = ("array", "bytes", "file", "object", "tensor")
 _KEY_CHARS_MAX = 80
 
 
@@ -42,6 +43,7 @@ class Code(enum.IntEnum):
     SAME = 5
     BESIDE = 6
     REF = 7
+    TENSOR = 16
 
 
 class Kind(enum.Enum):
@@ -59,6 +61,7 @@ class Kind(enum.Enum):
     SCALAR = enum.auto()
     ARRAY = enum.auto()
     REF = enum.auto()
+    TENSOR = enum.auto()
 
 
 BUILTIN_KINDS: Final[Mapping[type, Kind]] = MappingProxyType({
@@ -99,9 +102,11 @@ class TypeTable:
         kinds: types and what their values travel as. A subclass travels as the nearest class above it that
             is in the table, except where it would lose what it stands for: enums, named tuples, and
             subclasses of numpy's arrays.
+        tensors: what knows the tensors of another framework.
     """
 
     kinds: Mapping[type, Kind] = field(default_factory=lambda: BUILTIN_KINDS)
+    tensors: Tensors = NoTensors()
 
     def kind_of(self, cls: type) -> Kind:
         """What values of this type travel as.
@@ -116,6 +121,8 @@ class TypeTable:
             for above in cls.__mro__:
                 if above in self.kinds:
                     return self.kinds[above]
+        if self.tensors.is_tensor(cls):
+            return Kind.TENSOR
         raise _refusal(cls)
 
     def examine(self, leaf: object) -> None:
@@ -137,6 +144,8 @@ class TypeTable:
             elif isinstance(leaf, Ref):
                 leaf.source.check()
                 leaf.check()
+            elif kind is Kind.TENSOR:
+                self.tensors.flatten(leaf)
         except CannotPack:
             raise
         except UnicodeEncodeError as error:

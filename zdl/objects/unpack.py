@@ -14,13 +14,12 @@ from typing import Any, Final
 
 import msgpack
 import numpy as np
-from numpy.typing import NDArray
 
 from zdl.errors import CannotUnpack, TooLarge
 from zdl.objects import arrays
-from zdl.objects.typetable import LEAF_KINDS, Code, kinds_within
+from zdl.objects.typetable import LEAF_KINDS, Code, TypeTable, kinds_within
 from zdl.options import PackOptions
-from zdl.refs import DIMENSIONS_MAX, Ref, Source
+from zdl.refs import DIMENSIONS_MAX, TORCH, Ref, Source
 
 # Takes the place of the mark of a tuple until its array is complete.
 _TUPLE: Final = object()
@@ -40,12 +39,13 @@ _PLAIN_FIRST: Final = frozenset((*range(0x80), *range(0xa0, 0xc1), 0xc2, 0xc3, 0
 _REASON_CHARS_MAX: Final = 200
 
 
-def unpack(parts: Sequence[bytes | memoryview], *, options: PackOptions) -> object:
+def unpack(parts: Sequence[bytes | memoryview], *, options: PackOptions, types: TypeTable = TypeTable()) -> object:
     """The object that was packed.
 
     Args:
         parts: the skeleton, then the frames beside it.
         options: the limits.
+        types: what makes tensors of what travels as such.
 
     Returns:
         The object. Its arrays are fresh and writable; bytes are bytes; what was lent is a `Ref`. Leaves that
@@ -64,7 +64,7 @@ def unpack(parts: Sequence[bytes | memoryview], *, options: PackOptions) -> obje
     try:
         if type(skeleton) is bytes and size > 2 and skeleton[:2] == _PLAIN_HEAD and skeleton[2] in _PLAIN_FIRST and len(parts) == 1:
             return msgpack.unpackb(skeleton[2:])
-        return _Reader(parts).read(options)
+        return _Reader(parts, types, options).read()
     except (ValueError, TypeError, OverflowError, BufferError, RecursionError, TooLarge,
             msgpack.UnpackException) as error:
         text = str(error) or type(error).__name__
@@ -74,19 +74,22 @@ def unpack(parts: Sequence[bytes | memoryview], *, options: PackOptions) -> obje
 class _Reader:
     """What is known while one object is unpacked."""
 
-    __slots__ = ("_parts", "_sources", "_inlined", "_beside", "_frames", "_refs")
+    __slots__ = ("_parts", "_types", "_options", "_sources", "_inlined", "_beside", "_frames", "_refs")
 
-    def __init__(self, parts: Sequence[bytes | memoryview]) -> None:
+    def __init__(self, parts: Sequence[bytes | memoryview], types: TypeTable, options: PackOptions) -> None:
         self._parts = parts
+        self._types = types
+        self._options = options
         self._sources: list[Source] = []
-        self._inlined: list[NDArray[Any]] = []
+        self._inlined: list[object] = []
         # Leaves by their payload: equal payloads are one object.
         self._beside: dict[bytes, object] = {}
         self._refs: dict[bytes, Ref] = {}
         self._frames: set[int] = set()
 
-    def read(self, options: PackOptions) -> object:
+    def read(self) -> object:
         """The object of the skeleton."""
+        options = self._options
         skeleton = memoryview(self._parts[0])
         unpacker = msgpack.Unpacker(max_buffer_size=skeleton.nbytes, strict_map_key=False, ext_hook=self._extension,
                                     list_hook=_sequence, object_pairs_hook=_map)
@@ -104,7 +107,7 @@ class _Reader:
         if len(self._frames) != len(self._parts) - 1:
             raise CannotUnpack(path="", reason=f"{len(self._frames)} frames are named, {len(self._parts) - 1} came")
         for kind in kinds_within(root, depth_max=options.depth_max, elements_max=options.skeleton_bytes_max):
-            if kind not in _RESULTS and not issubclass(kind, np.generic):
+            if kind not in _RESULTS and not issubclass(kind, np.generic) and not self._types.tensors.is_tensor(kind):
                 raise CannotUnpack(path="", reason="a mark, or an extension of msgpack, stands where no object can")
         return root
 
@@ -122,9 +125,10 @@ class _Reader:
         match code:
             case Code.TUPLE if not data:
                 return _TUPLE
-            case Code.INLINE:
+            case Code.INLINE | Code.TENSOR:
                 dtype, shape, raw = _fields(data, (str, list, bytes))
-                self._inlined.append(arrays.restore(dtype, shape, raw, copy=True))
+                kind = "array" if code == Code.INLINE else "tensor"
+                self._inlined.append(self._restored(kind, dtype, shape, raw))
                 return self._inlined[-1]
             case Code.SAME:
                 (index,) = _fields(data, (int,))
@@ -150,8 +154,8 @@ class _Reader:
             raise CannotUnpack(path="", reason=f"frame {index} is not there, or was described otherwise before")
         name = _kind_name(kind, dtype, shape)
         value: object
-        if name == "array":
-            value = arrays.restore(dtype, shape, memoryview(self._parts[index]), copy=True)
+        if name in ("array", "tensor"):
+            value = self._restored(name, dtype, shape, memoryview(self._parts[index]))
         elif name == "bytes":
             value = bytes(self._parts[index])
         else:
@@ -160,13 +164,21 @@ class _Reader:
         self._beside[data] = value
         return value
 
+    def _restored(self, kind: str, dtype: str, shape: list[int], raw: bytes | memoryview) -> object:
+        """An array, or a tensor, in memory of its own."""
+        if kind == "tensor" and self._options.tensors == TORCH:
+            arrays.nbytes_of(dtype, shape)
+            return self._types.tensors.restore(dtype, tuple(shape), raw, copy=True)
+        return arrays.restore(dtype, shape, raw, copy=True)
+
     def _ref(self, data: bytes) -> Ref:
         """A leaf that its origin lends."""
         row, item, offset, length, kind, dtype, shape, name = _fields(data, (int, int, int, int, int, str, list, str))
         if not 0 <= row < len(self._sources):
             raise CannotUnpack(path="ref", reason=f"row {row} is not in a table of {len(self._sources)}")
-        ref = Ref(source=self._sources[row], item=item, offset=offset, length=length,
-                  kind=_kind_name(kind, dtype, shape), dtype=dtype, shape=tuple(shape), name=name)
+        what = _kind_name(kind, dtype, shape)
+        ref = Ref(source=self._sources[row], item=item, offset=offset, length=length, kind="array" if what == "tensor" else what,
+                  dtype=dtype, shape=tuple(shape), name=name, framework=TORCH if what == "tensor" else "")
         ref.check()
         if ref.kind == "array" and arrays.nbytes_of(dtype, shape) != length:
             raise CannotUnpack(path="ref", reason=f"{dtype}{shape} has not {length} bytes")
@@ -193,7 +205,7 @@ def _kind_name(kind: int, dtype: str, shape: list[int]) -> str:
     if not 0 <= kind < len(LEAF_KINDS):
         raise CannotUnpack(path="", reason=f"kind {kind} is unknown")
     name = LEAF_KINDS[kind]
-    if name != "array" and (dtype or shape):
+    if name not in ("array", "tensor") and (dtype or shape):
         raise CannotUnpack(path="", reason=f"{name} with a dtype or a shape")
     return name
 
