@@ -54,6 +54,9 @@ def test_a_source_that_is_not_well_formed_is_refused(change: dict[str, object], 
     ({"length": 1.5}, "its length"), ({"length": ITEM_BYTES_MAX + 1}, "its length"),
     ({"offset": 601}, "ends at byte 1001 of an offer of 1000"),
     ({"shape": (-1,)}, "its shape"), ({"shape": (True,)}, "its shape"), ({"kind": "pickle"}, "its kind is 'pickle'"),
+    ({"mode": 0o644}, "array with the facts of a file"), ({"stamp": b"x"}, "array with the facts of a file"),
+    ({"kind": "file", "mode": 0o4755}, "its mode is not within 0…777"),
+    ({"kind": "file", "stamp": bytes(33)}, "more than 32 bytes"),
     ({"kind": "x" * 500}, "its kind"), ({"shape": (1,) * (DIMENSIONS_MAX + 1)}, "more than 32 dimensions")])
 def test_a_ref_that_claims_what_cannot_be_is_refused(change: dict[str, object], reason: str) -> None:
     with pytest.raises(CannotUnpack, match=reason) as caught:
@@ -63,6 +66,7 @@ def test_a_ref_that_claims_what_cannot_be_is_refused(change: dict[str, object], 
 
 def test_the_whole_offer_and_an_empty_item_at_its_end_are_fine() -> None:
     for change in ({"offset": 0, "length": 1000}, {"offset": 1000, "length": 0}, {"kind": "bytes"}, {"kind": "file"},
+                   {"kind": "folder", "mode": 0o777, "stamp": bytes(32)},
                    {"shape": (1,) * DIMENSIONS_MAX}, {"shape": ()}):
         dataclasses.replace(REF, **change).check()  # type: ignore[arg-type]
 

@@ -21,6 +21,9 @@ SECRET_BYTES = 16
 # below where sums of offsets and lengths leave 63 bits.
 ITEM_BYTES_MAX = 1 << 56
 TORCH = "torch"
+# Read, write and execute, for owner, group and others; nothing that gives rights of somebody else.
+MODE_MAX = 0o777
+STAMP_BYTES_MAX = 32
 DIMENSIONS_MAX = 32  # numpy's own limit was 32 up to 1.x, 64 since
 
 
@@ -71,10 +74,14 @@ class Ref:
         item: its number in the offer.
         offset: where it begins in the offer's byte stream.
         length: its bytes.
-        kind: ``array`` (a numpy array), ``bytes``, ``file``, or ``object``: what is lent piece by piece, for a consumer.
+        kind: ``array`` (a numpy array), ``bytes``, ``file``, ``folder``, or ``object``: what is lent piece by piece, for a
+            consumer.
         dtype: numpy's name for the element type, e.g. ``<f4``; empty unless an array.
         shape: lengths of the dimensions; empty for a 0-d array and for what is no array.
-        name: the original name of a file, one path component; else empty.
+        name: the original name of a file or a folder, one path component; else empty.
+        mode: the permissions of a file; 0 where they are not told.
+        stamp: the same bytes for the same content of a file, or of a folder, also when it is lent again; empty where that is
+            not told.
         framework: whose array it becomes when it is pulled: ``torch``; empty for numpy's.
     """
 
@@ -86,6 +93,8 @@ class Ref:
     dtype: str = ""
     shape: tuple[int, ...] = ()
     name: str = ""
+    mode: int = 0
+    stamp: bytes = b""
     framework: str = ""
 
     @property
@@ -119,10 +128,15 @@ class Ref:
         if self.offset + self.length > self.source.bytes_total:
             raise CannotUnpack(path="ref", reason=f"it ends at byte {self.offset + self.length} of an offer of "
                                                   f"{self.source.bytes_total}")
-        if self.kind not in ("array", "bytes", "file", "object"):
+        if self.kind not in ("array", "bytes", "file", "folder", "object"):
             raise CannotUnpack(path="ref", reason=f"its kind is {self.kind!r:.40}")
         if len(self.shape) > DIMENSIONS_MAX:
             raise CannotUnpack(path="ref", reason=f"it has more than {DIMENSIONS_MAX} dimensions")
+        if (self.mode or self.stamp) and self.kind not in ("file", "folder"):
+            raise CannotUnpack(path="ref", reason=f"{self.kind} with the facts of a file")
+        if not 0 <= self.mode <= MODE_MAX or len(self.stamp) > STAMP_BYTES_MAX:
+            raise CannotUnpack(path="ref", reason=f"its mode is not within 0…{MODE_MAX:o}, or its stamp has more than "
+                                                  f"{STAMP_BYTES_MAX} bytes")
 
 
 # The ancestor's name for a leaf that stands for an object not yet fetched.

@@ -105,11 +105,11 @@ def test_only_a_change_of_just_now_is_waited_for() -> None:
 
 def test_a_stamp_tells_what_has_happened_and_names_one_state_of_one_file(tmp_path: Path) -> None:
     one = Stamp(1, 2, 3, 4, 5)
-    assert one.why_not(one) == "" and one.identity == Stamp(1, 2, 3, 4, 5).identity
+    assert one.why_not(one) == "" and one.digest == Stamp(1, 2, 3, 4, 5).digest
     others = {Stamp(1, 9, 3, 4, 5): "another file", Stamp(1, 2, 9, 4, 5): "had 3 bytes and has 9",
               Stamp(1, 2, 3, 9, 9): "written to", Stamp(1, 2, 3, 4, 9): "replaced or renamed"}
     for other, why in others.items():
-        assert why in other.why_not(one) and other.identity != one.identity
+        assert why in other.why_not(one) and other.digest != one.digest
 
 
 def test_a_source_closes_its_file(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_file_arrives_and_its_transaction_is_finished(cells: tuple[Cell, ...],
     path = site.downloads.pull_file(ref, tmp_path / "copy.bin", progress=lambda done, total: seen.append((done, total)))
     assert path == tmp_path / "copy.bin"
     assert path.read_bytes() == model.read_bytes()
-    assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+    assert stat.S_IMODE(path.stat().st_mode) == ref.mode == stat.S_IMODE(model.stat().st_mode)
     assert seen[-1] == (ref.nbytes, ref.nbytes) and seen == sorted(seen)
     outcome = lent.wait(PATIENCE_S)
     assert outcome.is_complete and outcome.receivers == {"site-1": Outcome.FINISHED}

@@ -8,11 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from zdl.download.places import FilePlace, locked_file, named, write_all
+from zdl.download.places import FilePlace, granted, locked_file, named, write_all
 from zdl.errors import OptionError
 from zdl.refs import Ref, Source
 
 REF = Ref(Source("server", bytes(16), bytes(16), 100), 0, 40, 10, "file", name="x")
+
+
+def test_a_file_gets_the_permissions_that_its_lender_tells_and_this_process_gives() -> None:
+    before = os.umask(0o027)
+    assert [granted(mode) for mode in (0, 0o644, 0o777, 0o7777)] == [0o600, 0o640, 0o750, 0o750]
+    os.umask(before)
 
 
 def left_in(folder: Path) -> list[str]:

@@ -68,4 +68,7 @@ def test_each_offer_and_each_part_of_one_is_another_content() -> None:
         return Ref(Source("server", bytes([offer]) * 16, bytes(16), 100), 0, offset, length, "file")
 
     assert identity_of(ref(1, 0, 5)) == identity_of(ref(1, 0, 5))
+    stamped = Ref(Source("server", bytes(16), bytes(16), 9), 0, 0, 9, "file", stamp=b"s")
+    again = Ref(Source("other", bytes(range(16)), bytes(16), 9), 0, 0, 9, "file", stamp=b"s", name="new")
+    assert identity_of(stamped) == identity_of(again)
     assert len({identity_of(each) for each in (ref(1, 0, 5), ref(2, 0, 5), ref(1, 1, 5), ref(1, 0, 6))}) == 4

@@ -253,7 +253,8 @@ def test_a_ref_packs_to_itself_and_mixes_with_what_is_lent_here() -> None:
     far = Source(origin="site-2", offer_id=b"f" * 16, secret=b"g" * 16, bytes_total=1000)
     refs = [Ref(source=far, item=3, offset=8, length=24, kind="array", dtype=">f8", shape=(3,)),
             Ref(source=far, item=4, offset=40, length=0, kind="array", dtype="|b1", shape=(0, 7)),
-            Ref(source=far, item=5, offset=64, length=936, kind="file", name="model é.bin")]
+            Ref(source=far, item=5, offset=64, length=936, kind="file", name="model é.bin"),
+            Ref(source=far, item=6, offset=0, length=9, kind="folder", name="shard", mode=0o644, stamp=b"\0s" * 16)]
     lender = Lender()
     packed = pack({"far": refs, "near": np.zeros(100)}, options=TINY, lend=lender)
     found: Any = unpack(packed.parts, options=TINY)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from zdl import Cancelled, DiskDict, DiskFile, LeaseEnded, OptionError, Options, PullOptions, Ref, Request, Signal
+from zdl import Cancelled, DiskDict, DiskFile, DownloadError, LeaseEnded, OptionError, Options, PullOptions, Ref, Request, Signal
 from zdl.assembly import Cell
 
+from children import Child
 from trees import Trees
 from waiting import PATIENCE_S
 
@@ -74,6 +76,44 @@ def test_a_file_is_gone_on_with_where_the_last_pull_of_it_stopped(cells: tuple[C
     site.downloads.pull_file(ref, tmp_path / "copy", resume=True, progress=lambda done, total: seen.append(done))
     assert (tmp_path / "copy").read_bytes() == model.read_bytes()
     assert seen[0] * 2 > ref.nbytes and sorted(os.listdir(tmp_path)) == ["copy", "model.bin"]
+
+
+@pytest.mark.row("O6")
+@pytest.mark.row("Z5")
+def test_an_origin_that_was_killed_and_came_back_is_gone_on_with(trees: Trees, model: Path, tmp_path: Path) -> None:
+    program = """
+with Cell("server.w0", parent=sys.argv[1]) as cell:
+    cell.wait_ready()
+    cell.downloads.publish("model", cell.downloads.lend_file(sys.argv[2]).body)
+    say("ready")
+    stay()
+"""
+    server, site = trees.grow("server", "site-1", options=NARROW)
+
+    def pull(progress: Callable[[int, int], object]) -> None:
+        ref = site.downloads.find("server.w0", "model")
+        assert isinstance(ref, Ref)
+        site.downloads.pull_file(ref, tmp_path / "copy", resume=True, progress=progress)
+
+    with Child(program, server.addresses[0], str(model)) as origin:
+        origin.expect("ready")
+        with pytest.raises(DownloadError):
+            pull(lambda done, total: done * 2 > total and origin.kill())
+    seen: list[int] = []
+    with Child(program, server.addresses[0], str(model)) as origin:
+        origin.expect("ready")
+        pull(lambda done, total: seen.append(done))
+    assert seen[0] * 2 > model.stat().st_size and (tmp_path / "copy").read_bytes() == model.read_bytes()
+
+
+@pytest.mark.row("O6")
+def test_permissions_come_along_and_nothing_more(cells: tuple[Cell, ...], model: Path, tmp_path: Path) -> None:
+    model.chmod(0o4755)
+    ref = lent_file(cells[0], model)
+    path = cells[1].downloads.pull_file(ref, tmp_path / "copy")
+    mask = os.umask(0)
+    os.umask(mask)
+    assert path.stat().st_mode & 0o7777 == 0o755 & ~mask
 
 
 @pytest.mark.row("O10")

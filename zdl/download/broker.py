@@ -125,7 +125,8 @@ class DownloadBroker:
             transaction.body = container.body(source)
             return transaction
         transaction, source = self._lender.open(readable, readable.bytes_total, audience_of(receivers), lease_s)
-        transaction.body = Ref(source, 0, 0, readable.bytes_total, "file", name=name)
+        transaction.body = Ref(source, 0, 0, readable.bytes_total, "file", name=name, mode=readable.mode,
+                               stamp=readable.stamp.digest)
         return transaction
 
     def publish(self, name: str, body: object) -> None:

@@ -95,7 +95,8 @@ class Container:
         """What is told to receivers: refs of the file and of each tensor, and the metadata."""
         tensors = {each.name: Ref(source, item, *self._manifest.range_of(item), each.kind, each.dtype, each.shape)
                    for item, each in enumerate(self._members)}
-        file = Ref(source, len(tensors), self._file_begin, self._source.bytes_total, "file", name=self._name)
+        file = Ref(source, len(tensors), self._file_begin, self._source.bytes_total, "file", name=self._name,
+                   mode=self._source.mode, stamp=self._source.stamp.digest)
         return {"file": file, "metadata": dict(self.metadata), "tensors": tensors}
 
     def _read_tensors(self, pieces: list[Piece]) -> list[bytes | memoryview]:

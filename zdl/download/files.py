@@ -8,7 +8,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from blake3 import blake3
+
 from zdl.errors import OptionError, SourceChanged
+from zdl.refs import MODE_MAX, STAMP_BYTES_MAX
 
 # How coarse the clock is that Linux stamps files with: one tick at 100 Hz, the slowest that kernels are built with.
 TICK_NS = 10_000_000
@@ -35,10 +38,10 @@ class Stamp:
         return cls(facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
 
     @property
-    def identity(self) -> bytes:
+    def digest(self) -> bytes:
         """The same bytes for the same state of the same file, whoever lends it, and after a restart too."""
         fields = (self.device, self.inode, self.size, self.modified_ns, self.changed_ns)
-        return b"".join((each & (1 << 64) - 1).to_bytes(8, "little") for each in fields)
+        return blake3(" ".join(map(str, fields)).encode()).digest(STAMP_BYTES_MAX)
 
     def why_not(self, other: Stamp) -> str:
         """What has happened, when it is this one now and not `other`; empty when nothing has."""
@@ -87,7 +90,7 @@ class FileSource:
         settle(facts.st_ctime_ns)
         facts = os.fstat(descriptor)
         self.bytes_total = facts.st_size
-        self.mode = stat.S_IMODE(facts.st_mode)
+        self.mode = facts.st_mode & MODE_MAX
         self.stamp = Stamp.of(facts)
 
     def __del__(self) -> None:

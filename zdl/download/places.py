@@ -12,13 +12,12 @@ from typing import Protocol
 
 from zdl.download.diskerrors import check_replaceable
 from zdl.download.names import PART, hidden
-from zdl.refs import Ref
+from zdl.refs import MODE_MAX, Ref
 
 # A part file that is being swept away is held for a moment by who sweeps: it is tried so often, with such pauses.
 LOCK_TRIES = 5
 LOCK_PAUSE_S = 0.01
 PRIVATE_MODE = 0o600
-PERMISSIONS = 0o777
 
 
 class Place(Protocol):
@@ -82,7 +81,7 @@ class FilePlace:
     def settle(self) -> None:
         """Have the disk keep the bytes, then the name."""
         os.ftruncate(self._descriptor, self._ref.length)  # something longer may have been there before
-        os.fchmod(self._descriptor, PRIVATE_MODE)
+        os.fchmod(self._descriptor, granted(self._ref.mode))
         os.fsync(self._descriptor)
         named(self._part, self._path, is_overwriting=self._is_overwriting)
         sync_folder(self._path.parent)
@@ -122,6 +121,21 @@ def locked_file(part: Path) -> int:
             if not is_ours:
                 os.close(descriptor)
     raise BlockingIOError(errno.EAGAIN, "another pull is writing it")
+
+
+def granted(mode: int) -> int:
+    """The permissions that a file of a lender gets here: what this process gives to its own files, and no more.
+
+    Args:
+        mode: what its lender says; 0: nothing, then it is private.
+    """
+    return (mode or PRIVATE_MODE) & MODE_MAX & ~_umask()
+
+
+def _umask() -> int:
+    """The mask of this process, read without changing it: other threads may be making files now."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        return next(int(line.split()[1], 8) for line in status if line.startswith("Umask:"))
 
 
 def write_all(descriptor: int, at: int, view: memoryview) -> None:

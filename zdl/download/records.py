@@ -78,10 +78,10 @@ def digest_of(data: bytes | memoryview) -> bytes:
 
 
 def identity_of(ref: Ref) -> bytes:
-    """What a ref stands for, as far as a record is concerned: this part of this offer."""
+    """What a ref stands for, as far as a record is concerned: the content that it names, or this part of this offer."""
     source = ref.source
-    what = f"{source.origin} {source.offer_id.hex()} {ref.kind} {ref.offset} {ref.length}"
-    return digest_of(what.encode())
+    what = ref.stamp.hex() or f"{source.origin} {source.offer_id.hex()} {ref.offset}"
+    return digest_of(f"{ref.kind} {what} {ref.length}".encode())
 
 
 def _entries(body: bytes) -> Iterator[Entry]:

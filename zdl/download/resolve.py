@@ -33,7 +33,7 @@ def resolve(body: object, fetch: Fetch, wanted: str) -> object:
     they are pulled with a consumer.
     """
     found = find_refs(body)
-    refs = [ref for ref in found if ref.kind not in ("file", "object")]
+    refs = [ref for ref in found if ref.kind not in ("file", "folder", "object")]
     if not refs:
         return body
     return replace_refs(body, {**{ref: ref for ref in found}, **pull_refs(refs, fetch, wanted)})

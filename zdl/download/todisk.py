@@ -21,7 +21,7 @@ def resolve_to_disk(body: object, spool: Spool, fetch: Fetch) -> object:
     """The same object with what is on the disk in place of its refs; itself when it has none.
 
     Args:
-        body: an unpacked object.
+        body: an unpacked object. Refs of folders, and of what is lent piece by piece, stay refs.
         spool: where the files are made.
         fetch: waits for the pulls.
 
@@ -29,7 +29,7 @@ def resolve_to_disk(body: object, spool: Spool, fetch: Fetch) -> object:
         TooLarge, DiskFull, DiskFailed, OptionError: there is no room; nothing was asked for.
         DownloadError: a pull failed; nothing is left on the disk.
     """
-    refs = find_refs(body)
+    refs = [ref for ref in find_refs(body) if ref.kind not in ("folder", "object")]
     if not refs:
         return body
     groups: dict[object, list[Ref]] = {}
@@ -45,19 +45,20 @@ def resolve_to_disk(body: object, spool: Spool, fetch: Fetch) -> object:
 def _placed(node: object, stored: dict[Ref, Stored], done: dict[int, object]) -> object:
     """The object with what is stored in the places of refs; a container that stands in several places stays one."""
     if isinstance(node, Ref):
-        return stored[node].load()
+        return stored[node].load() if node in stored else node
     if id(node) in done:
         return done[id(node)]
     placed = node
     if find_refs(node):
         if isinstance(node, dict):
-            values = {key: stored[value] if isinstance(value, Ref) else _placed(value, stored, done) for key, value in node.items()}
-            is_holding = any(isinstance(value, Ref) for value in node.values())
+            values = {key: stored[value] if isinstance(value, Ref) and value in stored else _placed(value, stored, done)
+                      for key, value in node.items()}
+            is_holding = any(isinstance(value, Stored) for value in values.values())
             placed = DiskDict(values) if is_holding else values
         elif type(node) in (list, tuple):
             placed = _like(node, [_placed(each, stored, done) for each in node])  # type: ignore[attr-defined]
         else:
-            placed = replace_refs(node, {ref: stored[ref].load() for ref in find_refs(node)})
+            placed = replace_refs(node, {ref: stored[ref].load() if ref in stored else ref for ref in find_refs(node)})
     done[id(node)] = placed
     return placed
 

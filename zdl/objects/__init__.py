@@ -37,7 +37,7 @@ code  name    payload
 5     SAME    msgpack ``[n]``: the very array that is the n-th INLINE (from 0) of this skeleton
 6     BESIDE  msgpack ``[part, kind, dtype, shape]``: an array, or bytes, in a frame of its own
 7     REF     msgpack ``[source, item, offset, length, kind, dtype, shape, name]``: an item lent by its origin;
-              ``source`` is a row of the table
+              ``source`` is a row of the table. Of a file or a folder ``[mode, stamp]`` may follow
 16    TENSOR  as INLINE: a tensor. INLINE and TENSOR are counted together by SAME
 ====  ======  ===============================================================================================
 
@@ -45,7 +45,7 @@ code  name    payload
   empty, and ``shape`` with it, where ``kind`` is no array.
 * ``kind`` is 0 for an array, 1 for bytes, 2 for a file, 3 for an object that is lent piece by piece (both only in REF), 4 for
   a tensor: what it says is what it says of an array, and it comes out as a tensor of torch where its receiver has not
-  asked for arrays.
+  asked for arrays; 5 for a folder (only in REF).
 * The bytes of an array are in C order, and exactly as many as dtype and shape say.
 * Equal BESIDE, or equal REF, leaves are one object; one frame has one description. Every frame is named.
 * Of the keys of one map that are ints, tuples, scalars or refs, at most 64 share one hash of Python's.

@@ -276,8 +276,10 @@ class _Writer:
         """A ref, as it is."""
         row = self._rows.setdefault(ref.source, len(self._rows))
         kind = _TENSOR if ref.framework else LEAF_KINDS.index(ref.kind)
-        return msgpack.ExtType(Code.REF, self._fields.pack([row, ref.item, ref.offset, ref.length, kind, ref.dtype,
-                                                            ref.shape, ref.name]))
+        fields = [row, ref.item, ref.offset, ref.length, kind, ref.dtype, ref.shape, ref.name]
+        if ref.mode or ref.stamp:
+            fields.append([ref.mode, ref.stamp])
+        return msgpack.ExtType(Code.REF, self._fields.pack(fields))
 
 
 def _int(value: int) -> object:

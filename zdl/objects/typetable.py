@@ -29,7 +29,7 @@ BYTES_LIKE: Final = (bytes, bytearray, memoryview)
 # Types that hold nothing; most levels of most objects are made of these.
 _LEAVES: Final = frozenset((NoneType, bool, int, float, str, bytes, np.ndarray, Ref))
 # Leaf kinds by their number on the wire.
-LEAF_KINDS: Final = ("array", "bytes", "file", "object", "tensor")
+LEAF_KINDS: Final = ("array", "bytes", "file", "object", "tensor", "folder")
 _KEY_CHARS_MAX = 80
 
 

@@ -32,6 +32,8 @@ _SAME_HASH_MAX: Final = 64
 # The types of what comes out, besides numpy's scalars.
 _RESULTS: Final = frozenset((*_SAFE_KEYS, int, dict, list, tuple, np.ndarray, Ref))
 _FILE_NAME_BYTES_MAX: Final = 255
+# The fields of every REF; the facts of a file may follow.
+_REF_FIELDS: Final = 8
 # How the skeleton of a plain value begins: an array of two, the first of which is empty; and how a plain value begins.
 _PLAIN_HEAD: Final = b"\x92\x90"
 _PLAIN_FIRST: Final = frozenset((*range(0x80), *range(0xa0, 0xc1), 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, *range(0xca, 0xd4),
@@ -173,16 +175,21 @@ class _Reader:
 
     def _ref(self, data: bytes) -> Ref:
         """A leaf that its origin lends."""
-        row, item, offset, length, kind, dtype, shape, name = _fields(data, (int, int, int, int, int, str, list, str))
+        fields = msgpack.unpackb(data, max_array_len=DIMENSIONS_MAX, max_map_len=0)
+        mode, stamp = 0, b""
+        if type(fields) is list and len(fields) == _REF_FIELDS + 1:
+            mode, stamp = _checked(fields.pop(), (int, bytes))
+        row, item, offset, length, kind, dtype, shape, name = _checked(fields, (int, int, int, int, int, str, list, str))
         if not 0 <= row < len(self._sources):
             raise CannotUnpack(path="ref", reason=f"row {row} is not in a table of {len(self._sources)}")
         what = _kind_name(kind, dtype, shape)
         ref = Ref(source=self._sources[row], item=item, offset=offset, length=length, kind="array" if what == "tensor" else what,
-                  dtype=dtype, shape=tuple(shape), name=name, framework=TORCH if what == "tensor" else "")
+                  dtype=dtype, shape=tuple(shape), name=name, framework=TORCH if what == "tensor" else "",
+                  mode=mode, stamp=stamp)
         ref.check()
         if ref.kind == "array" and arrays.nbytes_of(dtype, shape) != length:
             raise CannotUnpack(path="ref", reason=f"{dtype}{shape} has not {length} bytes")
-        if name and (ref.kind != "file" or not _is_component(name)):
+        if name and (ref.kind not in ("file", "folder") or not _is_component(name)):
             raise CannotUnpack(path="ref", reason=f"its name {name!r:.40} is not the name of a file")
         self._refs[data] = ref
         return ref
