@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from zdl import CannotPack, Options, PullOptions, Request
+from zdl import CacheableObject, CannotPack, Options, PullOptions, Ref, Request
 
 from children import Child
 from trees import Trees
@@ -115,6 +116,41 @@ def test_tensors_are_lent_and_pulled(trees: Trees, torch: Any) -> None:
     with pytest.raises(CannotPack, match="x.to_dense") as caught:
         server.downloads.lend({"layers": [torch.eye(3).to_sparse()]})
     assert caught.value.path == "layers[0]"
+
+
+@pytest.mark.row("O8")
+def test_tensors_may_stay_on_the_disk_until_they_are_touched(trees: Trees, torch: Any) -> None:
+    server, site = trees.grow("server", "site-1")
+    model = model_of(torch, 512)
+    lent = server.downloads.lend(model.state_dict(), receivers=0)
+    found = site.downloads.resolve(lent.body, to="disk")
+    assert isinstance(found, MutableMapping) and not isinstance(found, dict)
+    weight = found["embed.weight"]
+    assert type(weight) is torch.Tensor and weight.dtype == torch.bfloat16 and found["embed.weight"] is weight
+    mine = model_of(torch, 512)
+    mine.load_state_dict(dict(found))
+    assert all(torch.equal(tensor, mine.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.row("O8")
+def test_pieces_of_an_object_that_is_produced_may_be_tensors(trees: Trees, torch: Any) -> None:
+    class Layers(CacheableObject):
+        """A layer at a time."""
+
+        def get_item_count(self) -> int:
+            return 3
+
+        def produce_item(self, index: int) -> object:
+            return torch.full((1000, 600), float(index)).to(torch.bfloat16)
+
+    server, site = trees.grow("server", "site-1")
+    lent = server.downloads.lend(Layers(None, 1 << 20), receivers=0)
+    assert isinstance(lent.body, Ref)
+    pieces = site.downloads.pull(lent.body)
+    assert isinstance(pieces, list) and len(pieces) == 3, "a tensor of 1.2 MB fills a piece"
+    items = [item for piece in pieces for item in piece]
+    assert [item[0, 0].item() for item in items] == [0, 1, 2]
+    assert all(type(item) is torch.Tensor and item.shape == (1000, 600) and item.dtype == torch.bfloat16 for item in items)
 
 
 @pytest.mark.row("O8")

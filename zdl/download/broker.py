@@ -225,7 +225,8 @@ class DownloadBroker:
         """
         if to == "disk":
             return resolve_to_disk(body, self._spool, lambda wanted: self._puller.pull(
-                wanted, timeout_s=timeout_s, abort=abort, progress=progress, renew_s=renew_s))
+                wanted, timeout_s=timeout_s, abort=abort, progress=progress, renew_s=renew_s),
+                wanted=self._cell.options.packing.tensors)
         if to != "memory":
             raise OptionError(name="to", value=repr(to), allowed="'memory' or 'disk'")
         return resolve(body, lambda wanted: self._puller.pull(list(wanted), timeout_s=timeout_s, abort=abort,

@@ -8,13 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from numpy.typing import NDArray
-
+from zdl.download import tensors
 from zdl.download.diskerrors import check_replaceable, disk_error
 from zdl.download.names import PART, hidden, safe_name
 from zdl.download.places import locked_file, named, sync_folder
 from zdl.download.spool import SpoolFile
-from zdl.objects.arrays import restore
+from zdl.objects import arrays
 from zdl.refs import Ref
 
 # What is copied in one call; the system copies inside the kernel, or shares the blocks where the file system can.
@@ -36,10 +35,10 @@ class Stored:
         self._ref = ref
         self._file = file
         self._place = place
-        self._loaded: weakref.ref[NDArray[Any]] | None = None
+        self._loaded: weakref.ref[Any] | None = None
 
     def load(self) -> object:
-        """An array over mapped memory, the same one as long as somebody has it; or bytes; or a `DiskFile`."""
+        """An array or a tensor over mapped memory, the same one as long as somebody has it; or bytes; or a `DiskFile`."""
         ref = self._ref
         if ref.kind == "file":
             return DiskFile(ref, self._file)
@@ -47,9 +46,10 @@ class Stored:
             return self._file.read(self._place, ref.length)
         loaded = None if self._loaded is None else self._loaded()
         if loaded is None:
+            make = tensors.restore if ref.framework else arrays.restore
             if not ref.length:
-                return restore(ref.dtype, ref.shape, b"", copy=True)
-            loaded = restore(ref.dtype, ref.shape, self._file.map(self._place, ref.length), copy=False)
+                return make(ref.dtype, ref.shape, b"", copy=True)
+            loaded = make(ref.dtype, ref.shape, self._file.map(self._place, ref.length), copy=False)
             self._loaded = weakref.ref(loaded)
         return loaded
 

@@ -103,7 +103,7 @@ class Producing:
         produced.transaction_id = transaction.id.hex()
         transaction.body = Ref(source, 0, 0, len(MARKER), "object")
         production = Production(
-            downloadable, source.label, self._cell.fqcn, packing=self._cell.options.packing,
+            downloadable, source.label, self._cell.fqcn, packing=self._cell.options.packing, types=self._cell.types,
             bytes_max=self._cell.options.offers.produce_bytes_max, lend=self._lend, submit=self.workers.submit,
             consumed=lambda receiver, nbytes, items: None)
         with self._changed:

@@ -30,6 +30,7 @@ from zdl.download.sizes import bytes_of
 from zdl.errors import Closed, LeaseEnded, OptionError, ZdlError
 from zdl.objects.manifest import Manifest
 from zdl.objects.pack import Lent, Part, pack
+from zdl.objects.typetable import TypeTable
 from zdl.options import PackOptions
 from zdl.refs import Source
 
@@ -130,14 +131,16 @@ class Production:
         lend: lends what is large.
         submit: has a job run on a thread for users' code.
         consumed: is told what receivers have consumed.
+        types: what may travel in pieces.
     """
 
     def __init__(self, downloadable: Downloadable, label: str, origin: str, *, packing: PackOptions, bytes_max: int,
-                 lend: Lend, submit: Submit, consumed: Consumed) -> None:
+                 lend: Lend, submit: Submit, consumed: Consumed, types: TypeTable = TypeTable()) -> None:
         self.downloadable = downloadable
         self.label = label
         self.origin = origin
         self._packing = packing
+        self._types = types
         self._bytes_max = bytes_max
         self._lend = lend
         self._submit = submit
@@ -395,7 +398,8 @@ class Production:
         if is_large:
             packing = replace(packing, beside_bytes_max=packing.inline_bytes_max)
         try:
-            packed = pack([list(piece) for piece in pieces], options=packing, lend=lend if is_large else None)
+            packed = pack([list(piece) for piece in pieces], options=packing, types=self._types,
+                          lend=lend if is_large else None)
         except Closed:
             self.close(LeaseEnded(ref=self.label, origin=self.origin, how="closed"))
             return self._nothing

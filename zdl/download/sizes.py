@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from zdl.download.tensors import is_tensor
 from zdl.objects.typetable import CONTAINERS
 from zdl.refs import Ref
 
@@ -21,8 +22,8 @@ def bytes_of(obj: object) -> int:
     """
     if isinstance(obj, (bytes, bytearray, str)):
         return len(obj)
-    if isinstance(obj, (np.ndarray, np.generic, memoryview)):
-        return int(obj.nbytes)
+    if isinstance(obj, (np.ndarray, np.generic, memoryview)) or is_tensor(type(obj)):
+        return int(obj.nbytes)  # type: ignore[attr-defined]
     if isinstance(obj, dict):
         return sum(bytes_of(key) + bytes_of(value) for key, value in obj.items())
     if isinstance(obj, CONTAINERS):

@@ -118,11 +118,10 @@ def fetched(refs: Iterable[Ref], fetch: Callable[[list[Ref]], Mapping[Ref, objec
         CannotUnpack: torch is not installed; nothing was fetched.
     """
     whole = list(refs)
+    check_here(whole, wanted=wanted)
     tensors = {ref: as_array(ref) if wanted == TORCH else ref.as_numpy() for ref in whole if ref.framework}
     if not tensors:
         return fetch(whole)
-    if wanted == TORCH:
-        _torch()
     came = dict(fetch(list(dict.fromkeys(tensors.get(ref, ref) for ref in whole))))
     found: dict[Ref, object] = {}
     used: set[Ref] = {ref for ref in whole if not ref.framework}
@@ -135,6 +134,12 @@ def fetched(refs: Iterable[Ref], fetch: Callable[[list[Ref]], Mapping[Ref, objec
             found[ref] = restore(ref.dtype, ref.shape, _flat(value), copy=plain in used) if is_tensor_wanted else value
             used.add(plain)
     return found
+
+
+def check_here(refs: Iterable[Ref], *, wanted: str) -> None:
+    """Raises `CannotUnpack` where some of these shall become tensors, and torch is not installed."""
+    if wanted == TORCH and any(ref.framework for ref in refs):
+        _torch()
 
 
 def as_array(ref: Ref) -> Ref:

@@ -10,34 +10,38 @@ from collections.abc import Callable, Sequence
 
 from zdl.download.diskdict import DiskDict, Stored
 from zdl.download.spool import Spool, SpoolSink
+from zdl.download.tensors import check_here
 from zdl.objects.externalize import find_refs, replace_refs
-from zdl.refs import Ref, Source
+from zdl.refs import TORCH, Ref, Source
 
 # Pulls what these sinks want.
 Fetch = Callable[[list[tuple[Source, SpoolSink]]], None]
 
 
-def resolve_to_disk(body: object, spool: Spool, fetch: Fetch) -> object:
+def resolve_to_disk(body: object, spool: Spool, fetch: Fetch, *, wanted: str = TORCH) -> object:
     """The same object with what is on the disk in place of its refs; itself when it has none.
 
     Args:
         body: an unpacked object. Refs of folders, and of what is lent piece by piece, stay refs.
         spool: where the files are made.
         fetch: waits for the pulls.
+        wanted: what tensors are loaded as: see `zdl.options.PackOptions.tensors`.
 
     Raises:
+        CannotUnpack: tensors are wanted, and torch is not installed; nothing was asked for.
         TooLarge, DiskFull, DiskFailed, OptionError: there is no room; nothing was asked for.
         DownloadError: a pull failed; nothing is left on the disk.
     """
     refs = [ref for ref in find_refs(body) if ref.kind not in ("folder", "object")]
     if not refs:
         return body
+    check_here(refs, wanted=wanted)
     groups: dict[object, list[Ref]] = {}
     for ref in refs:  # files one by one, as each is to be opened by itself; all else of an offer together
         groups.setdefault(ref if ref.kind == "file" else ref.source, []).append(ref)
     sinks = [SpoolSink(spool, group) for group in groups.values()]
     fetch([(group[0].source, sink) for group, sink in zip(groups.values(), sinks)])
-    stored = {ref: Stored(ref, sink.file, sink.place_of(ref.offset) if ref.length else 0)
+    stored = {ref: Stored(ref if wanted == TORCH else ref.as_numpy(), sink.file, sink.place_of(ref.offset) if ref.length else 0)
               for group, sink in zip(groups.values(), sinks) for ref in group}
     return _placed(body, stored, {})
 
