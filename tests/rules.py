@@ -55,7 +55,7 @@ THIRD_PARTY = MappingProxyType({
     "zdl_bench": frozenset({"cli"}),
     "pytest": frozenset({"testing"}),
     "torch": frozenset({"download", "testing", "cli"}),
-    "ml_dtypes": frozenset({"download"}),
+    "ml_dtypes": frozenset({"download", "objects"}),
     "cryptography": frozenset({"transport", "cell", "cli"}),
     "prometheus_client": frozenset({"cli"}),
     "yaml": frozenset({"topology", "cli"}),
@@ -70,6 +70,13 @@ IMPURE_MODULES = frozenset({
     "importlib", "io", "logging", "mmap", "multiprocessing", "os", "pathlib", "platform", "queue", "random", "resource",
     "sched", "secrets", "select", "selectors", "shutil", "signal", "socket", "socketserver", "sqlite3", "ssl",
     "subprocess", "tempfile", "threading", "time", "urllib", "uuid", "warnings"})
+# What a pure room may take from these: values, which know no clock, no randomness and no file …
+PURE_NAMES = MappingProxyType({
+    "datetime": frozenset({"date", "datetime", "time", "timedelta"}), "uuid": frozenset({"UUID"}),
+    "pathlib": frozenset({"PurePath", "PurePosixPath"})})
+# … as long as nobody asks them for the present moment, or for the time zone of this machine.
+IMPURE_METHODS = frozenset({
+    "now", "today", "utcnow", "fromtimestamp", "utcfromtimestamp", "timestamp", "astimezone", "ctime"})
 IMPURE_CALLS = frozenset({"open", "print", "input", "breakpoint"})
 IMPURE_NUMPY = frozenset({"random", "load", "save", "savez", "fromfile", "loadtxt", "savetxt", "genfromtxt"})
 
@@ -112,7 +119,7 @@ SHARED_CONTEXT_PLACE = "zdl/transport/sockets.py"
 BROAD_ERRORS = frozenset({"Exception", "BaseException"})
 BROAD_EXCEPT_PLACES = frozenset({
     "zdl/transport/loop.py", "zdl/transport/lane.py", "zdl/cell/handlers.py", "zdl/cell/answering.py",
-    "zdl/download/broker.py", "zdl/download/lending.py", "zdl/cli/main.py"})
+    "zdl/download/broker.py", "zdl/download/lending.py", "zdl/objects/values.py", "zdl/cli/main.py"})
 
 
 # --- reading a source ---------------------------------------------------------------------------
@@ -212,9 +219,11 @@ def pure_rooms_are_pure(source: Source) -> list[str]:
         return []
     cure = "time and ids come in as values, everything else is done by a shell"
     found = [source.at(node, f"{module} has no place in {source.room}", cure) for node, module in source.imported()
-             if module.split(".")[0] in IMPURE_MODULES]
+             if module.split(".")[0] in IMPURE_MODULES and not _takes_values(node)]
     for node in source.nodes(ast.Call):
         assert isinstance(node, ast.Call)
+        if isinstance(node.func, ast.Attribute) and node.func.attr in IMPURE_METHODS:
+            found.append(source.at(node, f".{node.func.attr}() has no place in {source.room}", cure))
         if isinstance(node.func, ast.Name) and node.func.id in IMPURE_CALLS:
             found.append(source.at(node, f"{node.func.id}() has no place in {source.room}", cure))
     for node in source.nodes(ast.Attribute):
@@ -222,6 +231,12 @@ def pure_rooms_are_pure(source: Source) -> list[str]:
         if node.attr in IMPURE_NUMPY and isinstance(node.value, ast.Name) and node.value.id in ("np", "numpy"):
             found.append(source.at(node, f"numpy.{node.attr} has no place in {source.room}", cure))
     return found
+
+
+def _takes_values(node: ast.AST) -> bool:
+    """Whether it imports nothing but types of values, by their names."""
+    allowed = PURE_NAMES.get(getattr(node, "module", None) or "", frozenset())
+    return isinstance(node, ast.ImportFrom) and {alias.name for alias in node.names} <= allowed
 
 
 def imports_stand_at_the_top(source: Source) -> list[str]:
@@ -241,7 +256,8 @@ def imports_stand_at_the_top(source: Source) -> list[str]:
         if any(alias.name == "*" for alias in node.names):
             found.append(source.at(node, "a star import", "name what is needed"))
     for node, module in source.imported():
-        optional = module.split(".")[0] in OPTIONAL and source.room not in PURE_ROOMS
+        package = module.split(".")[0]
+        optional = package in OPTIONAL and source.room in THIRD_PARTY[package]
         if node not in at_top and source.room != "cli" and not optional:
             found.append(source.at(node, f"a deferred import of {module}",
                                    "move it to the top; if that makes a circle, the layers are wrong"))

@@ -12,6 +12,7 @@ from typing import Self
 
 from zdl.assembly import Cell
 from zdl.fqcn import parent
+from zdl.objects.typetable import TypeTable
 from zdl.options import Options
 
 SCHEMES = ("tcp", "ipc", "inproc")
@@ -45,13 +46,14 @@ class Trees:
             self._stack.callback(self._check_folder)
         return Path(self._folder)
 
-    def grow(self, *names: str, scheme: str = "tcp", options: Options | None = None) -> tuple[Cell, ...]:
+    def grow(self, *names: str, scheme: str = "tcp", options: Options | None = None,
+             types: TypeTable = TypeTable()) -> tuple[Cell, ...]:
         """Cells of these names, parents first, each connected to the one above it."""
         by_name: dict[str, Cell] = {}
         for name in names:
             above = parent(name)
             has_children = any(parent(other) == name for other in names)
-            cell = Cell(name, parent=by_name[above].addresses[0] if above in by_name else None, options=options,
+            cell = Cell(name, parent=by_name[above].addresses[0] if above in by_name else None, options=options, types=types,
                         listen=self.address(scheme) if has_children or above not in by_name else ())
             by_name[name] = self.add(cell)
         return tuple(by_name.values())

@@ -4,6 +4,7 @@ The public names, in the order in which a newcomer meets them:
 
 * `Cell` is a participant: it has a name, a parent, handlers, and asks others.
 * `Ref` stands for a large object that stayed with its owner; `LazyDownloadRef` is the ancestor's name for it.
+* `TypeTable` says which classes of yours may travel; `Unbuilt` is a value of one whose refs are not resolved.
 * `Options` and its parts hold every default and every limit.
 * `Signal` aborts what waits; `Request` is what a handler gets, `Reply` what a request brings.
 * `Downloadable` and `CacheableObject` are what you write to lend something of your own, `Consumer` and `ItemConsumer` to take
@@ -63,6 +64,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Cell",
     "Ref", "LazyDownloadRef",
+    "TypeTable", "Unbuilt",
     "Options", "LinkOptions", "CallOptions", "PackOptions", "PullOptions", "OfferOptions", "DiskOptions",
     "Signal", "Request", "Reply", "Answer", "Later", "Route",
     "Lending", "Lent",
@@ -89,6 +91,8 @@ __all__ = [
 # Where the names live that are imported on first use.
 _LAZY = MappingProxyType({
     "Cell": "zdl.assembly",
+    "TypeTable": "zdl.objects.typetable",
+    "Unbuilt": "zdl.objects.values",
     "Signal": "zdl.cell.signal",
     "Request": "zdl.cell.messages",
     "Reply": "zdl.cell.messages",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from weakref import proxy
 
 from zdl.cell.cell import BareCell
@@ -35,9 +35,9 @@ class Cell(BareCell):
 
     def __init__(self, fqcn: str, *, parent: str | None = None, listen: str | Sequence[str] = (),
                  data_listen: str | Sequence[str] = (), insecure: bool = False, advertise: str | None = None,
-                 options: Options | None = None) -> None:
+                 options: Options | None = None, types: TypeTable = TypeTable()) -> None:
         super().__init__(fqcn, parent=parent, listen=listen, data_listen=data_listen, insecure=insecure,
-                         advertise=advertise, options=options, types=TypeTable(tensors=tensors))
+                         advertise=advertise, options=options, types=replace(types, tensors=tensors))
         me = proxy(self)  # what runs for a cell must not keep it alive: see `zdl.cell.life`
         self.downloads = DownloadBroker(me)
         self.handler(CHANNEL, SNAPSHOT_TOPIC)(lambda request: me.snapshot().plain())

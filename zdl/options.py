@@ -137,9 +137,10 @@ class PackOptions:
             reference; at 4 MiB they are equal, and a ref saves the copy at every hop.
         beside_sum_bytes_max: all frames beside one message together; what is above goes by reference.
         skeleton_bytes_max: the skeleton itself. msgpack needs up to 72 times the bytes of a hostile input.
+        frame_bytes_max: one frame beside; libzmq closes a connection over which a larger one comes.
         frames_max: frames of one message.
         depth_max: how deep containers may be nested.
-        lends: whether anything goes by reference; if not, all of it travels in the message, of whatever size.
+        lends: whether anything goes by reference; if not, all of it travels in the message, up to ``frame_bytes_max`` a leaf.
         tensors: what tensors that arrive come out as: ``torch``, or ``numpy`` for arrays where torch is not installed.
     """
 
@@ -147,6 +148,7 @@ class PackOptions:
     beside_bytes_max: int = 1 * MIB
     beside_sum_bytes_max: int = 4 * MIB
     skeleton_bytes_max: int = 16 * MIB
+    frame_bytes_max: int = 16 * MIB
     frames_max: int = 4096
     depth_max: int = 100
     lends: bool = True
@@ -336,3 +338,5 @@ class Options:
 
     def __post_init__(self) -> None:
         _positive(self)
+        if self.packing.frame_bytes_max > FRAME_BYTES_MAX:
+            raise OptionError(name="frame_bytes_max", value=str(self.packing.frame_bytes_max), allowed=f"at most {FRAME_BYTES_MAX}")

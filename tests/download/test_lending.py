@@ -17,7 +17,7 @@ from zdl.download.arrays import Buffers
 from zdl.download.lending import audience_of
 from zdl.download.transaction import Transaction, TransactionOutcome
 from zdl.errors import CannotPack, LeaseEnded, NoRoute, OptionError, UnknownRef
-from zdl.objects.arrays import DTYPES
+from zdl.objects.dtypes import DTYPES
 from zdl.objects.manifest import Manifest
 from zdl.objects.pack import pack
 from zdl.protocol.effects import Outcome
@@ -122,7 +122,7 @@ def test_one_ref_in_two_places_is_one_object(pair: tuple[Cell, Cell]) -> None:
 @pytest.mark.row("B5", "B8")
 def test_what_cannot_be_packed_names_its_place_and_lends_nothing(pair: tuple[Cell, Cell]) -> None:
     with pytest.raises(CannotPack) as caught:
-        pair[0].downloads.lend({"good": np.zeros(1000), "bad": [1, {2}]})
+        pair[0].downloads.lend({"good": np.zeros(1000), "bad": [1, object()]})
     assert caught.value.path == "bad[1]"
     assert pair[0].downloads.transactions == []
 

@@ -103,7 +103,7 @@ def test_a_skeleton_that_is_none_is_refused(skeleton: bytes) -> None:
         unpack([skeleton], options=OPTIONS)
 
 
-@pytest.mark.parametrize("code", [-128, -2, 0, 8, 127])
+@pytest.mark.parametrize("code", [-128, -2, 0, 60, 127])
 def test_an_unknown_extension_is_refused(code: int) -> None:
     skeleton = b"\x92\x90\xc7\x01" + code.to_bytes(1, "big", signed=True) + b"\x00"
     with pytest.raises(CannotUnpack, match=f"extension {code} with 1 bytes is unknown"):
@@ -141,7 +141,7 @@ def test_an_inline_array_that_lies_is_refused(fields: tuple[object, ...]) -> Non
 
 @pytest.mark.parametrize("fields", [
     (0, 0, "<f4", [1]), (2, 0, "<f4", [1]), (-1, 0, "<f4", [1]), (True, 0, "<f4", [1]), (1 << 63, 0, "<f4", [1]),
-    (1, 0, "<f4", [2]), (1, 0, "<f8", [1]), (1, 0, "<U1", [1]), (1, 1, "<f4", []), (1, 1, "", [4]), (1, 2, "", []),
+    (1, 0, "<f4", [2]), (1, 0, "<f8", [1]), (1, 0, "<U2", [1]), (1, 1, "<f4", []), (1, 1, "", [4]), (1, 2, "", []),
     (1, 3, "", []), (1, -1, "", []), (1, 0, "<f4"), (1, 0, "<f4", [1], 0), ("1", 0, "<f4", [1]),
 ])
 def test_a_leaf_beside_that_lies_is_refused(fields: tuple[object, ...]) -> None:

@@ -54,7 +54,7 @@ class BareCell:
         advertise: the host name or IP address by which other machines reach its tcp addresses, where that is not the
             one that it binds: behind a wildcard, a container or an address translation. Ports stay as they are bound.
         options: limits, times and sizes.
-        types: what may travel, and as what.
+        types: which classes of yours may travel, and under which names; the same names on both sides.
 
     Attributes:
         tree: who is below it, who can be reached and which way; and callbacks for what changes there.
@@ -74,7 +74,7 @@ class BareCell:
                  options: Options | None = None, types: TypeTable = TypeTable()) -> None:
         self._fqcn = parse(fqcn)
         self._options = options or Options()
-        self._types = types
+        self.types = types
         self._doors = Doors.of(self._fqcn, parent, listen, data_listen, is_insecure=insecure, advertise=advertise)
         self._handlers = Handlers()
         self._life = Life(self._fqcn)
@@ -96,11 +96,6 @@ class BareCell:
     def options(self) -> Options:
         """Its options."""
         return self._options
-
-    @property
-    def types(self) -> TypeTable:
-        """What may travel from and to it."""
-        return self._types
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -170,7 +165,7 @@ class BareCell:
     def _opened(self) -> None:
         """Makes and starts the parts."""
         parts = make_parts(self._fqcn, self._doors, self._options, self._life, handlers=self._handlers, filters=self.filters,
-                           callbacks=self.tree.callbacks, types=self._types)
+                           callbacks=self.tree.callbacks, types=self.types)
         self._watching = parts.watching
         self._life.watch(self, parts.caller)
         self._mount_services()
@@ -240,7 +235,7 @@ class BareCell:
             target: FQCN of the cell that shall answer; may be this one.
             channel: first half of its handler's name.
             topic: second half.
-            body: dict, list, tuple, str, bytes, int, float, bool, None, numpy arrays, refs, nested as you like.
+            body: containers, text, bytes, numbers, None, datetimes, numpy arrays, refs, and what is registered in `types`.
             timeout_s: the one bound for all of it; by default ``options.calls.timeout_s``; None waits for ever. It
                 begins anew while bytes come that the request or its reply lends, and when the handler reports progress.
             headers: plain values by name, for the handler.

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from zdl.download.safetensors import read_header
 from zdl.errors import CannotPack, OptionError
-from zdl.objects.arrays import DTYPES, flatten, restore
+from zdl.objects.arrays import flatten, restore
+from zdl.objects.dtypes import DTYPES
 
 Array = NDArray[np.generic]
 State = dict[str, Array]

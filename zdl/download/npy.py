@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from zdl.download.safetensors import Member, Read
 from zdl.errors import CannotPack, CannotUnpack
 from zdl.objects import arrays
+from zdl.objects.dtypes import name_of
 
 MAGIC: Final = b"\x93NUMPY"
 # numpy's own limit (numpy.lib.format): Python's parser may run out of stack on larger ones.
@@ -191,7 +192,7 @@ def _header(start: bytes, size: int, path: str) -> _Header:
     if type(shape) is not tuple or type(is_fortran) is not bool:
         raise CannotPack(path=path, reason=f"its shape is {shape!r:.80}, its order {is_fortran!r:.20}")
     try:
-        name = arrays.name_of(dtype)
+        name = name_of(dtype)
         nbytes = arrays.nbytes_of(name, shape)
     except (CannotPack, CannotUnpack) as error:
         raise CannotPack(path=path, reason=error.reason) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from zdl.download.tensors import is_tensor
-from zdl.objects.typetable import CONTAINERS
+from zdl.objects.values import CONTAINERS
 from zdl.refs import Ref
 
 # What a value without bytes of its own has at most, with its mark.

@@ -1,8 +1,8 @@
 """Python objects as bytes, and back: the specification of the body of a message.
 
 Participants. The **packer** (`zdl.objects.pack.pack`) turns one object into parts, the **unpacker**
-(`zdl.objects.unpack.unpack`) turns parts into an equal object. Nothing here does I/O, knows the time or
-dispatches on a string from the wire.
+(`zdl.objects.unpack.unpack`) turns parts into an equal object. Nothing here does I/O or knows the time,
+and no string from the wire finds code but in a table that the receiver has filled itself.
 
 Goals. Arrays are never copied by the packer (unless they are not contiguous) and copied once by the
 unpacker. A large leaf can stay where it is: what travels is a `Ref`, a value. Whatever the bytes are,
@@ -38,18 +38,27 @@ code  name    payload
 6     BESIDE  msgpack ``[part, kind, dtype, shape]``: an array, or bytes, in a frame of its own
 7     REF     msgpack ``[source, item, offset, length, kind, dtype, shape, name]``: an item lent by its origin;
               ``source`` is a row of the table. Of a file or a folder ``[mode, stamp]`` may follow
+8     ATOM    msgpack ``[number, …]``: a small value of the standard library; numbers and fields in `zdl.objects.atoms`
+9     SET     empty; as TUPLE, for a set: each element once
+10    FROZEN  empty; as TUPLE, for a frozenset
+11    DEQUE   msgpack ``[maxlen]`` (nil: none); as TUPLE, for a deque
+12    VALUE   a name, UTF-8; first in an array of two, the second of which is the plain form of a value of that type
 16    TENSOR  as INLINE: a tensor. INLINE and TENSOR are counted together by SAME
 ====  ======  ===============================================================================================
 
-* ``dtype`` is a name of the whitelist in `zdl.objects.arrays`, numpy's own with its byte order: ``<f4``. It is
+* ``dtype`` is a name of the grammar in `zdl.objects.dtypes`, numpy's own with its byte order: ``<f4``. It is
   empty, and ``shape`` with it, where ``kind`` is no array.
 * ``kind`` is 0 for an array, 1 for bytes, 2 for a file, 3 for an object that is lent piece by piece (both only in REF), 4 for
   a tensor: what it says is what it says of an array, and it comes out as a tensor of torch where its receiver has not
   asked for arrays; 5 for a folder (only in REF).
 * The bytes of an array are in C order, and exactly as many as dtype and shape say.
 * Equal BESIDE, or equal REF, leaves are one object; one frame has one description. Every frame is named.
-* Of the keys of one map that are ints, tuples, scalars or refs, at most 64 share one hash of Python's.
+* Of the keys of one map, or the elements of one set, that are neither text, bytes, floats, bools nor nil, at most 64
+  share one hash of Python's.
 * Containers nest up to ``depth_max`` deep; the skeleton has up to ``skeleton_bytes_max`` bytes.
+* The name of a VALUE is looked up in the receiver's own `TypeTable`, which both sides have filled beforehand
+  (`zdl.objects.values`); it never names a class to import. A value is built last, when all else is known to be well
+  formed, by a function of the receiver's; where its plain form holds refs, when these are resolved.
 
 Any other extension type, trailing byte, missing byte, or claim that does not hold, makes the whole a
 `CannotUnpack`.

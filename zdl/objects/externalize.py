@@ -6,8 +6,8 @@ Three ways for the bytes of a leaf, chosen by size (`zdl.options.PackOptions`, w
 * **beside**, as a frame of the message: no copy here, one at the receiver;
 * **by reference**: they stay here, lent; what travels is a `Ref`, and whoever needs the bytes pulls them.
 
-Leaves are found in dicts, lists and tuples, as values and elements. Keys are left as they are: a key is
-part of the structure, never too large to travel, and cannot be an array.
+Leaves are found in dicts, lists, tuples, deques and plain forms, as values and elements. Keys, and elements of sets,
+are left as they are: they are part of the structure, never too large to travel, and cannot be arrays.
 
 No container is ever changed: where an element is replaced, the containers above it are new, and those
 beside it are the same objects as before.
@@ -24,7 +24,8 @@ from typing import Final
 import numpy as np
 
 from zdl.errors import ObjectError
-from zdl.objects.typetable import CONTAINERS
+from zdl.objects.paths import step
+from zdl.objects.values import BRANCHES, Unbuilt, children, is_awaited, like
 from zdl.options import PackOptions
 from zdl.refs import Ref
 
@@ -43,9 +44,13 @@ class Place(enum.Enum):
 
 
 class Placer:
-    """Decides, leaf by leaf in their order, where the bytes of one message travel."""
+    """Decides, leaf by leaf in their order, where the bytes of one message travel.
 
-    __slots__ = ("_options", "_lends", "_inline_bytes_max", "_inline_bytes", "_beside_bytes", "_frames_left")
+    Attributes:
+        lends: whether any leaf goes by reference.
+    """
+
+    __slots__ = ("_options", "lends", "_inline_bytes_max", "_inline_bytes", "_beside_bytes", "_frames_left")
 
     def __init__(self, options: PackOptions, *, lends: bool) -> None:
         """A placer for one message.
@@ -55,7 +60,7 @@ class Placer:
             lends: whether leaves can be lent at all; if not, whatever is not inline goes beside, of any size.
         """
         self._options = options
-        self._lends = lends
+        self.lends = lends
         # Thousands of tiny arrays must not make a skeleton that is too large, when they could be lent.
         self._inline_bytes_max = min(options.beside_sum_bytes_max, options.skeleton_bytes_max // 2)
         self._inline_bytes = 0
@@ -68,12 +73,12 @@ class Placer:
         if nbytes <= options.inline_bytes_max and self._inline_bytes + nbytes <= self._inline_bytes_max:
             self._inline_bytes += nbytes
             return Place.INLINE
-        if self._frames_left > 0 and (not self._lends or (
+        if self._frames_left > 0 and (not self.lends or (
                 nbytes <= options.beside_bytes_max and self._beside_bytes + nbytes <= options.beside_sum_bytes_max)):
             self._frames_left -= 1
             self._beside_bytes += nbytes
             return Place.BESIDE
-        return Place.BY_REF if self._lends else Place.INLINE
+        return Place.BY_REF if self.lends else Place.INLINE
 
 
 # --- large bytes --------------------------------------------------------------------------------
@@ -135,11 +140,13 @@ def replace_refs(obj: object, values: Mapping[Ref, object]) -> object:
     Returns:
         New dicts, lists and tuples where they lead to a ref, and the same objects where they do not. A
         container that stands in several places is one container afterwards too. Of a subclass of these
-        comes a plain dict, list or tuple.
+        comes a plain dict, list or tuple. Values of registered types that waited for these refs are built.
 
     Raises:
+        CannotUnpack: a value of a registered type cannot be built; it names the path.
         ObjectError: a ref has no value, or the object contains itself or is nested too deep.
     """
+    is_last = not any(map(is_awaited, values.values()))
 
     def valued(leaf: object) -> object:
         """The value of a ref; any other leaf itself."""
@@ -150,10 +157,17 @@ def replace_refs(obj: object, values: Mapping[Ref, object]) -> object:
         except KeyError:
             raise ObjectError(path="", reason=f"there is no value for {leaf!r}") from None
 
+    def closed(unbuilt: Unbuilt) -> object:
+        """The value, when nothing is to be fetched for it any more."""
+        return unbuilt.type.build(unbuilt.plain) if is_last else unbuilt
+
     try:
-        return _rebuild(obj, valued, {})
+        return _rebuild(obj, valued, {}, closed)
     except RecursionError as error:
         raise ObjectError(path="", reason="containers are nested too deep") from error
+    except ObjectError as error:
+        error.path = error.path.removeprefix(".")
+        raise
 
 
 def _refs_in(obj: object) -> Iterator[Ref]:
@@ -164,7 +178,7 @@ def _refs_in(obj: object) -> Iterator[Ref]:
         for child in todo[-1]:
             if isinstance(child, Ref):
                 yield child
-            elif isinstance(child, CONTAINERS) and id(child) not in seen:
+            elif isinstance(child, BRANCHES) and id(child) not in seen:
                 seen.add(id(child))
                 todo.append(iter(child.values() if isinstance(child, dict) else child))
                 break
@@ -172,18 +186,20 @@ def _refs_in(obj: object) -> Iterator[Ref]:
             todo.pop()
 
 
-def _rebuild(node: object, change: Callable[[object], object], done: dict[int, object]) -> object:
+def _rebuild(node: object, change: Callable[[object], object], done: dict[int, object],
+             close: Callable[[Unbuilt], object] = lambda unbuilt: unbuilt) -> object:
     """The object with each leaf as `change` gives it.
 
     Args:
         node: the object.
         change: what stands in the place of a leaf; the leaf itself to leave it.
         done: what became of the containers met so far, by their id; they live as long as the object does.
+        close: what stands in the place of a value that is not built, when its plain form is changed.
 
     Raises:
-        ObjectError: a container contains itself.
+        ObjectError: a container contains itself; or what `change` and `close` raise, with the path before it.
     """
-    if not isinstance(node, CONTAINERS):
+    if not isinstance(node, BRANCHES):
         return change(node)
     fresh = done.get(id(node))
     if fresh is _OPEN:
@@ -191,13 +207,22 @@ def _rebuild(node: object, change: Callable[[object], object], done: dict[int, o
     if fresh is not None:
         return fresh
     done[id(node)] = _OPEN
-    olds = list(node.values() if isinstance(node, dict) else node)
-    news = [_rebuild(old, change, done) for old in olds]
+    olds = children(node)
+    news: list[object] = []
+    try:
+        for old in olds:
+            news.append(_rebuild(old, change, done, close))
+    except ObjectError as error:
+        if not isinstance(node, Unbuilt):
+            error.path = step(list(node)[len(news)] if isinstance(node, dict) else len(news), first=False) + error.path
+        raise
     if all(map(is_, olds, news)):
         fresh = node
     elif isinstance(node, dict):
         fresh = dict(zip(node, news))
+    elif isinstance(node, Unbuilt):
+        fresh = close(Unbuilt(node.type, news[0]))
     else:
-        fresh = news if isinstance(node, list) else tuple(news)
+        fresh = like(node, news)
     done[id(node)] = fresh
     return fresh

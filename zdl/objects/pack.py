@@ -1,8 +1,8 @@
 """Packing: one object becomes a skeleton, frames beside it, and a list of what is to be lent.
 
-The order of acts matters. The root is packed first, and while it is, leaves are collected; only when all of
-it is known to be packable and small enough is anything lent, once for the whole message; the table of
-sources is written last and put in front. A failure therefore leaves nothing behind.
+The order of acts matters. Values of registered types are made plain first. Then the root is packed, and while it is,
+leaves are collected; only when all of it is known to be packable and small enough is anything lent, once for the whole
+message; the table of sources is written last and put in front. A failure therefore leaves nothing behind.
 
 The fast path is msgpack's packer, which calls back for what it does not know. When it fails, a second, slow
 walk finds the leaf to blame.
@@ -10,7 +10,7 @@ walk finds the leaf to blame.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -21,9 +21,12 @@ from numpy.typing import NDArray
 
 from zdl.errors import CannotPack, CannotUnpack, TooLarge
 from zdl.objects import arrays
+from zdl.objects.atoms import fields_of
+from zdl.objects.dtypes import name_of
 from zdl.objects.externalize import Blob, Place, Placer, wrap_blobs
 from zdl.objects.manifest import Manifest, aligned
-from zdl.objects.typetable import LEAF_KINDS, Code, Kind, TypeTable, first_offence, kinds_within
+from zdl.objects.typetable import BYTES_LIKE, LEAF_KINDS, Code, Kind, TypeTable, first_offence, kinds_within
+from zdl.objects.values import Lending, Unbuilt, lowered
 from zdl.options import PackOptions
 from zdl.refs import Ref, Source
 
@@ -36,12 +39,15 @@ Part = bytes | memoryview
 # takes 17, most of them in mmap. A mapping, because the published types of msgpack lack this argument.
 _SMALL_BUFFER: Final[Mapping[str, Any]] = MappingProxyType({"buf_size": 1024})
 _TUPLE_MARK: Final = msgpack.ExtType(Code.TUPLE, b"")
+_SET_MARK: Final = msgpack.ExtType(Code.SET, b"")
+_FROZENSET_MARK: Final = msgpack.ExtType(Code.FROZENSET, b"")
 _SKELETON_HEAD: Final = b"\x92"  # msgpack: an array of two
 _EMPTY_TABLE: Final = b"\x90"  # msgpack: an array of none
 _PLAIN_HEAD: Final = _SKELETON_HEAD + _EMPTY_TABLE
 _ARRAY: Final = LEAF_KINDS.index("array")
 _BYTES: Final = LEAF_KINDS.index("bytes")
 _TENSOR: Final = LEAF_KINDS.index("tensor")
+_WORDS: Final[Mapping[str, str]] = MappingProxyType({"array": "an array", "bytes": "a leaf of bytes", "tensor": "a tensor"})
 _INT64_MIN: Final = -(1 << 63)
 _UINT64_MAX: Final = (1 << 64) - 1
 # One row of the table: a name of 255 bytes, two strings of 16, a number, and their heads.
@@ -85,8 +91,9 @@ class Packed:
 def pack(obj: object, *, options: PackOptions, types: TypeTable = TypeTable(), lend: Lend | None = None) -> Packed:
     """Packs one object.
 
-    Arrays and bytes that stand in several places travel once and come out as one object. Subclasses of dict,
-    list, str and numbers come out as what they are subclasses of, bytearrays and memoryviews as bytes.
+    Arrays and large bytes that stand in several places travel once and come out as one object; containers and values
+    that do are as many afterwards. Subclasses of dict, list, str and numbers come out as what they are subclasses of,
+    bytearrays and memoryviews as bytes. No container is changed.
 
     Args:
         obj: what to pack. It is not changed, and must not change until the parts are sent.
@@ -97,18 +104,21 @@ def pack(obj: object, *, options: PackOptions, types: TypeTable = TypeTable(), l
 
     Raises:
         CannotPack: a leaf may not travel, or the nesting is too deep; it names the path.
-        TooLarge: the skeleton is larger than ``skeleton_bytes_max``.
+        TooLarge: the skeleton is larger than ``skeleton_bytes_max``, or a leaf that is not lent than ``frame_bytes_max``.
     """
     plain = pack_plain(obj, options=options)
     if plain is not None:
         return Packed(parts=plain, source=None, lent_count=0, has_refs=False)
     writer = _Writer(options, types, lends=lend is not None)
     try:
-        root = writer.root(obj)
+        kinds = kinds_within(obj, depth_max=options.depth_max, elements_max=options.skeleton_bytes_max)
+        if types.values and not types.values.keys().isdisjoint(kinds):
+            obj = lowered(obj, types.values, types.tensors.is_tensor)
+            kinds = kinds_within(obj, depth_max=options.depth_max, elements_max=options.skeleton_bytes_max)
+        root = writer.root(obj, kinds)
     except (CannotPack, ValueError, TypeError, RecursionError, OverflowError, BufferError) as error:
         found = first_offence(obj, types=types, depth_max=options.depth_max)
-        reason = error.reason if isinstance(error, CannotPack) else str(error)
-        raise found or CannotPack(path="", reason=reason) from error
+        raise found or (error if isinstance(error, CannotPack) else CannotPack(path="", reason=str(error))) from error
     size = len(_SKELETON_HEAD) + writer.table_bytes_max() + len(root)
     if size > options.skeleton_bytes_max:
         raise TooLarge(what="the skeleton of the message", size=size, limit="skeleton_bytes_max",
@@ -163,12 +173,10 @@ class _Writer:
         self.beside: list[memoryview] = []
         self.lent: list[Lent] = []
 
-    def root(self, obj: object) -> bytes:
-        """The root, packed; on the way `beside`, `lent` and the table are filled."""
-        options = self._options
-        kinds = kinds_within(obj, depth_max=options.depth_max, elements_max=options.skeleton_bytes_max)
-        if Kind.BYTES in [self._types.kind_of(kind) for kind in kinds]:
-            obj = wrap_blobs(obj, inline_bytes_max=options.inline_bytes_max)
+    def root(self, obj: object, kinds: Iterable[type]) -> bytes:
+        """The root, packed, with these types in it; on the way `beside`, `lent` and the table are filled."""
+        if Kind.BYTES in [self._types.kind_of(kind) for kind in kinds if kind is not Lending]:
+            obj = wrap_blobs(obj, inline_bytes_max=self._options.inline_bytes_max)
         packer = msgpack.Packer(default=self._write, strict_types=True, use_bin_type=True, **_SMALL_BUFFER)
         return packer.pack(obj)
 
@@ -192,11 +200,23 @@ class _Writer:
             return self._ref(leaf)
         if isinstance(leaf, Blob):
             return self._blob(leaf)
+        if isinstance(leaf, Unbuilt):
+            return [msgpack.ExtType(Code.VALUE, leaf.name.encode()), leaf.plain]
+        if isinstance(leaf, Lending):
+            return self._lending(leaf.leaf)
         match self._types.kind_of(type(leaf)):
             case Kind.TUPLE:
                 return [_TUPLE_MARK, *leaf]
+            case Kind.ATOM:
+                return msgpack.ExtType(Code.ATOM, self._fields.pack(fields_of(leaf)))
+            case Kind.SET:
+                return [_SET_MARK, *leaf]
+            case Kind.FROZENSET:
+                return [_FROZENSET_MARK, *leaf]
+            case Kind.DEQUE:
+                return [msgpack.ExtType(Code.DEQUE, self._fields.pack([leaf.maxlen])), *leaf]
             case Kind.SCALAR:
-                return msgpack.ExtType(Code.SCALAR, self._fields.pack([arrays.name_of(leaf.dtype), leaf.tobytes()]))
+                return msgpack.ExtType(Code.SCALAR, self._fields.pack([name_of(leaf.dtype), leaf.tobytes()]))
             case Kind.INT:
                 return _int(int.__int__(leaf))
             case Kind.MAP:
@@ -214,15 +234,15 @@ class _Writer:
             case kind:
                 raise CannotPack(path="", reason=f"a value of type {type(leaf).__qualname__} cannot travel as {kind}")
 
-    def _array(self, leaf: NDArray[Any]) -> object:
+    def _array(self, leaf: NDArray[Any], place: Place | None = None) -> object:
         """An array, at its place."""
         known = self._written.get(id(leaf))
         if known is not None:
             return known[1]
         dtype, shape = arrays.describe(leaf)
-        return self._placed(leaf, id(leaf), arrays.flatten(leaf), (_ARRAY, dtype, shape))
+        return self._placed(leaf, id(leaf), arrays.flatten(leaf), (_ARRAY, dtype, shape), place)
 
-    def _tensor(self, leaf: object) -> object:
+    def _tensor(self, leaf: object, place: Place | None = None) -> object:
         """A tensor of another framework, at its place. Two that are the same elements of the same memory are one."""
         tensors = self._types.tensors
         key = tensors.identity_of(leaf) or id(leaf)
@@ -234,11 +254,11 @@ class _Writer:
             arrays.nbytes_of(flat.dtype, flat.shape)  # one without elements may claim a side that no receiver would believe
         except CannotUnpack as error:
             raise CannotPack(path="", reason=error.reason) from error
-        return self._placed(leaf, key, flat.buffer, (_TENSOR, flat.dtype, flat.shape))
+        return self._placed(leaf, key, flat.buffer, (_TENSOR, flat.dtype, flat.shape), place)
 
-    def _placed(self, leaf: object, key: Hashable, flat: memoryview, what: _What) -> object:
+    def _placed(self, leaf: object, key: Hashable, flat: memoryview, what: _What, place: Place | None) -> object:
         """An array or a tensor, at its place."""
-        place = self._placer.place(flat.nbytes)
+        place = place or self._placer.place(flat.nbytes)
         if place is not Place.INLINE:
             return self._outside(leaf, key, flat, place=place, what=what)
         again = msgpack.ExtType(Code.SAME, self._fields.pack([self._inlined]))
@@ -247,13 +267,21 @@ class _Writer:
         kind, *fields = what
         return msgpack.ExtType(Code.INLINE if kind == _ARRAY else Code.TENSOR, self._fields.pack([*fields, flat]))
 
-    def _blob(self, blob: Blob) -> object:
+    def _lending(self, leaf: Any) -> object:
+        """A leaf that goes by reference whatever its size, if anything does; without bytes there is nothing to lend."""
+        nbytes = len(leaf) if isinstance(leaf, (bytes, bytearray)) else leaf.nbytes
+        place = Place.BY_REF if self._placer.lends and nbytes else None
+        if isinstance(leaf, np.ndarray):
+            return self._array(leaf, place)
+        return self._blob(Blob(leaf), place) if isinstance(leaf, BYTES_LIKE) else self._tensor(leaf, place)
+
+    def _blob(self, blob: Blob, place: Place | None = None) -> object:
         """Large bytes, at their place."""
         known = self._written.get(id(blob.value))
         if known is not None:
             return known[1]
         flat = blob.flatten()
-        place = self._placer.place(flat.nbytes)
+        place = place or self._placer.place(flat.nbytes)
         if place is Place.INLINE:
             return flat
         return self._outside(blob.value, id(blob.value), flat, place=place, what=(_BYTES, "", ()))
@@ -261,6 +289,9 @@ class _Writer:
     def _outside(self, leaf: object, key: Hashable, flat: memoryview, *, place: Place, what: _What) -> msgpack.ExtType:
         """A leaf whose bytes are not in the skeleton."""
         if place is Place.BESIDE:
+            if flat.nbytes > self._options.frame_bytes_max:
+                raise TooLarge(what=f"{_WORDS[LEAF_KINDS[what[0]]]} of the message", size=flat.nbytes,
+                               limit="frame_bytes_max", value=self._options.frame_bytes_max)
             self.beside.append(flat)
             ext = msgpack.ExtType(Code.BESIDE, self._fields.pack([len(self.beside), *what]))
         else:

@@ -11,26 +11,34 @@ A `TypeTable` belongs to whoever packs; there is no table of the process. It ans
 from __future__ import annotations
 
 import enum
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from types import MappingProxyType, NoneType
 from typing import Any, Final
 
 import numpy as np
 
-from zdl.errors import CannotPack, CannotUnpack, TooLarge
+from zdl.errors import CannotPack, CannotUnpack, OptionError, TooLarge
 from zdl.objects import arrays
+from zdl.objects.atoms import fields_of, number_of
+from zdl.objects.dtypes import name_of
+from zdl.objects.forms import form_of, has_form
+from zdl.objects.paths import shown, step
 from zdl.objects.tensors import NoTensors, Tensors
+from zdl.objects.values import CONTAINERS, Lending, Unbuilt, ValueType
 from zdl.refs import Ref
 
-CONTAINERS: Final = (dict, list, tuple)
 BYTES_LIKE: Final = (bytes, bytearray, memoryview)
 # Types that hold nothing; most levels of most objects are made of these.
 _LEAVES: Final = frozenset((NoneType, bool, int, float, str, bytes, np.ndarray, Ref))
 # Leaf kinds by their number on the wire.
 LEAF_KINDS: Final = ("array", "bytes", "file", "object", "tensor", "folder")
-_KEY_CHARS_MAX = 80
+# A name of a registered type on the wire.
+TYPE_NAME_BYTES_MAX: Final = 120
+NO_VALUES: Final[Mapping[type, ValueType]] = MappingProxyType({})
+NO_NAMES: Final[Mapping[str, ValueType]] = MappingProxyType({})
 
 
 class Code(enum.IntEnum):
@@ -43,6 +51,11 @@ class Code(enum.IntEnum):
     SAME = 5
     BESIDE = 6
     REF = 7
+    ATOM = 8
+    SET = 9
+    FROZENSET = 10
+    DEQUE = 11
+    VALUE = 12
     TENSOR = 16
 
 
@@ -61,6 +74,11 @@ class Kind(enum.Enum):
     SCALAR = enum.auto()
     ARRAY = enum.auto()
     REF = enum.auto()
+    ATOM = enum.auto()
+    SET = enum.auto()
+    FROZENSET = enum.auto()
+    DEQUE = enum.auto()
+    VALUE = enum.auto()
     TENSOR = enum.auto()
 
 
@@ -70,43 +88,97 @@ BUILTIN_KINDS: Final[Mapping[type, Kind]] = MappingProxyType({
     dict: Kind.MAP, list: Kind.LIST, tuple: Kind.TUPLE,
     # A memmap is an array whose bytes happen to lie in a file; other subclasses mean something else.
     np.generic: Kind.SCALAR, np.ndarray: Kind.ARRAY, np.memmap: Kind.ARRAY, Ref: Kind.REF,
+    set: Kind.SET, frozenset: Kind.FROZENSET, deque: Kind.DEQUE, Unbuilt: Kind.VALUE,
 })
 
 # What to do instead, by the name of a type or of a class above it.
 _ADVICE: Final[Mapping[str, str]] = MappingProxyType({
-    "set": "send a list", "frozenset": "send a list", "complex": "send numpy.complex128(x)",
-    "Enum": "send its value", "datetime": "send x.isoformat() or x.timestamp()", "date": "send x.isoformat()",
-    "timedelta": "send x.total_seconds()", "Path": "send str(x)", "PurePath": "send str(x)", "Decimal": "send str(x)",
     "MaskedArray": "send its data and its mask", "ndarray": "send numpy.asarray(x)",
-    "Tensor": "send x.detach().cpu().numpy()", "range": "send a list", "deque": "send a list",
+    "Tensor": "send x.detach().cpu().numpy()",
 })
-_ADVICE_ELSE: Final = "send a dict, list, tuple, str, bytes, number, bool, None or numpy array made of it"
+_ADVICE_ELSE: Final = ("register it with two functions, TypeTable().with_type(cls, to_plain=…, from_plain=…), or send "
+                       "what it is made of")
+_ADVICE_REGISTER: Final = "register it: Cell(…, types=TypeTable().with_type(cls)), on both sides"
 
 
 def _refusal(cls: type) -> CannotPack:
     """The error for a value of a type that may not travel."""
     advice = next((_ADVICE[above.__name__] for above in cls.__mro__ if above.__name__ in _ADVICE), _ADVICE_ELSE)
-    if hasattr(cls, "__dataclass_fields__"):
-        advice = "send dataclasses.asdict(x)"
-    elif hasattr(cls, "_fields"):
-        advice = "send tuple(x) or x._asdict()"
+    if has_form(cls):
+        advice = _ADVICE_REGISTER.replace("cls", cls.__name__)
     name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
     return CannotPack(path="", reason=f"a value of type {name} cannot travel; {advice}")
 
 
 @dataclass(frozen=True, slots=True)
 class TypeTable:
-    """What may travel from one cell, and as what.
+    """What may travel from and to one cell, and as what: a value, built up before and given to the cell.
+
+    ::
+
+        types = TypeTable().with_types(Round, Colour).with_type(Tokens, to_plain=Tokens.as_dict, from_plain=Tokens.of_dict)
+        cell = Cell("site-1", parent=…, types=types)
+
+    Both sides register under the same name; nothing on the wire names a class to import.
 
     Attributes:
         kinds: types and what their values travel as. A subclass travels as the nearest class above it that
-            is in the table, except where it would lose what it stands for: enums, named tuples, and
-            subclasses of numpy's arrays.
+            is in the table, except where it would lose what it stands for: enums, named tuples,
+            subclasses of numpy's arrays, of registered classes, and of most small values such as datetimes.
+        values: registered types by their class.
+        names: the same by their name.
         tensors: what knows the tensors of another framework.
     """
 
     kinds: Mapping[type, Kind] = field(default_factory=lambda: BUILTIN_KINDS)
+    values: Mapping[type, ValueType] = field(default_factory=lambda: NO_VALUES)
+    names: Mapping[str, ValueType] = field(default_factory=lambda: NO_NAMES)
     tensors: Tensors = NoTensors()
+
+    def __repr__(self) -> str:
+        return f"<TypeTable {' '.join(self.names) or 'of nothing registered'}>"
+
+    def with_types(self, *classes: type) -> TypeTable:
+        """The table with these dataclasses, enums and named tuples, each under the name of its class.
+
+        Raises:
+            OptionError: one is none of these, or its name is taken.
+        """
+        table = self
+        for cls in classes:
+            table = table.with_type(cls)
+        return table
+
+    def with_type(self, cls: type, *, name: str | None = None, to_plain: Callable[[Any], object] | None = None,
+                  from_plain: Callable[[Any], object] | None = None, is_lent: bool = False) -> TypeTable:
+        """The table with one class more.
+
+        Args:
+            cls: values of exactly this class travel; not of its subclasses.
+            name: what the wire calls it; by default ``cls.__name__``. The other side uses the same.
+            to_plain: gives the plain form of a value: anything that may travel, values of registered types included. It
+                must not change afterwards as long as it is lent. Not needed for a dataclass, an enum or a named tuple.
+            from_plain: gives the value of a plain form. It runs where a message is unpacked, or where its refs are
+                resolved, with what anybody may have sent: it should check it, and raise what it likes.
+            is_lent: the arrays and bytes of the plain form go by reference whatever their size.
+
+        Raises:
+            OptionError: the class has no form of its own and no functions; the class or the name is taken.
+        """
+        word = cls.__name__ if name is None else name
+        if not 0 < len(word.encode(errors="replace")) <= TYPE_NAME_BYTES_MAX or not word.isprintable():
+            raise OptionError(name="name", value=repr(word)[:80], allowed=f"1 to {TYPE_NAME_BYTES_MAX} bytes of printable text")
+        if word in self.names or cls in self.values:
+            raise OptionError(name="name", value=word, allowed="a name and a class that are not in the table yet")
+        if cls in BUILTIN_KINDS or number_of(cls) is not None:
+            raise OptionError(name="cls", value=cls.__name__, allowed="a class of your own: this one travels as it is")
+        if (to_plain is None) is not (from_plain is None):
+            raise OptionError(name="from_plain", value=str(from_plain), allowed="both functions, or none")
+        if to_plain is None or from_plain is None:
+            to_plain, from_plain = form_of(cls)
+        made = ValueType(word, cls, to_plain, from_plain, is_lent)
+        return replace(self, values=MappingProxyType({**self.values, cls: made}),
+                       names=MappingProxyType({**self.names, word: made}))
 
     def kind_of(self, cls: type) -> Kind:
         """What values of this type travel as.
@@ -117,8 +189,14 @@ class TypeTable:
         kind = self.kinds.get(cls)
         if kind is not None:
             return kind
-        if not issubclass(cls, (enum.Enum, np.ndarray)) and not hasattr(cls, "_fields"):
+        if cls in self.values:
+            return Kind.VALUE
+        if number_of(cls) is not None:
+            return Kind.ATOM
+        if not issubclass(cls, np.ndarray) and not has_form(cls):
             for above in cls.__mro__:
+                if above in self.values:
+                    break
                 if above in self.kinds:
                     return self.kinds[above]
         if self.tensors.is_tensor(cls):
@@ -140,7 +218,9 @@ class TypeTable:
             elif isinstance(leaf, np.ndarray):
                 arrays.describe(leaf)
             elif isinstance(leaf, np.generic) and kind is Kind.SCALAR:
-                arrays.name_of(leaf.dtype)
+                name_of(leaf.dtype)
+            elif kind is Kind.ATOM:
+                fields_of(leaf)
             elif isinstance(leaf, Ref):
                 leaf.source.check()
                 leaf.check()
@@ -188,7 +268,8 @@ def kinds_within(obj: object, *, depth_max: int, elements_max: int) -> set[type]
                 below += node.values()
         here = set(map(type, below))
         kinds |= here
-        level = [] if here <= _LEAVES else [child for child in below if isinstance(child, CONTAINERS)]
+        holding = {kind for kind in here - _LEAVES if issubclass(kind, CONTAINERS)}
+        level = [child for child in below if type(child) in holding] if holding else []
     return kinds
 
 
@@ -210,7 +291,7 @@ def first_offence(obj: object, *, types: TypeTable, depth_max: int) -> CannotPac
     while todo:
         node, path, above = todo.pop()
         if not isinstance(node, CONTAINERS):
-            error = _why_not(types.examine, node)
+            error = _why_not(types.examine, node.leaf if isinstance(node, Lending) else node)
             if error is not None:
                 return CannotPack(path=path, reason=error)
             continue
@@ -226,7 +307,8 @@ def first_offence(obj: object, *, types: TypeTable, depth_max: int) -> CannotPac
         for key, child, where in _children(node, path):
             error = None if key is None else _key_offence(key, types, depth_max=depth_max - len(trail))
             if error is not None:
-                return CannotPack(path=path, reason=f"the key {_shown(key)}: {error}")
+                word = "key" if isinstance(node, dict) else "element"
+                return CannotPack(path=path, reason=f"the {word} {shown(key)}: {error}")
             todo.append((child, where, trail))
     return None
 
@@ -253,25 +335,11 @@ def _children(node: object, path: str) -> Iterator[tuple[object, object, str]]:
     if isinstance(node, dict):
         for key, child in reversed(list(node.items())):
             yield key, child, path + step(key, first=not path)
-    elif isinstance(node, (list, tuple)):
-        for index in range(len(node) - 1, -1, -1):
-            yield None, node[index], f"{path}[{index}]"
-
-
-def step(key: object, *, first: bool) -> str:
-    """How a path goes on to the element of a dict: ``.weights`` (``weights`` at its beginning) or ``['a b']``."""
-    if isinstance(key, str) and key.isidentifier() and len(key) <= _KEY_CHARS_MAX:
-        return key if first else f".{key}"
-    return f"[{_shown(key)}]"
-
-
-def _shown(key: object) -> str:
-    """A key for people, on one line and not too long; a strange object is shown by its type only."""
-    if type(key) in (str, bytes):
-        cut = repr(key[:_KEY_CHARS_MAX])  # type: ignore[index]
-        return cut if len(key) <= _KEY_CHARS_MAX else f"{cut}…"  # type: ignore[arg-type]
-    if type(key) in (bool, float, NoneType) or type(key) is int and key.bit_length() <= 64:
-        return repr(key)
-    if type(key) is tuple and len(key) <= 4:
-        return f"({', '.join(map(_shown, key))}{',' * (len(key) == 1)})"
-    return f"<{type(key).__name__}>"
+    elif isinstance(node, (set, frozenset)):
+        for child in node:
+            yield child, None, path
+    elif isinstance(node, Unbuilt):
+        yield None, node.plain, path
+    elif isinstance(node, (list, tuple, deque)):
+        for index, child in reversed(list(enumerate(node))):
+            yield None, child, f"{path}[{index}]"

@@ -8,8 +8,10 @@ of the format come out, nested no deeper than allowed.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 import msgpack
@@ -17,23 +19,30 @@ import numpy as np
 
 from zdl.errors import CannotUnpack, TooLarge
 from zdl.objects import arrays
-from zdl.objects.typetable import LEAF_KINDS, Code, TypeTable, kinds_within
+from zdl.objects.atoms import ATOMS, atom_of
+from zdl.objects.typetable import LEAF_KINDS, TYPE_NAME_BYTES_MAX, Code, TypeTable, kinds_within
+from zdl.objects.values import SAFE_KEYS, Unbuilt, ValueType, built, check_each_once, check_hashes
 from zdl.options import PackOptions
 from zdl.refs import DIMENSIONS_MAX, TORCH, Ref, Source
 
-# Takes the place of the mark of a tuple until its array is complete.
-_TUPLE: Final = object()
-# Keys whose hashes nobody can choose (str, bytes), or can choose alike a few dozen times at most (a float has 64
-# bits, and Python's hash of numbers is the remainder by 2**61 - 1).
-_SAFE_KEYS: Final = frozenset((str, bytes, float, bool, type(None)))
-# Other keys can be made to share one hash by the million, and a dict of n such keys takes n**2 steps. Honest
-# ones share it a few times: hash(-1) == hash(-2), so coordinates in six dimensions do so 64 times.
-_SAME_HASH_MAX: Final = 64
+
+class _Mark:
+    """Takes the place of the mark of a tuple, set, deque or value until its array is complete."""
+
+    __slots__ = ("build",)
+
+    def __init__(self, build: Callable[[list[Any]], object]) -> None:
+        self.build = build
+
+
 # The types of what comes out, besides numpy's scalars.
-_RESULTS: Final = frozenset((*_SAFE_KEYS, int, dict, list, tuple, np.ndarray, Ref))
+_RESULTS: Final = frozenset((
+    *SAFE_KEYS, int, dict, list, tuple, set, frozenset, deque, np.ndarray, Ref, Unbuilt, PurePosixPath,
+    *(atom.cls for atom in ATOMS)))
 _FILE_NAME_BYTES_MAX: Final = 255
 # The fields of every REF; the facts of a file may follow.
 _REF_FIELDS: Final = 8
+_ATOM_FIELDS_MAX: Final = 8
 # How the skeleton of a plain value begins: an array of two, the first of which is empty; and how a plain value begins.
 _PLAIN_HEAD: Final = b"\x92\x90"
 _PLAIN_FIRST: Final = frozenset((*range(0x80), *range(0xa0, 0xc1), 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, *range(0xca, 0xd4),
@@ -41,17 +50,19 @@ _PLAIN_FIRST: Final = frozenset((*range(0x80), *range(0xa0, 0xc1), 0xc2, 0xc3, 0
 _REASON_CHARS_MAX: Final = 200
 
 
-def unpack(parts: Sequence[bytes | memoryview], *, options: PackOptions, types: TypeTable = TypeTable()) -> object:
+def unpack(parts: Sequence[bytes | memoryview], *, options: PackOptions, types: TypeTable = TypeTable(),
+           is_adopting: bool = False) -> object:
     """The object that was packed.
 
     Args:
         parts: the skeleton, then the frames beside it.
         options: the limits.
-        types: what makes tensors of what travels as such.
+        types: the registered types that may come, and what makes tensors of what travels as such.
+        is_adopting: arrays beside are views of the frames, which nobody else uses, instead of copies.
 
     Returns:
-        The object. Its arrays are fresh and writable; bytes are bytes; what was lent is a `Ref`. Leaves that
-        were one object are one object again.
+        The object. Its arrays are fresh and writable; bytes are bytes; what was lent is a `Ref`, and a value of a
+        registered type that has refs in it is an `Unbuilt`. Leaves that were one object are one object again.
 
     Raises:
         CannotUnpack: the parts are not a packed object, or pass a limit.
@@ -66,7 +77,7 @@ def unpack(parts: Sequence[bytes | memoryview], *, options: PackOptions, types: 
     try:
         if type(skeleton) is bytes and size > 2 and skeleton[:2] == _PLAIN_HEAD and skeleton[2] in _PLAIN_FIRST and len(parts) == 1:
             return msgpack.unpackb(skeleton[2:])
-        return _Reader(parts, types, options).read()
+        return _Reader(parts, types, options, is_adopting).read()
     except (ValueError, TypeError, OverflowError, BufferError, RecursionError, TooLarge,
             msgpack.UnpackException) as error:
         text = str(error) or type(error).__name__
@@ -76,12 +87,14 @@ def unpack(parts: Sequence[bytes | memoryview], *, options: PackOptions, types: 
 class _Reader:
     """What is known while one object is unpacked."""
 
-    __slots__ = ("_parts", "_types", "_options", "_sources", "_inlined", "_beside", "_frames", "_refs")
+    __slots__ = ("_parts", "_types", "_options", "_is_adopting", "_sources", "_inlined", "_beside", "_frames", "_refs", "_marks")
 
-    def __init__(self, parts: Sequence[bytes | memoryview], types: TypeTable, options: PackOptions) -> None:
+    def __init__(self, parts: Sequence[bytes | memoryview], types: TypeTable, options: PackOptions, is_adopting: bool) -> None:
         self._parts = parts
         self._types = types
         self._options = options
+        self._is_adopting = is_adopting
+        self._marks: dict[bytes, _Mark] = {}  # of values, by the name of their type
         self._sources: list[Source] = []
         self._inlined: list[object] = []
         # Leaves by their payload: equal payloads are one object.
@@ -108,10 +121,11 @@ class _Reader:
         root = unpacker.unpack()
         if len(self._frames) != len(self._parts) - 1:
             raise CannotUnpack(path="", reason=f"{len(self._frames)} frames are named, {len(self._parts) - 1} came")
-        for kind in kinds_within(root, depth_max=options.depth_max, elements_max=options.skeleton_bytes_max):
+        kinds = kinds_within(root, depth_max=options.depth_max, elements_max=options.skeleton_bytes_max)
+        for kind in kinds:
             if kind not in _RESULTS and not issubclass(kind, np.generic) and not self._types.tensors.is_tensor(kind):
                 raise CannotUnpack(path="", reason="a mark, or an extension of msgpack, stands where no object can")
-        return root
+        return built(root) if Unbuilt in kinds else root
 
     def _table(self, rows: object) -> None:
         """Takes in the sources of the refs."""
@@ -144,10 +158,32 @@ class _Reader:
             case Code.SCALAR:
                 dtype, raw = _fields(data, (str, bytes))
                 return arrays.restore(dtype, (), raw, copy=True)[()]
+            case Code.ATOM:
+                return atom_of(msgpack.unpackb(data, max_array_len=_ATOM_FIELDS_MAX, max_map_len=0))
+            case Code.VALUE:
+                return self._marks.get(data) or self._value_mark(data)
+            case Code.SET if not data:
+                return _SET
+            case Code.FROZENSET if not data:
+                return _FROZENSET
+            case Code.DEQUE:
+                return _deque_mark(data)
             case Code.BIGINT if data:
                 return int.from_bytes(data, "little", signed=True)
             case _:
                 raise CannotUnpack(path="", reason=f"extension {code} with {len(data)} bytes is unknown")
+
+    def _value_mark(self, data: bytes) -> _Mark:
+        """The mark of a value, by the name of its type."""
+        name = data.decode()
+        kind = self._types.names.get(name)
+        if kind is None:
+            known = ", ".join(self._types.names) or "nothing"
+            raise CannotUnpack(path="", reason=f"a value of type {name[:TYPE_NAME_BYTES_MAX]!r} came, and no type of that name is "
+                                               f"registered here ({known[:_REASON_CHARS_MAX]}): give the cell "
+                                               f"types=TypeTable().with_type(…, name={name[:TYPE_NAME_BYTES_MAX]!r})")
+        made = self._marks[data] = _Mark(partial(_value, kind))
+        return made
 
     def _frame(self, data: bytes) -> object:
         """A leaf whose bytes are a frame."""
@@ -157,7 +193,7 @@ class _Reader:
         name = _kind_name(kind, dtype, shape)
         value: object
         if name in ("array", "tensor"):
-            value = self._restored(name, dtype, shape, memoryview(self._parts[index]))
+            value = self._restored(name, dtype, shape, memoryview(self._parts[index]), copy=not self._is_adopting)
         elif name == "bytes":
             value = bytes(self._parts[index])
         else:
@@ -166,12 +202,12 @@ class _Reader:
         self._beside[data] = value
         return value
 
-    def _restored(self, kind: str, dtype: str, shape: list[int], raw: bytes | memoryview) -> object:
-        """An array, or a tensor, in memory of its own."""
+    def _restored(self, kind: str, dtype: str, shape: list[int], raw: bytes | memoryview, *, copy: bool = True) -> object:
+        """An array, or a tensor, in memory of its own or in that of a frame which is adopted."""
         if kind == "tensor" and self._options.tensors == TORCH:
             arrays.nbytes_of(dtype, shape)
-            return self._types.tensors.restore(dtype, tuple(shape), raw, copy=True)
-        return arrays.restore(dtype, shape, raw, copy=True)
+            return self._types.tensors.restore(dtype, tuple(shape), raw, copy=copy)
+        return arrays.restore(dtype, shape, raw, copy=copy)
 
     def _ref(self, data: bytes) -> Ref:
         """A leaf that its origin lends."""
@@ -224,15 +260,59 @@ def _is_component(name: str) -> bool:
 
 
 def _sequence(items: list[Any]) -> object:
-    """An array of msgpack: a tuple if it begins with the mark."""
-    return tuple(items[1:]) if items and items[0] is _TUPLE else items
+    """An array of msgpack: what its mark says, if it begins with one."""
+    return items[0].build(items) if items and type(items[0]) is _Mark else items
+
+
+def _tuple(items: list[Any]) -> object:
+    return tuple(items[1:])
+
+
+def _set(items: list[Any]) -> object:
+    return _checked_set(set, items[1:])
+
+
+def _frozenset(items: list[Any]) -> object:
+    return _checked_set(frozenset, items[1:])
+
+
+def _checked_set(kind: type[set[Any]] | type[frozenset[Any]], elements: list[Any]) -> object:
+    check_hashes(elements)
+    found = kind(elements)
+    check_each_once(found, elements)
+    return found
+
+
+def _deque_mark(data: bytes) -> _Mark:
+    """The mark of a deque; it has no more elements than it may."""
+    fields = msgpack.unpackb(data, max_array_len=1, max_map_len=0)
+    (most,) = _checked(fields, (type(None),) if fields == [None] else (int,))
+
+    def build(items: list[Any]) -> object:
+        if most is not None and not len(items) - 1 <= most:
+            raise CannotUnpack(path="", reason=f"a deque of at most {most} has {len(items) - 1} elements")
+        return deque(items[1:], most)
+
+    return _Mark(build)
+
+
+def _value(kind: ValueType, items: list[Any]) -> object:
+    """A value that will be built when all of the object is known to be well formed."""
+    if len(items) != 2:
+        raise CannotUnpack(path="", reason=f"a value of type {kind.name!r} has {len(items) - 1} plain forms")
+    return Unbuilt(kind, items[1])
+
+
+_TUPLE: Final = _Mark(_tuple)
+_SET: Final = _Mark(_set)
+_FROZENSET: Final = _Mark(_frozenset)
 
 
 def _map(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     """A map of msgpack."""
-    chosen = [key for key, _ in pairs if type(key) not in _SAFE_KEYS]
-    if len(chosen) > _SAME_HASH_MAX and max(Counter(map(hash, chosen)).values()) > _SAME_HASH_MAX:
-        raise CannotUnpack(path="", reason=f"more than {_SAME_HASH_MAX} keys of a map have one hash")
+    chosen = [key for key, _ in pairs if type(key) not in SAFE_KEYS]
+    if chosen:
+        check_hashes(chosen)
     found = dict(pairs)
     if len(found) != len(pairs):
         raise CannotUnpack(path="", reason="a key stands twice in a map")
