@@ -183,6 +183,27 @@ def test_O2_no_more_is_kept_than_the_bound_and_what_the_slowest_wants_next_stays
     assert letters.cached_bytes == 0
 
 
+@pytest.mark.row("O2")
+def test_O2_who_is_ahead_waits_for_the_slower_ones_to_make_room_and_not_for_one_that_hangs() -> None:
+    letters = Letters([4] * 10, 0, cache_bytes_max=12)
+    letters.expect_receivers({"fast", "slow"}, 1)
+    slow_state: State = {}
+    got: list[list[tuple[int, int]]] = []
+    thread = threading.Thread(target=lambda: got.append(chunks_of(letters, "fast")))
+    thread.start()
+    for _ in range(10):
+        slow_state = letters.produce(slow_state, "slow")[2]
+        letters.consumed(slow_state, "slow")
+    thread.join(PATIENCE_S)
+    assert sorted(letters.produced) == list(range(10)) and len(got[0]) == 10, "each was produced once"
+    alone = Letters([4] * 40, 0, cache_bytes_max=12)
+    alone.expect_receivers({"fast", "hangs"}, 1)
+    began = threading.Thread(target=lambda: got.append(chunks_of(alone, "fast")))
+    began.start()
+    began.join(PATIENCE_S / 3)
+    assert not began.is_alive(), "it waited for the one that hangs once, and not for each item"
+
+
 def test_who_will_want_nothing_more_is_not_waited_for() -> None:
     named, counted = Letters([4], 0), Letters([4], 0)
     named.expect_receivers({"site-1", "site-2"}, 1)

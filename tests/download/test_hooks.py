@@ -9,6 +9,7 @@ import pytest
 
 from zdl.download.downloadable import Downloadable, Produced as Piece, ProduceRC, State
 from zdl.download.hooks import Produced, done_status
+from zdl.download.making import Maker
 from zdl.download.pieces import Question
 from zdl.download.production import Production
 from zdl.download.workers import Workers
@@ -68,8 +69,9 @@ class Stage:
         made = Produced(audience, self.workers, lambda produced, *, is_done: self.ends.append(is_done))
         made.transaction_id = "tx"
         for each in objects:
-            made.add(Production(each, "ref:1", "server", packing=PackOptions(), bytes_max=1, lend=self.lend,
-                                submit=self.workers.submit, consumed=lambda *told: None), f"of {each.base_obj}")
+            maker = Maker(each, packing=PackOptions(), bytes_max=1, lend=self.lend)
+            made.add(Production(each, "ref:1", "server", maker=maker, submit=self.workers.submit,
+                                consumed=lambda *told: None), f"of {each.base_obj}")
         return made
 
     def lend(self, *nothing: object) -> tuple[object, object]:

@@ -10,8 +10,9 @@ import pytest
 
 from zdl.download.cacheable import CacheableObject
 from zdl.download.downloadable import Downloadable, Produced, ProduceRC, State
+from zdl.download.making import Answer, Maker
 from zdl.download.pieces import Question, pieces_of
-from zdl.download.production import ASKED_MAX, SERVINGS_MAX, Answer, Production
+from zdl.download.production import ASKED_MAX, SERVINGS_MAX, Production
 from zdl.download.workers import Workers
 from zdl.errors import LeaseEnded, OptionError, ZdlError
 from zdl.objects.manifest import Manifest
@@ -57,8 +58,9 @@ class Stage:
         self.consumed: list[tuple[str, int, int]] = []
 
     def production(self, downloadable: Downloadable, bytes_max: int = 100) -> Production:
-        return Production(downloadable, "ref:1", "server", packing=PACKING, bytes_max=bytes_max, lend=self.lend,
-                          submit=self.workers.submit, consumed=lambda *told: self.consumed.append(told))
+        maker = Maker(downloadable, packing=PACKING, bytes_max=bytes_max, lend=self.lend)
+        return Production(downloadable, "ref:1", "server", maker=maker, submit=self.workers.submit,
+                          consumed=lambda *told: self.consumed.append(told))
 
     def lend(self, manifest: Manifest, lent: Sequence[Lent]) -> tuple[Source, Callable[[], None]]:
         source = Source("server", bytes([len(self.lent)]) * 16, b"s" * 16, manifest.bytes_total)
@@ -170,29 +172,6 @@ def test_a_consumer_with_states_of_its_own_is_given_one_piece_at_a_time_and_noth
     assert [at for _, at in numbers.calls] == [0, 7, 9]
 
 
-@pytest.mark.parametrize(("made", "reason"), [
-    (None, "TypeError: produce must return a code, data and a state, not NoneType"),
-    (("ok", 1), "TypeError: produce must return"),
-    (("fine", 1, {}), "ValueError: produce returned the code 'fine'"),
-    (("ok", 1, None), "TypeError: produce must return a dict as its state, not NoneType"),
-    (("error", "no such layer", {}), "no such layer"),
-    (("error", None, None), "it said so"),
-    (("ok", object(), {}), "cannot travel"),
-])
-def test_what_a_producer_does_wrong_is_told_to_the_receiver_after_what_was_good(stage: Stage, made: Any, reason: str) -> None:
-    class Bad(Numbers):
-        def produce(self, state: State, requester: str) -> Produced:
-            good = super().produce(state, requester)
-            return made if good[1] == 1 else good  # type: ignore[no-any-return]
-
-    asking = Asking(stage.production(Bad(3)))
-    pieces = asking.answer(0)
-    if "travel" not in reason:
-        assert pieces[0] == ("ok", 0)
-    assert pieces[-1][0] == "error" and reason in pieces[-1][1]
-    assert asking.answer(1, 1) == []
-
-
 def test_a_producer_that_raises_anything_hurts_nobody_else(stage: Stage) -> None:
     class Worse(Numbers):
         def produce(self, state: State, requester: str) -> Produced:
@@ -239,6 +218,23 @@ def test_D25_an_answer_that_is_the_same_for_all_is_made_and_lent_once_while_any_
     assert stage.ended == stage.lent and chunks.cached_bytes == 0
 
 
+def test_questions_that_overtake_each_other_are_answered_all_the_same(stage: Stage) -> None:
+    asking = Asking(stage.production(Numbers(2, size=60), bytes_max=60))
+    asking.ask(1)
+    asking.ask(0)
+    eventually(lambda: len(asking.told) == 2)
+    assert {number: pieces_in(answer) for number, answer in asking.told} == {
+        0: [("ok", b"\0" * 60)], 1: [("ok", b"\1" * 60)]}
+
+
+def test_a_question_that_comes_after_the_end_of_its_download_is_no_beginning(stage: Stage) -> None:
+    numbers = Numbers(3)
+    asking = Asking(stage.production(numbers))
+    asking.ask(0, is_over=True)
+    assert isinstance(asking.answer(0), LeaseEnded) and isinstance(asking.answer(1), LeaseEnded)
+    assert numbers.calls == []
+
+
 def test_of_too_many_downloads_of_one_receiver_the_oldest_is_forgotten(stage: Stage) -> None:
     production = stage.production(Numbers(1))
     many = [Asking(production, token=number) for number in range(SERVINGS_MAX + 1)]
@@ -250,7 +246,7 @@ def test_of_too_many_downloads_of_one_receiver_the_oldest_is_forgotten(stage: St
 
 def test_what_a_receiver_claims_is_checked(stage: Stage) -> None:
     asking = Asking(stage.production(Numbers(1)))
-    assert isinstance(asking.answer(1), LeaseEnded), "it must begin at the beginning"
+    assert isinstance(Asking(asking.production, token=9).answer(1, 1), LeaseEnded), "it must begin at the beginning"
     asking.answer(0)
     assert isinstance(asking.answer(1, 5), OptionError)
     other = Asking(stage.production(Numbers(1000, size=200)))

@@ -5,9 +5,10 @@ Items are packed into pieces by a maximum size. The state of a piece says which 
     {} ──▶ [items 0…6], {"start": 0, "count": 7} ──▶ [items 7…9], {"start": 7, "count": 3} ──▶ EOF
 
 An item that was produced is kept until all receivers that are counted have consumed it, each counted by its name, and
-within a bound of bytes and one item more. When that is reached, what is there stays: it is what the slowest receiver wants
-next, and every item that is not kept is produced a second time for that one. Receivers that want an item while it is being
-produced wait for that one production.
+within a bound of bytes and one item more. When that is reached, a receiver that is ahead waits a little for the slower ones to
+make room; when they do not move, what is there stays, because it is what the slowest wants next, and every item that is not
+kept is produced a second time for that one. Receivers that want an item while it is being produced wait for that one
+production.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from zdl.errors import LeaseEnded, OptionError
 
 # A sixteenth of what a machine for such work has at least, 4 GiB; 16 answers of the size an origin makes at most.
 CACHE_BYTES_MAX = 256 << 20
+# How long a receiver that is ahead waits for room, and not again before there was some: a second production is dear, but one
+# receiver that hangs must not hold up the others.
+ROOM_WAIT_S = 1.0
 # How many items beyond a piece `prefetch_item` is told of; the ancestor's number.
 PREFETCH_ITEMS = 2
 
@@ -53,7 +57,7 @@ class CacheableObject(Downloadable):
         self.max_chunk_size = max_chunk_size
         self.cache_bytes_max = cache_bytes_max
         self._label = "this object"
-        self._lock = threading.Lock()  # guards all below
+        self._changed = threading.Condition()  # guards all below
         self._count: int | None = None
         self._names: frozenset[str] = frozenset()
         self._receivers_count = 0
@@ -61,8 +65,12 @@ class CacheableObject(Downloadable):
         self._kept_bytes = 0
         self._spare: tuple[int, tuple[Any, int]] | None = None
         self._sizes: dict[int, int] = {}
+        self._largest = 0
         self._consumed: dict[int, set[str]] = {}
         self._making: dict[int, Future[Any]] = {}
+        self._positions: dict[str, int] = {}
+        self._drops = 0
+        self._waited_in_vain = -1
         self._clears = 0
         self._is_done = False
         self._is_released = False
@@ -93,15 +101,16 @@ class CacheableObject(Downloadable):
 
     def clear_cache(self) -> None:
         """Forget what was produced. What is wanted again is produced again."""
-        with self._lock:
+        with self._changed:
             self._clears += 1
             self._kept = {}
             self._kept_bytes = 0
             self._spare = None
+            self._changed.notify_all()
 
     def expect_receivers(self, names: Iterable[str], count: int) -> None:
         """For the broker: who is counted, by name, or so many different ones; 0 and no names: nobody knows."""
-        with self._lock:
+        with self._changed:
             self._names = frozenset(names)
             self._receivers_count = count
 
@@ -109,7 +118,8 @@ class CacheableObject(Downloadable):
         """For the broker: this receiver has consumed the piece that came with this state."""
         with suppress(OptionError, TypeError):  # who lies about what it has loses nothing but the cache
             start, count = self._range(state)
-            with self._lock:
+            with self._changed:
+                self._positions[receiver] = max(self._positions.get(receiver, 0), start + count)
                 for index in range(start, start + count):
                     self._consumed.setdefault(index, set()).add(receiver)
                     if self._is_consumed(index):
@@ -117,7 +127,7 @@ class CacheableObject(Downloadable):
 
     def without(self, receiver: str) -> None:
         """For the broker: this receiver will want nothing more; nothing is kept for it."""
-        with self._lock:
+        with self._changed:
             if receiver in self._names:
                 self._names -= {receiver}
             elif self._receivers_count > 1:
@@ -145,6 +155,7 @@ class CacheableObject(Downloadable):
         first = start + count
         if first >= total:
             return ProduceRC.EOF, None, {}
+        self._wait_for_room(requester)
         items: list[Any] = []
         room = self.max_chunk_size
         for index in range(first, total):
@@ -168,13 +179,13 @@ class CacheableObject(Downloadable):
 
     def transaction_done(self, transaction_id: str, status: str) -> None:
         """Nothing is kept from now on."""
-        with self._lock:
+        with self._changed:
             self._is_done = True
         self.clear_cache()
 
     def release(self) -> None:
         """Lets go of the object; twice is once."""
-        with self._lock:
+        with self._changed:
             self._is_released = self._is_done = True
             self._consumed = {}
         self.clear_cache()
@@ -204,7 +215,7 @@ class CacheableObject(Downloadable):
 
     def _item(self, index: int) -> tuple[Any, int]:
         """An item and its bytes: kept, or produced by whoever comes first."""
-        with self._lock:
+        with self._changed:
             self._check_held()
             kept = self._kept.get(index)
             if kept is None and self._spare is not None and self._spare[0] == index:
@@ -219,10 +230,11 @@ class CacheableObject(Downloadable):
         if not is_mine:
             return making.result()  # type: ignore[no-any-return]
         made = guarded(lambda: _measured(self.produce_item(index)))
-        with self._lock:
+        with self._changed:
             del self._making[index]
             if not isinstance(made, Raised):
                 self._sizes[index] = made[1]
+                self._largest = max(self._largest, made[1])
                 if clears == self._clears:
                     self._keep(index, made)
         if isinstance(made, Raised):
@@ -254,6 +266,31 @@ class CacheableObject(Downloadable):
         kept = self._kept.pop(index, None)
         if kept is not None:
             self._kept_bytes -= kept[1]
+            self._drops += 1
+            self._changed.notify_all()
+
+    def _wait_for_room(self, receiver: str) -> None:
+        """Let the slower ones catch up, where what is produced now could not be kept for them."""
+        with self._changed:
+            if self._has_room() or self._waited_in_vain == self._drops or self._is_slowest(receiver):
+                return
+            drops = self._drops
+            self._changed.wait_for(lambda: self._has_room() or self._is_done, ROOM_WAIT_S)
+            if self._drops == drops:
+                self._waited_in_vain = drops
+
+    def _has_room(self) -> bool:
+        """Under the lock: for one piece, as large as they come."""
+        largest = max(self._largest, self.max_chunk_size)
+        return not self._kept or self._kept_bytes + largest <= self.cache_bytes_max
+
+    def _is_slowest(self, receiver: str) -> bool:
+        """Under the lock: whether nobody who is counted is behind this one."""
+        mine = self._positions.get(receiver, 0)
+        if self._names:
+            return all(self._positions.get(name, -1) >= mine for name in self._names - {receiver})
+        others = [at for name, at in self._positions.items() if name != receiver]
+        return len(others) + 1 >= self._receivers_count and all(at >= mine for at in others)
 
 
 def _measured(item: Any) -> tuple[Any, int]:

@@ -28,8 +28,9 @@ from zdl.download.arrays import Buffers
 from zdl.download.downloadable import Downloadable
 from zdl.download.hooks import Produced
 from zdl.download.lending import Lender
+from zdl.download.making import Answer, Maker
 from zdl.download.pieces import PRODUCE_TOPIC, Question, error_answer
-from zdl.download.production import Answer, Production
+from zdl.download.production import Production
 from zdl.download.puller import CHANNEL
 from zdl.download.transaction import Transaction
 from zdl.download.workers import Running, Workers
@@ -102,10 +103,10 @@ class Producing:
         transaction, source = self._lender.open(marker, len(MARKER), audience, lease_s, ending=produced)
         produced.transaction_id = transaction.id.hex()
         transaction.body = Ref(source, 0, 0, len(MARKER), "object")
-        production = Production(
-            downloadable, source.label, self._cell.fqcn, packing=self._cell.options.packing, types=self._cell.types,
-            bytes_max=self._cell.options.offers.produce_bytes_max, lend=self._lend, submit=self.workers.submit,
-            consumed=lambda receiver, nbytes, items: None)
+        maker = Maker(downloadable, packing=self._cell.options.packing, lend=self._lend,
+                      bytes_max=self._cell.options.offers.produce_bytes_max, types=self._cell.types)
+        production = Production(downloadable, source.label, self._cell.fqcn, maker=maker, submit=self.workers.submit,
+                                consumed=lambda receiver, nbytes, items: None)
         with self._changed:
             self._productions[source.offer_id] = source.secret, production
         raised = guarded(lambda: produced.add(production, source.offer_id.hex()))

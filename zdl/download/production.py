@@ -16,67 +16,32 @@ hashed once, and lives until all of them have consumed it.
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from zdl.cell.handlers import Raised, guarded
 from zdl.download.cacheable import CacheableObject
-from zdl.download.downloadable import Downloadable, ProduceRC, State
-from zdl.download.pieces import Piece, Question
-from zdl.download.sizes import bytes_of
+from zdl.download.downloadable import Downloadable, State
+from zdl.download.making import PIECES_MAX, Answer, Maker
+from zdl.download.pieces import Question
 from zdl.errors import Closed, LeaseEnded, OptionError, ZdlError
-from zdl.objects.manifest import Manifest
-from zdl.objects.pack import Lent, Part, pack
-from zdl.objects.typetable import TypeTable
-from zdl.options import PackOptions
-from zdl.refs import Source
 
-# Pieces in one answer, and how long one is collected: a receiver on the same host asks anew in well under a millisecond.
-PIECES_MAX = 256
-COLLECT_S = 0.01
 # Answers made beyond the last that was asked for.
 AHEAD = 1
 # Answers that one receiver may wait for at one time.
 ASKED_MAX = 8
 # Downloads of one receiver that are remembered at one time; the oldest is forgotten.
 SERVINGS_MAX = 8
+# Downloads that are over and remembered, so that a question of them that comes late is known as such.
+OVER_MAX = 1024
 # Threads that make answers of one object at one time: one that hangs leaves threads for the others.
 THREADS_PER_OBJECT = 16
 
-# Lends the large leaves of an answer; returns what ends that, too.
-Lend = Callable[[Manifest, Sequence[Lent]], tuple[Source, Callable[[], None]]]
 # Has a job run on a thread for users' code; the words say what it does.
 Submit = Callable[[str, Callable[[], None]], None]
 # Is told that a receiver has consumed so many bytes, in so many pieces.
 Consumed = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Answer:
-    """Some pieces, packed.
-
-    Attributes:
-        frames: the packed list of them.
-        lent: the offer of their large leaves.
-        states: those that came with pieces of data, in order.
-        nbytes: of their data.
-        after: the state to go on from.
-        is_last: there are no more.
-        is_good: it does not end with an error.
-        end: ends the offer.
-    """
-
-    frames: tuple[Part, ...]
-    lent: bytes | None = None
-    states: tuple[State, ...] = ()
-    nbytes: int = 0
-    after: State = field(default_factory=dict)
-    is_last: bool = False
-    is_good: bool = True
-    end: Callable[[], None] | None = None
 
 
 # Gets the answer, or why there is none.
@@ -126,28 +91,23 @@ class Production:
         downloadable: the user's.
         label: how errors and logs name it.
         origin: this cell.
-        packing: how pieces are packed.
-        bytes_max: an answer with so many bytes is full.
-        lend: lends what is large.
+        maker: calls the user's code.
         submit: has a job run on a thread for users' code.
         consumed: is told what receivers have consumed.
-        types: what may travel in pieces.
     """
 
-    def __init__(self, downloadable: Downloadable, label: str, origin: str, *, packing: PackOptions, bytes_max: int,
-                 lend: Lend, submit: Submit, consumed: Consumed, types: TypeTable = TypeTable()) -> None:
+    def __init__(self, downloadable: Downloadable, label: str, origin: str, *, maker: Maker, submit: Submit,
+                 consumed: Consumed) -> None:
         self.downloadable = downloadable
         self.label = label
         self.origin = origin
-        self._packing = packing
-        self._types = types
-        self._bytes_max = bytes_max
-        self._lend = lend
+        self._maker = maker
         self._submit = submit
         self._told = consumed
-        self._nothing = Answer(pack([], options=packing).parts, is_last=True)
+        self._nothing = maker.nothing()
         self._changed = threading.Condition()  # guards all below, and the servings
         self._servings: dict[tuple[str, bytes], _Serving] = {}
+        self._over: dict[tuple[str, bytes], None] = {}
         self._shared: dict[bytes, _Shared] = {}
         self._ready: deque[_Serving] = deque()
         self._threads = 0
@@ -200,9 +160,12 @@ class Production:
         """Under the lock: the answer, or why there is none, as far as known."""
         if self._why_closed is not None:
             return self._why_closed
-        serving = self._servings.get((requester, question.token))
+        key = requester, question.token
+        serving = self._servings.get(key)
         if serving is None:
-            if question.number or question.is_over:
+            # Several questions are on their way at once, and come in any order; but none that begins in the middle.
+            if question.consumed or question.number >= ASKED_MAX or question.is_over or key in self._over:
+                self._is_over(key)
                 return LeaseEnded(ref=self.label, origin=self.origin, how="forgotten")
             serving = self._begin(requester, question, then)
         if question.consumed > serving.next:
@@ -252,13 +215,21 @@ class Production:
     def _drop(self, serving: _Serving, then: list[Callable[[], None]], why: ZdlError | None = None) -> None:
         """Under the lock: it is over."""
         serving.is_over = True
-        self._servings.pop((serving.requester, serving.token), None)
+        key = serving.requester, serving.token
+        self._servings.pop(key, None)
+        self._is_over(key)
         told = why or LeaseEnded(ref=self.label, origin=self.origin, how="forgotten")
         then += [lambda tell=tell: tell(told) for tells in serving.waiting.values() for tell in tells]  # type: ignore[misc]
         serving.waiting.clear()
         for answer, shared in serving.made.values():
             self._leave(serving, answer, shared, then)
         serving.made.clear()
+
+    def _is_over(self, key: tuple[str, bytes]) -> None:
+        """Under the lock: questions of this download that are still on their way are not a beginning."""
+        self._over[key] = None
+        if len(self._over) > OVER_MAX:
+            del self._over[next(iter(self._over))]
 
     def _leave(self, serving: _Serving, answer: Answer, shared: _Shared | None, then: list[Callable[[], None]]) -> None:
         """Under the lock: one serving does not need this answer any more."""
@@ -318,11 +289,11 @@ class Production:
             if isinstance(self.downloadable, CacheableObject) and serving.is_chained:
                 self._share(serving, state)
             else:
-                self._made(serving, self._produced(serving.requester, state, PIECES_MAX if serving.is_chained else 1), None)
+                self._made(serving, self._produced(serving, state), None)
 
     def _share(self, serving: _Serving, state: State) -> None:
         """The answer that others want too; or wait, without a thread, until it was made."""
-        key = bytes(pack(state, options=self._packing).parts[0])
+        key = self._maker.key_of(state)
         with self._changed:
             shared = self._shared.get(key)
             is_mine = shared is None
@@ -331,7 +302,7 @@ class Production:
             shared.users.add(id(serving))
         found = shared
         if is_mine:
-            answer = self._produced(serving.requester, state, PIECES_MAX)
+            answer = self._produced(serving, state)
             if not answer.is_good:  # who asks later shall have a try of his own
                 with self._changed:
                     if self._shared.get(key) is shared:
@@ -359,69 +330,11 @@ class Production:
                 self._wake(serving)
         self._go_on(then)
 
-    def _produced(self, requester: str, state: State, pieces_max: int) -> Answer:
+    def _produced(self, serving: _Serving, state: State) -> Answer:
         """Call the user's code until the answer is full."""
-        pieces: list[Piece] = []
-        nbytes = 0
-        until = time.monotonic() + COLLECT_S
-        while True:
-            piece = self._piece(requester, state)
-            pieces.append(piece)
-            code, data, state = piece
-            if code != ProduceRC.OK:
-                break
-            nbytes += bytes_of(data)
-            if len(pieces) >= pieces_max or nbytes >= self._bytes_max or time.monotonic() >= until:
-                break
-            if self._why_closed is not None:
-                break
-        return self._packed(pieces, nbytes)
-
-    def _piece(self, requester: str, state: State) -> Piece:
-        """One piece; what the user's code raises becomes an error piece."""
-        made = guarded(lambda: _checked(self.downloadable.produce(dict(state), requester)))
-        if isinstance(made, Raised):
-            return ProduceRC.ERROR, f"{made.kind}: {made.text}", {}
-        return made
-
-    def _packed(self, pieces: Sequence[Piece], nbytes: int) -> Answer:
-        ends: list[Callable[[], None]] = []
-
-        def lend(manifest: Manifest, lent: Sequence[Lent]) -> Source:
-            """The large leaves, once all else has succeeded."""
-            source, end = self._lend(manifest, lent)
-            ends.append(end)
-            return source
-
-        packing = self._packing
-        is_large = nbytes > packing.beside_bytes_max
-        if is_large:
-            packing = replace(packing, beside_bytes_max=packing.inline_bytes_max)
+        pieces_max = PIECES_MAX if serving.is_chained else 1
         try:
-            packed = pack([list(piece) for piece in pieces], options=packing, types=self._types,
-                          lend=lend if is_large else None)
+            return self._maker.make(serving.requester, state, pieces_max, lambda: self._why_closed is not None)
         except Closed:
             self.close(LeaseEnded(ref=self.label, origin=self.origin, how="closed"))
             return self._nothing
-        except (ZdlError, RecursionError) as error:
-            return self._packed([(ProduceRC.ERROR, str(error), {})], 0)
-        code, _, after = pieces[-1]
-        states = tuple(state for code, _, state in pieces if code == ProduceRC.OK)
-        return Answer(packed.parts, packed.source.offer_id if packed.source else None, states, nbytes, after,
-                      is_last=code != ProduceRC.OK, is_good=code != ProduceRC.ERROR, end=ends[0] if ends else None)
-
-
-def _checked(made: object) -> Piece:
-    """What a `produce` has returned, if it is what it should be."""
-    if not isinstance(made, tuple) or len(made) != 3:
-        raise TypeError(f"produce must return a code, data and a state, not {type(made).__name__}")
-    code, data, state = made
-    if code == ProduceRC.EOF:
-        return ProduceRC.EOF, None, {}
-    if code == ProduceRC.ERROR:
-        return ProduceRC.ERROR, "it said so" if data is None else str(data), {}
-    if code != ProduceRC.OK:
-        raise ValueError(f"produce returned the code {code!r}, which is none of ProduceRC")
-    if not isinstance(state, dict):
-        raise TypeError(f"produce must return a dict as its state, not {type(state).__name__}")
-    return ProduceRC.OK, data, state
