@@ -12,6 +12,7 @@ from zdl import errors
 from zdl.errors import (
     FACT_CHARS_MAX,
     WIRE_CLASSES,
+    BadSelection,
     Busy,
     Cancelled,
     CannotPack,
@@ -58,6 +59,8 @@ SENTENCES = (
     (CannotPack(path="", reason="why"), "cannot pack the object: why"),
     (CannotUnpack(path="", reason="it is cut off"), "cannot unpack the body: it is cut off"),
     (CannotUnpack(path="ref", reason="why"), "cannot unpack ref: why"),
+    (BadSelection(path="<Ref>", reason="why"), "cannot select from <Ref>: why"),
+    (BadSelection(path="", reason="why"), "cannot select from the object: why"),
     (DeliveryError(), "delivery"),
     (NoRoute(target="site-2", at="server"), "no route to site-2: server could not go on"),
     (NoRoute(target="site-2", at="server", why="it said goodbye"),

@@ -3,7 +3,8 @@
 The public names, in the order in which a newcomer meets them:
 
 * `Cell` is a participant: it has a name, a parent, handlers, and asks others.
-* `Ref` stands for a large object that stayed with its owner; `LazyDownloadRef` is the ancestor's name for it.
+* `Ref` stands for a large object that stayed with its owner; `LazyDownloadRef` is the ancestor's name for it. A `Batch` is
+  a dict with refs in it; `contains_refs` says whether there are any in an object.
 * `TypeTable` says which classes of yours may travel; `Unbuilt` is a value of one whose refs are not resolved.
 * `Options` and its parts hold every default and every limit.
 * `Signal` aborts what waits; `Request` is what a handler gets, `Reply` what a request brings.
@@ -13,7 +14,7 @@ The public names, in the order in which a newcomer meets them:
 
 Values and errors are imported at once. The cell and what belongs to it are imported when they are first asked
 for, because they bring numpy and ZeroMQ and the command line must start without them. The price: a type checker
-sees those four names as ``Any``. Typed code imports the same classes from where they live, ``zdl.assembly``,
+sees those names as ``Any``. Typed code imports the same classes from where they live, ``zdl.assembly``,
 ``zdl.cell.signal`` and ``zdl.cell.messages``. A block that only the checker runs would hide that price; the rules
 of the house forbid it.
 """
@@ -23,6 +24,7 @@ from types import MappingProxyType
 from typing import Any
 
 from zdl.errors import (
+    BadSelection,
     Busy,
     Cancelled,
     CannotPack,
@@ -63,7 +65,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Cell",
-    "Ref", "LazyDownloadRef",
+    "Ref", "LazyDownloadRef", "Batch", "contains_refs",
     "TypeTable", "Unbuilt",
     "Options", "LinkOptions", "CallOptions", "PackOptions", "PullOptions", "OfferOptions", "DiskOptions",
     "Signal", "Request", "Reply", "Answer", "Later", "Route",
@@ -76,7 +78,7 @@ __all__ = [
     "ZdlError",
     "FqcnError", "OptionError",
     "ProtocolError", "LocalProtocolError", "RemoteProtocolError", "DecodeError",
-    "ObjectError", "CannotPack", "CannotUnpack",
+    "ObjectError", "CannotPack", "CannotUnpack", "BadSelection",
     "DeliveryError", "NoRoute", "PeerLost", "Busy", "TooLarge", "Refused",
     "TimedOut",
     "RemoteError",
@@ -91,6 +93,8 @@ __all__ = [
 # Where the names live that are imported on first use.
 _LAZY = MappingProxyType({
     "Cell": "zdl.assembly",
+    "Batch": "zdl.objects.batch",
+    "contains_refs": "zdl.objects.externalize",
     "TypeTable": "zdl.objects.typetable",
     "Unbuilt": "zdl.objects.values",
     "Signal": "zdl.cell.signal",

@@ -225,6 +225,8 @@ class OfferOptions:
         tombstone_s: how long the end of an offer is remembered, to tell late askers which end it had
             (the ancestor remembers half an hour).
         tombstones_max: how many ends are remembered.
+        gathered_bytes_max: memory for parts of arrays that had to be gathered for receivers who have not fetched them yet.
+            One receiver takes 64 MiB of it at most.
         serving_bytes_max: bytes that one receiver has asked for and that are being read; as many again wait for their turn,
             and what is above that is denied.
         drain_s: how long the end of a transaction waits for what is being read of it (a user's production, a disk); then it
@@ -240,6 +242,7 @@ class OfferOptions:
     lost_grace_s: float = 5.0
     tombstone_s: float = 1800.0
     tombstones_max: int = 100_000
+    gathered_bytes_max: int = 1024 * MIB
     serving_bytes_max: int = 256 * MIB
     drain_s: float = 60.0
     produce_threads_max: int = 64

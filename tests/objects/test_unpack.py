@@ -57,6 +57,23 @@ def test_what_is_inline_or_beside_comes_out_fresh_and_writable() -> None:
     assert frame == np.arange(3, dtype="<i2").tobytes()
 
 
+def test_a_part_of_an_array_comes_out_as_the_same_part() -> None:
+    whole = Ref(SOURCE, 1, 64, 96, "array", "<f4", (4, 6))
+    parts = [whole[:, 1], whole[::-1], whole[::2, ::-3], whole[1:3], whole[3, 2]]
+    packed = pack(parts, options=OPTIONS)
+    assert unpack(packed.parts, options=OPTIONS) == parts
+    plain = pack([whole], options=OPTIONS).parts[0]
+    assert plain == msgpack.packb([[ROW], [ext(Code.REF, 0, 1, 64, 96, 0, "<f4", [4, 6], "")]]), "no strides, no field"
+
+
+@pytest.mark.parametrize("strides", [[], 5, "ab", None, [1], [3, 0], [3, 3], [3, 2.0], [3, True], [1 << 62, 1], [[3], [2]]])
+def test_strides_that_no_part_has_are_refused(strides: object) -> None:
+    good = [*ref_fields(shape=[2, 2], length=24), [3, 2]]
+    assert read(ext(Code.REF, *good), table=[ROW]).strides == (3, 2)
+    refused(ext(Code.REF, *good[:-1], strides), table=[ROW])
+    refused(ext(Code.REF, *good, 1), table=[ROW])
+
+
 def test_bytes_come_out_as_bytes_whatever_the_frame_is() -> None:
     assert read(ext(Code.BESIDE, 1, 1, "", []), memoryview(bytearray(b"abc"))) == b"abc"
     raw = b"abc"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from zdl.errors import Busy, DecodeError, LeaseEnded, LocalProtocolError, OriginFailed, UnknownRef, ZdlError, to_wire
+from zdl.errors import Busy, DecodeError, LeaseEnded, LocalProtocolError, OriginFailed, Refused, UnknownRef, ZdlError, to_wire
 from zdl.options import CHUNK_BYTES_MAX, OfferOptions
 from zdl.protocol.effects import Effect, Outcome, Post, ReceiverSettled, Release, Serve, TransactionSettled, Unreachable
 from zdl.protocol.messages import Ask, Bounce, Confirm, Confirmed, Denial, Drop, Keep, Kind, Verify, Withdrawn
-from zdl.protocol.offers import Audience, Offer, Offers
+from zdl.protocol.offers import RELEASED, Audience, Offer, Offers
 
 OPTIONS = OfferOptions(transactions_max=2, offers_max=3, receivers_max=2, lost_grace_s=5.0, tombstone_s=100.0,
                        tombstones_max=2)
@@ -557,3 +559,65 @@ def test_no_more_ends_than_the_limit_are_remembered() -> None:
     offers.end(T, Outcome.DELETED, 1.0)
     assert served(offers, ask(), 2.0) == denial(UnknownRef(ref=label(), origin="server"))
     assert served(offers, ask(offer_id=B), 2.0) == denial(LeaseEnded(ref=label(B), origin="server", how="deleted"))
+
+
+# --- who wants only a part ----------------------------------------------------------------------
+
+
+def release(origin: str = "site-1", offer_id: bytes = A) -> Drop:
+    return Drop(origin, "server", 0, offer_id, SECRET, RELEASED)
+
+
+def test_a_receiver_that_has_what_it_wants_counts_as_one_that_has_come_to_its_end() -> None:
+    offers = lending(audience=Audience(count=2))
+    served(offers, ask(), 1.0)
+    offers.receive(confirm("site-1", A, (0, 100)), 1.0)
+    assert offers.receive(release(), 2.0) == [noted(number=0), ReceiverSettled(T, "site-1", Outcome.PARTIAL)]
+    served(offers, ask("site-2"), 3.0)
+    assert offers.receive(confirm("site-2"), 3.0) == [
+        noted("site-2"), ReceiverSettled(T, "site-2", Outcome.FINISHED), Release(A),
+        settled(Outcome.PARTIAL, ("site-1", Outcome.PARTIAL), ("site-2", Outcome.FINISHED))]
+    offers.check()
+
+
+def test_one_that_still_pulls_is_released_with_the_last_of_its_pulls() -> None:
+    offers = lending()
+    served(offers, ask(number=7), 1.0)
+    assert offers.receive(release(), 2.0) == [noted(number=0)]
+    assert offers.receive(confirm("site-1", A, (0, 100)), 3.0)[-1] == settled(Outcome.PARTIAL, ("site-1", Outcome.PARTIAL))
+
+
+@pytest.mark.parametrize("before", [Outcome.CANCELLED, Outcome.LOST])
+def test_one_that_had_given_up_or_was_lost_may_say_that_it_will_not_come_again(before: Outcome) -> None:
+    offers = lending()
+    served(offers, ask(), 1.0)
+    if before is Outcome.CANCELLED:
+        offers.receive(drop(), 1.0)
+    else:
+        offers.receive(Unreachable("server", "site-1", False, "lost"), 1.0)
+        offers.tick(7.0)
+    assert len(offers) == 1
+    assert offers.receive(release(), 8.0)[-1] == settled(Outcome.PARTIAL, ("site-1", Outcome.PARTIAL))
+
+
+def test_one_that_asks_again_after_all_is_waited_for_and_may_have_all() -> None:
+    offers = lending(audience=Audience(names=frozenset({"site-1", "site-2"})))
+    offers.receive(release(), 1.0)
+    served(offers, ask(), 2.0)
+    assert offers.receive(confirm(), 3.0)[-1] == ReceiverSettled(T, "site-1", Outcome.FINISHED)
+    assert offers.receive(release("site-2"), 4.0)[-1] == settled(
+        Outcome.PARTIAL, ("site-1", Outcome.FINISHED), ("site-2", Outcome.PARTIAL))
+
+
+def test_what_is_made_of_an_offer_needs_its_secret_and_renews_its_lease() -> None:
+    offers = lending(lease_s=60.0)
+    offers.use(keep(), 50.0)
+    assert offers.tick(100.0) == [] and len(offers) == 1
+    with pytest.raises(UnknownRef):
+        offers.use(dataclasses.replace(keep(), secret=WRONG), 50.0)
+    offers.end(T, Outcome.DELETED, 101.0)
+    with pytest.raises(LeaseEnded, match="deleted"):
+        offers.use(keep(), 102.0)
+    closed = lending(audience=Audience(names=frozenset({"site-2"}), is_closed=True))
+    with pytest.raises(Refused):
+        closed.use(keep(), 1.0)

@@ -19,7 +19,7 @@ from zdl.cell.filtering import Passage
 from zdl.cell.filters import Answered, Filters
 from zdl.cell.futures import NO_HEADERS
 from zdl.cell.handlers import Handlers, Pool, Raised, Registration, raised
-from zdl.cell.handling import Handling
+from zdl.cell.handling import Handling, holder_of
 from zdl.cell.later import Later
 from zdl.cell.messages import REFS_HEADER, Request
 from zdl.cell.service import Lender, Scope
@@ -156,15 +156,19 @@ class Answerer:
 
     def _request(self, job: _Job) -> Request | Answered:
         message, registration = job.message, job.registration
-        body = unpack(message.body, options=self._options.packing, types=self._caller.packing.types)
         timeout_s = message.timeout_s if isinstance(message, wire.Request) else None
         deadline = None if timeout_s is None else job.arrived_at + timeout_s
         headers = message.headers
         has_refs = REFS_HEADER in headers
         if has_refs:
             headers = {name: value for name, value in headers.items() if name != REFS_HEADER}
+        packing, types = self._options.packing, self._caller.packing.types
+        body = None if has_refs else unpack(message.body, options=packing, types=types)
         request = Request(message.origin, message.target, message.channel, message.topic, body, headers, message.hops,
                           deadline, job.abort, self._handling, message)
+        if has_refs:
+            holder = holder_of(self._handling, request)
+            request = replace(request, body=unpack(message.body, options=packing, types=types, holder=holder))
         if self._filters.is_used:
             passed = self._passage.incoming(request, lambda body: self._handling.resolve(request, body))
             if isinstance(passed, Answered):

@@ -29,6 +29,7 @@ from zdl.protocol.calls import Question
 from zdl.protocol.frames import CHANNEL_BYTES_MAX, HEADERS_MAX
 from zdl.protocol.messages import Body
 from zdl.protocol.trace import split
+from zdl.refs import Holder
 from zdl.transport.control import Control, Settled
 
 _LOG = logging.getLogger("zdl.cell")
@@ -61,6 +62,7 @@ class Caller:
         self._pool = pool
         self._is_alive = is_alive
         self._lender: Lender | None = None
+        self._holder: Holder | None = None
         self.packing = Packing(options, pool.submit, types)
         self._targets: dict[str, str] = {}
         self._names: set[tuple[str, str]] = set()
@@ -68,6 +70,7 @@ class Caller:
     def use_lender(self, lender: Lender) -> None:
         """What is too large for a message is lent by this service."""
         self._lender = lender
+        self._holder = lender.holder()
         self.packing.use_lender(lender)
 
     # --- requests -------------------------------------------------------------------------------
@@ -185,7 +188,7 @@ class Caller:
         assert reply is not None
         route = None if reply.route is None else self._route(reply.origin, reply.route)
         made = Reply(reply.origin, reply.headers, reply.hops, reply.body, self._options.packing, route=route,
-                     types=self.packing.types)
+                     types=self.packing.types, holder=self._holder)
         if scope is not None:
             made.lent = lent_by(scope)
         return made

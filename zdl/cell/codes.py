@@ -23,6 +23,7 @@ from zdl.cell.service import Resolving
 from zdl.cell.signal import Signal
 from zdl.cell.spreading import bodies_of
 from zdl.errors import (
+    BadSelection,
     Busy,
     Cancelled,
     CannotPack,
@@ -87,6 +88,7 @@ CODES: Mapping[type[ZdlError], ReturnCode] = MappingProxyType({
     DecodeError: ReturnCode.COMM_ERROR,
     ObjectError: ReturnCode.INVALID_REQUEST,
     CannotPack: ReturnCode.INVALID_REQUEST,
+    BadSelection: ReturnCode.INVALID_REQUEST,
     CannotUnpack: ReturnCode.INVALID_REQUEST,
     DeliveryError: ReturnCode.COMM_ERROR,
     NoRoute: ReturnCode.TARGET_UNREACHABLE,

@@ -29,6 +29,7 @@ from zdl.errors import Cancelled, LocalProtocolError, Refused, RemoteError, ZdlE
 from zdl.fqcn import is_ancestor
 from zdl.options import Options
 from zdl.protocol import messages as wire
+from zdl.refs import Holder
 from zdl.transport.control import Control
 from zdl.transport.links import scheme_of
 
@@ -140,7 +141,7 @@ class Handling:
         message = _message(request)
         renew_s = message.timeout_s if isinstance(message, wire.Request) else None
         return self._lender.resolve(body, timeout_s, abort=request.abort, renew_s=renew_s, to=target_of(wanted),
-                                    progress=_Reports(self, request, renew_s).tell)
+                                    progress=_Reports(self, request))
 
     def ask(self, request: Request, to: tuple[str, str, str], body: object, onward: Onward) -> Reply:
         """See `Request.request`."""
@@ -220,19 +221,39 @@ class Handling:
                        lending=onward.lending)
 
 
-class _Reports:
-    """Tells the caller of a request, from time to time, that the bytes of its body come.
+def holder_of(handling: Handling, request: Request) -> Holder | None:
+    """What refs of a request are bound to: while their bytes come, its caller waits on, whoever pulls them."""
+    lender = handling._lender
+    if lender is None:
+        return None
+    # Refs may be kept for long; neither the body nor its frames shall be kept with them.
+    message = replace(_message(request), body=())
+    return lender.holder(_Reports(handling, replace(request, body=None, message=message)))
 
-    Threads: the data lane's only.
+
+class _Reports:
+    """Tells the caller of a request, from time to time, that the bytes of its body come. One is equal to another of the same
+    request, so that a pull that has both tells one.
+
+    Threads: any; what two do at once may be told twice.
     """
 
-    def __init__(self, handling: Handling, request: Request, timeout_s: float | None) -> None:
+    def __init__(self, handling: Handling, request: Request) -> None:
         self._handling = handling
         self._request = request
+        message = _message(request)
+        self._key = message.origin, message.id
+        timeout_s = message.timeout_s if isinstance(message, wire.Request) else None
         self._every_s = REPORT_S_MAX if timeout_s is None else min(REPORT_S_MAX, timeout_s / REPORTS_PER_TIMEOUT)
         self._next_at = 0.0
 
-    def tell(self, bytes_done: int, bytes_total: int) -> None:
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Reports) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __call__(self, bytes_done: int, bytes_total: int) -> None:
         """So many bytes are there."""
         now = time.monotonic()
         if now < self._next_at:

@@ -17,6 +17,7 @@ from zdl.objects.typetable import TypeTable
 from zdl.objects.unpack import unpack
 from zdl.options import PackOptions
 from zdl.protocol.messages import Body, Notice, Request as WireRequest
+from zdl.refs import Holder
 
 # Set in a message's headers when its body contains refs, so that who need not look does not.
 REFS_HEADER = "zdl-refs"
@@ -199,10 +200,11 @@ class Reply:
         lent: what the request has lent.
     """
 
-    __slots__ = ("origin", "headers", "hops", "route", "lent", "_parts", "_options", "_types", "_body", "_is_unpacked", "_lock")
+    __slots__ = ("origin", "headers", "hops", "route", "lent", "_parts", "_options", "_types", "_holder",
+                 "_body", "_is_unpacked", "_lock")
 
     def __init__(self, origin: str, headers: Mapping[str, object], hops: int, parts: Body, options: PackOptions, *,
-                 route: Route | None = None, types: TypeTable = TypeTable()) -> None:
+                 route: Route | None = None, types: TypeTable = TypeTable(), holder: Holder | None = None) -> None:
         self.origin = origin
         self.headers = headers
         self.hops = hops
@@ -211,6 +213,7 @@ class Reply:
         self._parts = parts
         self._options = options
         self._types = types
+        self._holder = holder
         self._body: object = None
         self._is_unpacked = False
         self._lock = threading.Lock()  # guards the unpacking: it happens once
@@ -234,7 +237,7 @@ class Reply:
             return self._body
         with self._lock:
             if not self._is_unpacked:
-                self._body = unpack(self._parts, options=self._options, types=self._types)
+                self._body = unpack(self._parts, options=self._options, types=self._types, holder=self._holder)
                 self._is_unpacked = True
                 self._parts = ()
         return self._body

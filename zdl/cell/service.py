@@ -13,7 +13,7 @@ from zdl.cell.signal import Signal
 from zdl.errors import OptionError
 from zdl.objects.manifest import Manifest
 from zdl.objects.pack import Lent
-from zdl.refs import Source
+from zdl.refs import Holder, Source
 
 # Whether refs are pulled: to memory, to a disk, or not at all.
 Resolving = bool | Literal["disk"]
@@ -57,6 +57,9 @@ class Lender(Protocol):
             targets: to whom it goes.
             lease_s: what nobody uses for so long is not lent any more; None: as the cell's options say.
         """
+
+    def holder(self, heard: Callable[[int, int], object] | None = None) -> Holder:
+        """What refs are bound to when they are unpacked; `heard` is told of their bytes that come."""
 
     def resolve(self, body: object, timeout_s: float | None = None, *, abort: Signal | None = None,
                 progress: Callable[[int, int], None] | None = None, renew_s: float | None = None, to: str = "memory") -> object:

@@ -3,9 +3,9 @@
 ::
 
     lend(obj) ─▶ pack: large leaves become refs ─▶ Lender ─▶ data lane: offers
-    resolve(body), pull(ref) ─▶ Puller ─▶ data lane: pulls ─▶ sinks ─▶ the objects
+    resolve(body), pull(ref) ─▶ Fetcher ─▶ Puller ─▶ data lane: pulls ─▶ sinks ─▶ the objects
 
-The public face, and no more: what is lent is `zdl.download.lending`, what is pulled `zdl.download.puller`.
+The public face, and no more: what is lent is `zdl.download.lending`, what is pulled `zdl.download.fetching`.
 """
 
 from __future__ import annotations
@@ -13,25 +13,26 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from zdl.cell.cell import BareCell
 from zdl.cell.messages import Request
 from zdl.cell.signal import Signal
+from zdl.download.aio import AioDownloads
 from zdl.download.consumer import Consumer, Pieces
 from zdl.download.consuming import RETRIES, Consuming, OnProgress, PieceConsumer
 from zdl.download.containers import Container
 from zdl.download.downloadable import Downloadable
+from zdl.download.fetching import Binding, Fetcher, Limits
 from zdl.download.files import FileSource
 from zdl.download.filing import pull_file
+from zdl.download.gathering import Gathering
 from zdl.download.lending import Lender, audience_of
 from zdl.download.producing import Producing
 from zdl.download.puller import ADDRESSES_TOPIC, CHANNEL, Progress, Puller, Transfer
-from zdl.download.resolve import pull_refs, resolve
 from zdl.download.scope import MessageScope
-from zdl.download.sinks import MemorySink
 from zdl.download.spool import Spool
 from zdl.download.todisk import resolve_to_disk
 from zdl.download.transaction import Transaction
@@ -39,7 +40,7 @@ from zdl.download.workers import Running
 from zdl.errors import OptionError, UnknownRef
 from zdl.objects.pack import pack
 from zdl.objects.unpack import unpack
-from zdl.refs import Ref, Source
+from zdl.refs import Ref
 
 NAMED_TOPIC = "named"
 # Everything goes by reference when an object is lent on purpose.
@@ -59,7 +60,9 @@ class DownloadBroker:
     def __init__(self, cell: BareCell) -> None:
         self._cell = cell
         self._puller = Puller(cell)
+        self._fetcher = Fetcher(cell, self._puller)
         self._lender = Lender(cell)
+        self._gathering = Gathering(cell)
         self._producing = Producing(cell, self._lender)
         self._spool = Spool(cell.options.disk)
         self._lock = threading.Lock()  # guards the names
@@ -96,7 +99,8 @@ class DownloadBroker:
         packed = pack(obj, options=packing, types=self._cell.types, lend=scope.lend)
         if scope.transaction is None:
             raise OptionError(name="obj", value=type(obj).__name__, allowed="an object with arrays or bytes to lend")
-        scope.transaction.body = unpack(packed.parts, options=self._cell.options.packing, types=self._cell.types)
+        scope.transaction.body = unpack(packed.parts, options=self._cell.options.packing, types=self._cell.types,
+                                        holder=self.holder())
         return scope.transaction
 
     def lend_file(self, path: str | os.PathLike[str], *, receivers: Sequence[str] | int = 1,
@@ -126,7 +130,7 @@ class DownloadBroker:
             return transaction
         transaction, source = self._lender.open(readable, readable.bytes_total, audience_of(receivers), lease_s)
         transaction.body = Ref(source, 0, 0, readable.bytes_total, "file", name=name, mode=readable.mode,
-                               stamp=readable.stamp.digest)
+                               stamp=readable.stamp.digest, holder=self.holder())
         return transaction
 
     def publish(self, name: str, body: object) -> None:
@@ -148,16 +152,19 @@ class DownloadBroker:
 
     # --- pulling --------------------------------------------------------------------------------
 
-    def pull(self, ref: Ref, *, timeout_s: float | None = None, abort: Signal | None = None,
+    def pull(self, what: object, into: object = None, *, timeout_s: float | None = None, abort: Signal | None = None,
              progress: Progress | None = None, consumer: Consumer | None = None, retries: int = RETRIES,
              on_progress: OnProgress | None = None) -> object:
-        """What a ref stands for: a writable array, or bytes, in fresh memory.
+        """What a ref stands for: a writable array, or bytes; or a whole object with its refs replaced.
 
         Of an object that is lent piece by piece (of kind ``object``), `consumer` takes in the pieces, on this thread, and is
         returned; without one, the list of the pieces is. Its own exceptions are raised, after it was told that it failed.
 
         Args:
-            ref: of any cell of the fabric.
+            what: a ref of any cell of the fabric, a part of one, or an object that holds refs, as `resolve` takes it.
+            into: memory to receive into, without another copy: for a ref an array of the same dtype and shape, contiguous
+                and writable, or for bytes a buffer of that size; for an object the same nesting with such arrays, where
+                dicts may have more keys. It is what is returned; when the pull fails, what is in it is undefined.
             timeout_s: how long it may take; None: as long as bytes come (``options.pulls.stall_timeout_s``).
             abort: ends it with `Cancelled`.
             progress: called with bytes done and in all, from the data lane: it must be quick. Not for objects of pieces.
@@ -166,18 +173,19 @@ class DownloadBroker:
             on_progress: gets `TransferProgress` as pieces are consumed, on this thread.
 
         Raises:
-            OptionError: a consumer for what is pulled whole.
+            OptionError: a consumer for what is pulled whole; or `into` does not fit, and nothing was asked for.
             DownloadError: which of them says what happened.
         """
-        if ref.kind == "object":
+        if isinstance(what, Ref) and what.kind == "object":
+            if into is not None:
+                raise OptionError(name="into", value=type(into).__name__, allowed="nothing for what is lent piece by piece")
             consuming = Consuming(timeout_s=timeout_s, abort=abort, retries=retries, on_progress=on_progress)
             taking = Pieces() if consumer is None else consumer
-            PieceConsumer(self._cell, self._puller, ref, taking, consuming).run()
+            PieceConsumer(self._cell, self._puller, what, taking, consuming).run()
             return taking.pieces if isinstance(taking, Pieces) and consumer is None else taking
         if consumer is not None:
-            raise OptionError(name="consumer", value=repr(ref), allowed="for refs of kind object; all others are pulled whole")
-        return pull_refs([ref], lambda wanted: self._fetch(wanted, timeout_s, abort, progress),
-                         self._cell.options.packing.tensors)[ref]
+            raise OptionError(name="consumer", value=repr(what), allowed="for refs of kind object; all others are pulled whole")
+        return self._fetcher.pull(what, into, Limits(timeout_s, abort, progress))
 
     def pull_file(self, ref: Ref, path: str | os.PathLike[str], *, overwrite: bool = False, resume: bool = False,
                   timeout_s: float | None = None, abort: Signal | None = None, progress: Progress | None = None) -> Path:
@@ -223,15 +231,31 @@ class DownloadBroker:
             DownloadError: the first pull that failed; the others are cancelled.
             TooLarge, DiskFull, DiskFailed: there is no room on the disk.
         """
+        limits = Limits(timeout_s, abort, progress, renew_s)
         if to == "disk":
-            return resolve_to_disk(body, self._spool, lambda wanted: self._puller.pull(
+            gathered = self._fetcher.resolve(body, limits, is_wanted=lambda ref: bool(ref.strides))  # these come to memory
+            return resolve_to_disk(gathered, self._spool, lambda wanted: self._puller.pull(
                 wanted, timeout_s=timeout_s, abort=abort, progress=progress, renew_s=renew_s),
                 wanted=self._cell.options.packing.tensors)
         if to != "memory":
             raise OptionError(name="to", value=repr(to), allowed="'memory' or 'disk'")
-        return resolve(body, lambda wanted: self._puller.pull(list(wanted), timeout_s=timeout_s, abort=abort,
-                                                              progress=progress, renew_s=renew_s),
-                       self._cell.options.packing.tensors)
+        return self._fetcher.resolve(body, limits)
+
+    def release(self, what: object) -> None:
+        """Tell the origins of these refs that this cell has what it wants of their offers, though not all.
+
+        Who pulls all of an offer need not: that it has come is told anyway. Whoever takes only parts of one is waited for
+        until the lease ends, unless he says so. A transaction that ends thereby ends as ``partial``.
+
+        Args:
+            what: a ref, or an object with refs.
+        """
+        self._fetcher.release(what)
+
+    @property
+    def aio(self) -> AioDownloads:
+        """The awaitable twins of the calls that pull."""
+        return AioDownloads(self.pull, self.resolve, self.pull_file)
 
     @property
     def transfers(self) -> list[Transfer]:
@@ -248,12 +272,21 @@ class DownloadBroker:
         """The code of users that runs here now for those who pull, the oldest first, with its age."""
         return self._producing.running
 
+    @property
+    def gathered_bytes(self) -> int:
+        """Memory that parts of arrays take which were gathered for receivers and not fetched yet."""
+        return self._gathering.nbytes
+
     # --- for the cell ---------------------------------------------------------------------------
 
     def scope(self, receivers: Sequence[str] | int, *, targets: Sequence[str] = (),
               lease_s: float | None = None) -> MessageScope:
         """What one message lends."""
         return MessageScope(self._lender, audience_of(receivers, targets), lease_s)
+
+    def holder(self, heard: Callable[[int, int], object] | None = None) -> Binding:
+        """What refs are bound to that this cell unpacks."""
+        return Binding(self.pull, self.release, heard)
 
     def attach(self) -> None:
         """For the cell: its lanes are made."""
@@ -269,10 +302,6 @@ class DownloadBroker:
         return left
 
     # --- inside ---------------------------------------------------------------------------------
-
-    def _fetch(self, wanted: Sequence[tuple[Source, MemorySink]], timeout_s: float | None, abort: Signal | None,
-               progress: Progress | None) -> None:
-        self._puller.pull(list(wanted), timeout_s=timeout_s, abort=abort, progress=progress)
 
     def _tell_addresses(self, request: Request) -> object:
         return list(self._cell.data_addresses)

@@ -16,7 +16,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,9 +27,9 @@ from zdl.cell.messages import Reply
 from zdl.cell.signal import Signal
 from zdl.download.consumer import Consumer
 from zdl.download.downloadable import ProduceRC, State
+from zdl.download.fetching import Fetcher, Limits
 from zdl.download.pieces import PRODUCE_TOPIC, TOKEN_BYTES, Piece, Question, frames_of, pieces_of
 from zdl.download.puller import CHANNEL, Holding, Puller
-from zdl.download.resolve import pull_refs
 from zdl.download.sizes import bytes_of
 from zdl.errors import (
     Busy,
@@ -258,12 +258,9 @@ class PieceConsumer:
         found = find_refs(body) if lent is not None else []
         own = [ref for ref in found if ref.source.offer_id == lent and ref.origin == origin]
         if own:
-            pulled = pull_refs(own, self._fetch, self._cell.options.packing.tensors)
-            body = replace_refs(body, {**{ref: ref for ref in found}, **pulled})
+            fetched = Fetcher(self._cell, self._puller).fetch(own, {}, Limits(abort=self._download.stop))
+            body = replace_refs(body, {**{ref: ref for ref in found}, **fetched})
         return pieces_of(body, origin)
-
-    def _fetch(self, wanted: Sequence[tuple[Source, object]]) -> None:
-        self._puller.pull(list(wanted), timeout_s=None, abort=self._download.stop, progress=None)  # type: ignore[arg-type]
 
     # --- waiting --------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ LEAST_S = 0.001
 # How often a waiting thread looks whether the cell is still open.
 LOOK_S = 1.0
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int], object]
 
 
 class Sink(Protocol):

@@ -42,8 +42,9 @@ class MemorySink:
     def __init__(self, refs: Sequence[Ref]) -> None:
         runs: list[tuple[int, memoryview]] = []
         small: list[Ref] = []
+        self._shared = _overlapping(refs)
         for ref in dict.fromkeys(refs):
-            if ref.kind == "array" and ref.length >= OWN_MEMORY_BYTES:
+            if ref.kind == "array" and ref.length >= OWN_MEMORY_BYTES and ref not in self._shared:
                 runs.append((ref.offset, _arena(ref.length)))
             elif ref.length:
                 small.append(ref)
@@ -84,8 +85,20 @@ class MemorySink:
         """The item, after the pull: a writable array, or bytes."""
         view = self.view(ref.offset, ref.length) if ref.length else memoryview(b"")
         if ref.kind == "array":
-            return restore(ref.dtype, ref.shape, view, copy=not ref.length)
+            return restore(ref.dtype, ref.shape, view, copy=not ref.length or ref in self._shared)
         return bytes(view)
+
+
+def _overlapping(refs: Sequence[Ref]) -> set[Ref]:
+    """Those that have bytes in common with another one: what they stand for must not share memory."""
+    found: set[Ref] = set()
+    last: Ref | None = None
+    for ref in sorted({ref for ref in refs if ref.length}, key=lambda each: each.offset):
+        if last is not None and ref.offset < last.offset + last.length:
+            found |= {ref, last}
+        if last is None or ref.offset + ref.length > last.offset + last.length:
+            last = ref
+    return found
 
 
 def taken(sink: MemorySink, refs: Sequence[Ref]) -> Mapping[Ref, object]:

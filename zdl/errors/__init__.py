@@ -10,7 +10,8 @@
     │  └─ DecodeError             bytes that are not a message
     ├─ ObjectError
     │  ├─ CannotPack              names the path inside the object: ``batch[3].weights``
-    │  └─ CannotUnpack
+    │  ├─ CannotUnpack
+    │  └─ BadSelection            (LookupError)  a part that is not there, or that nobody can select
     ├─ DeliveryError
     │  ├─ NoRoute                 some cell on the way had nowhere to send it
     │  ├─ PeerLost                the cell, or the way to it, died while we waited
@@ -52,8 +53,8 @@ from zdl.errors.download import (
 from zdl.errors.root import ZdlError, bytes_text
 
 __all__ = (
-    "Busy", "Cancelled", "CannotPack", "CannotUnpack", "Closed", "DecodeError", "DeliveryError", "DiskFailed", "DiskFull",
-    "DownloadError",
+    "BadSelection", "Busy", "Cancelled", "CannotPack", "CannotUnpack", "Closed", "DecodeError", "DeliveryError", "DiskFailed",
+    "DiskFull", "DownloadError",
     "FACT_CHARS_MAX", "ForkedCell", "FqcnError", "IntegrityError", "LeaseEnded", "LocalProtocolError", "NoRoute", "ObjectError",
     "OptionError", "OriginFailed", "OriginLost", "PeerLost", "ProtocolError", "Refused", "RemoteError", "RemoteProtocolError",
     "SourceChanged", "Stalled", "StreamError", "TimedOut", "TooLarge", "UnknownRef", "WIRE_CLASSES", "ZdlError", "from_wire",
@@ -155,6 +156,16 @@ class CannotUnpack(ObjectError):
 
     def __str__(self) -> str:
         return f"cannot unpack {self.path or 'the body'}: {self.reason}"
+
+
+@dataclass(eq=False)
+class BadSelection(ObjectError, LookupError):
+    """A part of an object that is not there, or that cannot be selected like this."""
+
+    code: ClassVar[str] = "bad-selection"
+
+    def __str__(self) -> str:
+        return f"cannot select from {self.path or 'the object'}: {self.reason}"
 
 
 @dataclass(eq=False)
@@ -330,7 +341,7 @@ class ForkedCell(Closed):
 
 WIRE_CLASSES: tuple[type[ZdlError], ...] = (
     FqcnError, OptionError, ProtocolError, LocalProtocolError, RemoteProtocolError, DecodeError,
-    ObjectError, CannotPack, CannotUnpack, DeliveryError, NoRoute, PeerLost, Busy, TooLarge, Refused,
+    ObjectError, CannotPack, CannotUnpack, BadSelection, DeliveryError, NoRoute, PeerLost, Busy, TooLarge, Refused,
     TimedOut, RemoteError, DownloadError, UnknownRef, LeaseEnded, OriginLost, OriginFailed,
     SourceChanged, IntegrityError, Stalled, DiskFull, DiskFailed, StreamError, Cancelled, Closed, ForkedCell,
 )

@@ -37,7 +37,8 @@ code  name    payload
 5     SAME    msgpack ``[n]``: the very array that is the n-th INLINE (from 0) of this skeleton
 6     BESIDE  msgpack ``[part, kind, dtype, shape]``: an array, or bytes, in a frame of its own
 7     REF     msgpack ``[source, item, offset, length, kind, dtype, shape, name]``: an item lent by its origin;
-              ``source`` is a row of the table. Of a file or a folder ``[mode, stamp]`` may follow
+              ``source`` is a row of the table. One field may follow where it is not empty: of a file or a folder
+              ``[mode, stamp]``, of an array its ``strides``
 8     ATOM    msgpack ``[number, …]``: a small value of the standard library; numbers and fields in `zdl.objects.atoms`
 9     SET     empty; as TUPLE, for a set: each element once
 10    FROZEN  empty; as TUPLE, for a frozenset
@@ -52,6 +53,10 @@ code  name    payload
   a tensor: what it says is what it says of an array, and it comes out as a tensor of torch where its receiver has not
   asked for arrays; 5 for a folder (only in REF).
 * The bytes of an array are in C order, and exactly as many as dtype and shape say.
+* A REF with ``strides`` is a part of an array that does not lie in one piece: a stride for each dimension of ``shape``,
+  in elements, negative for a dimension that runs backwards, 0 exactly where there is one element. ``offset`` and
+  ``length`` are from its lowest element to behind its highest one. No element may be named twice: it has no more
+  elements than there are places from the lowest to the highest.
 * Equal BESIDE, or equal REF, leaves are one object; one frame has one description. Every frame is named.
 * Of the keys of one map, or the elements of one set, that are neither text, bytes, floats, bools nor nil, at most 64
   share one hash of Python's.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from zdl.errors import CannotPack, CannotUnpack
 from zdl.objects.dtypes import dtype_of, itemsize_of, name_of
-from zdl.refs import DIMENSIONS_MAX, ITEM_BYTES_MAX
+from zdl.refs import DIMENSIONS_MAX, ITEM_BYTES_MAX, Ref
 
 
 def describe(array: NDArray[Any]) -> tuple[str, tuple[int, ...]]:
@@ -71,6 +71,18 @@ def empty(dtype: str, shape: Sequence[int]) -> NDArray[Any]:
     """
     nbytes_of(dtype, shape)
     return np.empty(tuple(shape), dtype_of(dtype))
+
+
+def strided(ref: Ref, buffer: bytes | memoryview) -> NDArray[Any]:
+    """The array that a ref names, as a view of the bytes from its offset on, `Ref.length` of them.
+
+    numpy itself refuses strides that lead out of the buffer.
+    """
+    dtype = dtype_of(ref.dtype)
+    size = dtype.itemsize
+    head = sum((side - 1) * -stride for side, stride in zip(ref.shape, ref.strides) if stride < 0)
+    strides = [stride * size for stride in ref.strides] if ref.strides else None
+    return np.ndarray(ref.shape, dtype, buffer, head * size, strides)
 
 
 def restore(dtype: str, shape: Sequence[int], buffer: bytes | memoryview, *, copy: bool) -> NDArray[Any]:

@@ -310,6 +310,8 @@ class _Writer:
         fields = [row, ref.item, ref.offset, ref.length, kind, ref.dtype, ref.shape, ref.name]
         if ref.mode or ref.stamp:
             fields.append([ref.mode, ref.stamp])
+        elif ref.strides:
+            fields.append(ref.strides)
         return msgpack.ExtType(Code.REF, self._fields.pack(fields))
 
 

@@ -20,10 +20,11 @@ import numpy as np
 from zdl.errors import CannotUnpack, TooLarge
 from zdl.objects import arrays
 from zdl.objects.atoms import ATOMS, atom_of
+from zdl.objects.batch import Batch
 from zdl.objects.typetable import LEAF_KINDS, TYPE_NAME_BYTES_MAX, Code, TypeTable, kinds_within
 from zdl.objects.values import SAFE_KEYS, Unbuilt, ValueType, built, check_each_once, check_hashes
 from zdl.options import PackOptions
-from zdl.refs import DIMENSIONS_MAX, TORCH, Ref, Source
+from zdl.refs import DIMENSIONS_MAX, TORCH, Holder, Ref, Source
 
 
 class _Mark:
@@ -37,10 +38,12 @@ class _Mark:
 
 # The types of what comes out, besides numpy's scalars.
 _RESULTS: Final = frozenset((
-    *SAFE_KEYS, int, dict, list, tuple, set, frozenset, deque, np.ndarray, Ref, Unbuilt, PurePosixPath,
+    *SAFE_KEYS, int, dict, list, tuple, set, frozenset, deque, np.ndarray, Ref, Batch, Unbuilt, PurePosixPath,
     *(atom.cls for atom in ATOMS)))
+# What makes a batch of the dict that it stands in.
+_HOLDING: Final = frozenset((Ref, Batch))
 _FILE_NAME_BYTES_MAX: Final = 255
-# The fields of every REF; the facts of a file may follow.
+# The fields of every REF; the facts of a file, or strides, may follow.
 _REF_FIELDS: Final = 8
 _ATOM_FIELDS_MAX: Final = 8
 # How the skeleton of a plain value begins: an array of two, the first of which is empty; and how a plain value begins.
@@ -51,7 +54,7 @@ _REASON_CHARS_MAX: Final = 200
 
 
 def unpack(parts: Sequence[bytes | memoryview], *, options: PackOptions, types: TypeTable = TypeTable(),
-           is_adopting: bool = False) -> object:
+           is_adopting: bool = False, holder: Holder | None = None) -> object:
     """The object that was packed.
 
     Args:
@@ -59,10 +62,12 @@ def unpack(parts: Sequence[bytes | memoryview], *, options: PackOptions, types: 
         options: the limits.
         types: the registered types that may come, and what makes tensors of what travels as such.
         is_adopting: arrays beside are views of the frames, which nobody else uses, instead of copies.
+        holder: the cell that its refs are bound to.
 
     Returns:
-        The object. Its arrays are fresh and writable; bytes are bytes; what was lent is a `Ref`, and a value of a
-        registered type that has refs in it is an `Unbuilt`. Leaves that were one object are one object again.
+        The object. Its arrays are fresh and writable; bytes are bytes; what was lent is a `Ref`, a dict with refs in it, at
+        any depth, is a `Batch`, and a value of a registered type that has refs in it is an `Unbuilt`. Leaves that were one
+        object are one object again.
 
     Raises:
         CannotUnpack: the parts are not a packed object, or pass a limit.
@@ -77,7 +82,7 @@ def unpack(parts: Sequence[bytes | memoryview], *, options: PackOptions, types: 
     try:
         if type(skeleton) is bytes and size > 2 and skeleton[:2] == _PLAIN_HEAD and skeleton[2] in _PLAIN_FIRST and len(parts) == 1:
             return msgpack.unpackb(skeleton[2:])
-        return _Reader(parts, types, options, is_adopting).read()
+        return _Reader(parts, types, options, is_adopting, holder).read()
     except (ValueError, TypeError, OverflowError, BufferError, RecursionError, TooLarge,
             msgpack.UnpackException) as error:
         text = str(error) or type(error).__name__
@@ -87,13 +92,16 @@ def unpack(parts: Sequence[bytes | memoryview], *, options: PackOptions, types: 
 class _Reader:
     """What is known while one object is unpacked."""
 
-    __slots__ = ("_parts", "_types", "_options", "_is_adopting", "_sources", "_inlined", "_beside", "_frames", "_refs", "_marks")
+    __slots__ = ("_parts", "_types", "_options", "_is_adopting", "_sources", "_inlined", "_beside", "_frames", "_refs", "_marks",
+                 "_holder", "_lists")
 
-    def __init__(self, parts: Sequence[bytes | memoryview], types: TypeTable, options: PackOptions, is_adopting: bool) -> None:
+    def __init__(self, parts: Sequence[bytes | memoryview], types: TypeTable, options: PackOptions, is_adopting: bool,
+                 holder: Holder | None) -> None:
         self._parts = parts
         self._types = types
         self._options = options
         self._is_adopting = is_adopting
+        self._holder = holder
         self._marks: dict[bytes, _Mark] = {}  # of values, by the name of their type
         self._sources: list[Source] = []
         self._inlined: list[object] = []
@@ -101,13 +109,17 @@ class _Reader:
         self._beside: dict[bytes, object] = {}
         self._refs: dict[bytes, Ref] = {}
         self._frames: set[int] = set()
+        # Lists and tuples with refs in them, by their id (kept, so that the id stays theirs).
+        self._lists: dict[int, object] = {}
 
     def read(self) -> object:
         """The object of the skeleton."""
         options = self._options
         skeleton = memoryview(self._parts[0])
+        may_hold = bytes(skeleton[:2]) != _PLAIN_HEAD  # the table of sources is not empty
         unpacker = msgpack.Unpacker(max_buffer_size=skeleton.nbytes, strict_map_key=False, ext_hook=self._extension,
-                                    list_hook=_sequence, object_pairs_hook=_map)
+                                    list_hook=self._sequence if may_hold else _sequence,
+                                    object_pairs_hook=self._map if may_hold else _map)
         # The first time over the bytes builds nothing. msgpack makes room for an array by what its head says
         # (measured: 80 KiB at most, but at each of 1,023 levels); now the elements are known to be there.
         unpacker.feed(skeleton)
@@ -213,22 +225,46 @@ class _Reader:
         """A leaf that its origin lends."""
         fields = msgpack.unpackb(data, max_array_len=DIMENSIONS_MAX, max_map_len=0)
         mode, stamp = 0, b""
+        strides: list[int] | None = None
         if type(fields) is list and len(fields) == _REF_FIELDS + 1:
-            mode, stamp = _checked(fields.pop(), (int, bytes))
+            last = fields.pop()
+            if type(last) is list and tuple(map(type, last)) == (int, bytes):
+                mode, stamp = last
+            else:
+                (strides,) = _checked([last], (list,))
         row, item, offset, length, kind, dtype, shape, name = _checked(fields, (int, int, int, int, int, str, list, str))
         if not 0 <= row < len(self._sources):
             raise CannotUnpack(path="ref", reason=f"row {row} is not in a table of {len(self._sources)}")
         what = _kind_name(kind, dtype, shape)
         ref = Ref(source=self._sources[row], item=item, offset=offset, length=length, kind="array" if what == "tensor" else what,
                   dtype=dtype, shape=tuple(shape), name=name, framework=TORCH if what == "tensor" else "",
-                  mode=mode, stamp=stamp)
+                  mode=mode, stamp=stamp, strides=tuple(strides or ()), holder=self._holder)
+        if strides is not None and not strides:
+            raise CannotUnpack(path="ref", reason="its strides are empty")
         ref.check()
-        if ref.kind == "array" and arrays.nbytes_of(dtype, shape) != length:
+        if ref.kind == "array" and arrays.nbytes_of(dtype, (ref.extent,) if strides else shape) != length:
             raise CannotUnpack(path="ref", reason=f"{dtype}{shape} has not {length} bytes")
         if name and (ref.kind not in ("file", "folder") or not _is_component(name)):
             raise CannotUnpack(path="ref", reason=f"its name {name!r:.40} is not the name of a file")
         self._refs[data] = ref
         return ref
+
+    def _sequence(self, items: list[Any]) -> object:
+        """An array of msgpack, in a skeleton with refs."""
+        found = _sequence(items)
+        if self._is_holding(items):
+            self._lists[id(found)] = found
+        return found
+
+    def _map(self, pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+        """A map of msgpack, in a skeleton with refs."""
+        return _map(pairs, Batch if self._is_holding([value for _, value in pairs]) else dict)
+
+    def _is_holding(self, children: list[Any]) -> bool:
+        """Whether there is a ref in these, at any depth."""
+        if not _HOLDING.isdisjoint(map(type, children)):
+            return True
+        return bool(self._lists) and not self._lists.keys().isdisjoint(map(id, children))
 
 
 def _fields(data: bytes, types: tuple[type, ...]) -> list[Any]:
@@ -308,12 +344,12 @@ _SET: Final = _Mark(_set)
 _FROZENSET: Final = _Mark(_frozenset)
 
 
-def _map(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    """A map of msgpack."""
+def _map(pairs: list[tuple[Any, Any]], kind: type[dict[Any, Any]] = dict) -> dict[Any, Any]:
+    """A map of msgpack, as a dict of this kind."""
     chosen = [key for key, _ in pairs if type(key) not in SAFE_KEYS]
     if chosen:
         check_hashes(chosen)
-    found = dict(pairs)
+    found = kind(pairs)
     if len(found) != len(pairs):
         raise CannotUnpack(path="", reason="a key stands twice in a map")
     return found

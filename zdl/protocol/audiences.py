@@ -109,6 +109,14 @@ class Receiver:
         """How much it has verified and stored."""
         return sum(length for ranges in self.confirmed.values() for _, length in ranges)
 
+    def release(self) -> None:
+        """It has what it wants. One that was lost, or had given up, comes to another end: it will not come again."""
+        self.gave_up = Outcome.PARTIAL
+        if self.outcome is Outcome.LOST:  # what it pulled when its way was lost, it pulls no more
+            self.pulls = {key: None for key in self.pulls}
+        if self.outcome not in ABSORBING:
+            self.outcome = None
+
     def begins(self, number: int, offer_id: bytes, now: float) -> None:
         """A pull of it was heard."""
         self.pulls[number, offer_id] = now
@@ -161,17 +169,18 @@ class Transaction:
         if self.is_held:
             return None
         finished, names, count = self.finished(), self.audience.names, self.audience.count
+        content = finished | {name for name, each in self.receivers.items() if each.outcome is Outcome.PARTIAL}
         if not names:
-            if 0 < count <= len(finished):
-                return Outcome.FINISHED
+            if 0 < count <= len(content):
+                return Outcome.FINISHED if count <= len(finished) else Outcome.PARTIAL
             lost = {name for name in self.audience.targets & self.receivers.keys()
                     if self.receivers[name].outcome is Outcome.LOST}
-            is_over = lost and len(finished) + len(lost) >= count and self.is_quiet()
-            return (Outcome.PARTIAL if finished else Outcome.FAILED) if count and is_over else None
+            is_over = lost and len(content) + len(lost) >= count and self.is_quiet()
+            return (Outcome.PARTIAL if content else Outcome.FAILED) if count and is_over else None
         if names <= finished:
             return Outcome.FINISHED
         if all(name in self.receivers and self.receivers[name].outcome is not None for name in names):
-            return Outcome.PARTIAL if names & finished else Outcome.FAILED
+            return Outcome.PARTIAL if names & content else Outcome.FAILED
         return None
 
     def is_abandoned(self) -> bool:

@@ -19,7 +19,8 @@ and per receiver in it::
 
     unseen ──ASK, KEEP──▶ ACTIVE ──CONFIRM covers all──▶ FINISHED   (absorbing)
       │                     ├──a budget ran out────────▶ EXPIRED    (absorbing)
-      │                     ├──DROP of its last pull───▶ CANCELLED ─┐
+      │                     ├──DROP, "released"────────▶ PARTIAL ───┐
+      │                     ├──DROP of its last pull───▶ CANCELLED ─┤
       │                     ├──its last pull was denied▶ FAILED ────┤ a new ASK makes it ACTIVE
       │                     └──cut off for lost_grace_s▶ LOST ──────┘ again; a CONFIRM of all FINISHED
       └──first_pull_s ran out, if named──▶ EXPIRED
@@ -27,6 +28,10 @@ and per receiver in it::
 Receivers that are counted have no names, so that others may come in the place of one that is lost; unless they are the
 **targets** of a message: when the way to one of those is lost it is not replaced by anybody, and the transaction ends when as
 many as are counted have all of it or are lost targets, and nobody is pulling.
+
+A receiver that wants only a part (slices, some items) says so by a DROP whose reason is `RELEASED`, when it has that part.
+It counts then as one that has come to its end: a transaction whose receivers are counted ends when so many have all or
+have released, as PARTIAL if one of them has not all.
 
 A receiver that had begun and not ended when the others had brought the transaction to its end is told as
 PARTIAL if it had confirmed something, else as FAILED.
@@ -61,6 +66,8 @@ from zdl.protocol.transactions import Transactions
 __all__ = ["Audience", "Budgets", "Offer", "Offers"]
 
 FromReceiver = Ask | Confirm | Keep | Drop
+# Why a receiver drops an offer of which it has all that it wants.
+RELEASED = "released"
 # Pulls whose receiver is remembered, for when a chunk comes back. More than a cell has under way (``pulls_max``).
 PULLERS_MAX = 20_000
 
@@ -179,6 +186,21 @@ class Offers:
             self._cut_off(transaction, name, now)
         return []
 
+    def use(self, keep: Keep, now: float) -> None:
+        """Something else is made of an offer, for somebody who asks: as if he had said that he is at it.
+
+        Raises:
+            UnknownRef, LeaseEnded, Refused: it is not lent to him, or no more.
+        """
+        transaction = self._all.by_offer.get(keep.offer_id)
+        if transaction is None or not hmac.compare_digest(transaction.offers[keep.offer_id].secret, keep.secret):
+            error = self._all.tombstones.answer(keep)
+        else:
+            error = self._objection(transaction, keep, transaction.receivers.get(keep.origin))
+            self._renew(transaction, now)
+        if error is not None:
+            raise error
+
     def made(self, ask: Ask, error: ZdlError | None, now: float) -> list[Effect]:
         """What `Serve` asked for is read, and on its way; or cannot be produced: its receiver is told, its pull is over."""
         effects: list[Effect] = [Serve(each) for each in self._all.readings.done(ask)]
@@ -232,6 +254,8 @@ class Offers:
                 return []
             case Drop():
                 receiver.ends(message.id, message.offer_id)
+                if message.why == RELEASED:
+                    receiver.release()
                 return self._note(message) + self._all.give_up(transaction, message.origin, Outcome.CANCELLED, now)
 
     def tick(self, now: float) -> list[Effect]:

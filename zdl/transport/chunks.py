@@ -60,6 +60,10 @@ class Chunks:
         """Let go of it."""
         self._lendings.pop(offer_id, None)
 
+    def readable(self, offer_id: bytes) -> Readable:
+        """What is lent under this id; it is lent."""
+        return self._lendings[offer_id].readable
+
     def may_block(self, ask: Ask) -> bool:
         """Whether making this chunk may wait for a disk or a user's code."""
         return self._lendings[ask.offer_id].readable.may_block

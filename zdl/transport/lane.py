@@ -134,7 +134,7 @@ class Lane:
     def pull(self, source: Source, ranges: Sequence[tuple[int, int]], landing: Landing, addresses: Sequence[str], *,
              have: Sequence[Range] = (), progressed: Callable[[int, int], None], settled: Callable[[ZdlError | None], None],
              chosen: Callable[[bool, str], None], put_away: Run | None = None) -> Callable[[str], None]:
-        """Begin a pull of an offer. The callbacks run on the lane, so they must only hand over.
+        """Begin a pull of an offer; returns what cancels it, with a reason. The callbacks run on the lane: they only hand over.
 
         Args:
             source: which offer.
@@ -146,9 +146,6 @@ class Lane:
             settled: gets None, or the error; once.
             chosen: gets whether the way is direct, and why not; again when it changes.
             put_away: runs what stores chunks that may block, with nothing to finish; by default the broker's threads do.
-
-        Returns:
-            What cancels it, with a reason.
         """
         pull_id: list[int] = []
         fetching = _Fetching(source.origin, landing, _Events(progressed, settled, chosen), put_away)
@@ -179,8 +176,7 @@ class Lane:
     def peer_is_gone(self, fqcn: str, why: str) -> None:
         """The control lane has lost this peer: its data link, which silence does not end, ends too."""
         def hang(now: float) -> list[Effect]:
-            link = self._loop.switch.peers.up(fqcn)
-            return [] if link is None else self._loop.switch.hang(link.link, why, now)
+            return [] if (link := self._loop.switch.peers.up(fqcn)) is None else self._loop.switch.hang(link.link, why, now)
 
         with suppress(Closed):
             self._loop.submit(self._loop.do, hang)

@@ -14,7 +14,7 @@ from zdl.errors import Closed, ZdlError
 from zdl.options import OfferOptions
 from zdl.protocol.audiences import UNLIMITED, Audience, Budgets, Offer, TransactionFacts
 from zdl.protocol.effects import Effect, Post, ReceiverSettled, TransactionSettled
-from zdl.protocol.messages import Ask, Chunk
+from zdl.protocol.messages import Ask, Chunk, Keep
 from zdl.protocol.offers import Offers
 from zdl.transport.chunks import Chunks, Readable
 from zdl.transport.loop import Loop
@@ -99,6 +99,15 @@ class Lent:
     def facts(self, transaction_id: bytes) -> TransactionFacts | None:
         """What is known of an open transaction now; None: it has ended."""
         return self._loop.ask(lambda: self.offers.facts(transaction_id, time.monotonic()))
+
+    def readable(self, keep: Keep) -> Readable:
+        """An object of an offer, for something else that is made of it for somebody; see `Offers.use`."""
+        def find() -> Readable:
+            """On the lane."""
+            self.offers.use(keep, time.monotonic())
+            return self.chunks.readable(keep.offer_id)
+
+        return self._loop.ask(find)
 
     def change(self, command: Callable[[Offers, float], Iterable[Effect]]) -> None:
         """Have something done to what is lent: see the commands of `Offers`."""
