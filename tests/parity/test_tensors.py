@@ -210,6 +210,29 @@ def test_a_file_of_tensors_is_fetched_as_tensors_and_as_the_same_file(trees: Tre
 
 
 @pytest.mark.row("O12")
+@pytest.mark.parametrize("form", ["numpy", "torch"])
+def test_elements_that_numpy_lacks_come_as_arrays_of_ml_dtypes_or_as_tensors(trees: Trees, tmp_path: Path, form: str) -> None:
+    package = pytest.importorskip("torch" if form == "torch" else "ml_dtypes")
+    server, site = trees.grow("server", "site-1")
+    data = np.arange(48, dtype=np.uint8).tobytes()
+    header = (b'{"w":{"dtype":"BF16","shape":[4,5],"data_offsets":[0,40]},'
+              b'"s":{"dtype":"F8_E4M3","shape":[8],"data_offsets":[40,48]}}')
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data)
+    body = server.downloads.lend_file(path, receivers=0, as_tensors=True).body
+    assert isinstance(body, dict)
+    if form == "numpy":
+        found: Any = site.downloads.resolve(body["tensors"])
+        assert (found["w"].dtype, found["s"].dtype) == (package.bfloat16, package.float8_e4m3fn)
+        assert (found["w"].tobytes(), found["s"].tobytes()) == (data[:40], data[40:])
+    else:
+        found = site.downloads.resolve({name: ref.as_torch() for name, ref in body["tensors"].items()})
+        assert (found["w"].dtype, found["s"].dtype) == (package.bfloat16, package.float8_e4m3fn)
+        assert all(np.array_equal(found[name].view(-1).view(package.uint8).numpy(), np.frombuffer(part, np.uint8))
+                   for name, part in (("w", data[:40]), ("s", data[40:])))
+
+
+@pytest.mark.row("O12")
 def test_the_lender_of_a_file_of_tensors_holds_no_more_of_it_than_is_on_its_way(trees: Trees, tmp_path: Path) -> None:
     """The lender is a process of its own; what it may grow by is two windows of the one receiver."""
     size = 256 * MIB
@@ -221,8 +244,9 @@ with Cell("site-1", parent=sys.argv[1]) as cell:
     np.ones(1).sum()
     before = process_facts().rss_bytes
     lent = cell.downloads.lend_file(sys.argv[2], as_tensors=True)
-    say("lent", process_facts().rss_bytes - before)
+    grown = process_facts().rss_bytes - before
     cell.downloads.publish("model", lent.body)
+    say("lent", grown)
     lent.wait()
     say("grown", process_facts().rss_peak_bytes - before)
     stay()
