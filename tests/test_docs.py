@@ -19,7 +19,7 @@ from zdl.options import KIB, MIB, Options
 TESTS = Path(__file__).resolve().parent
 DOCS = TESTS.parent / "docs"
 EXAMPLES = TESTS.parent / "examples"
-PAGES = ("tutorial.rst", "concepts.rst", "cookbook.rst", "downloads.rst")
+PAGES = ("tutorial.rst", "concepts.rst", "cookbook.rst", "downloads.rst", "streams.rst")
 # A block, and all lines below it that are indented deeper or empty.
 BLOCK = re.compile(r"^\.\. code-block:: python\n((?:\n| +.*\n)+)", re.MULTILINE)
 PROMISE = re.compile(r"print\(.*\) +# (.*)$", re.MULTILINE)

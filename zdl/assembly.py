@@ -19,6 +19,7 @@ from zdl.download.broker import DownloadBroker
 from zdl.objects.typetable import TypeTable
 from zdl.observe.snapshot import LinkFacts, ProcessFacts, Snapshot, TrafficFacts, TransferFacts
 from zdl.options import Options
+from zdl.streaming.service import Streams
 
 # What every cell answers about itself, to any cell of its fabric, beside a ping.
 SNAPSHOT_TOPIC = "snapshot"
@@ -31,6 +32,7 @@ class Cell(BareCell):
 
     Attributes:
         downloads: lends objects, and pulls what others lend.
+        streams: pushes bytes and objects to others, and takes in what they push.
     """
 
     def __init__(self, fqcn: str, *, parent: str | None = None, listen: str | Sequence[str] = (),
@@ -40,6 +42,7 @@ class Cell(BareCell):
                          advertise=advertise, options=options, types=replace(types, tensors=tensors))
         me = proxy(self)  # what runs for a cell must not keep it alive: see `zdl.cell.life`
         self.downloads = DownloadBroker(me)
+        self.streams = Streams(me, self.downloads)
         self.handler(CHANNEL, SNAPSHOT_TOPIC)(lambda request: me.snapshot().plain())
         self.handler(CHANNEL, BELOW_TOPIC)(lambda request: list(me.tree.below()))
         self.handler(CHANNEL, WAY_TOPIC)(lambda request: asdict(me.tree.way(request.body)))
@@ -60,6 +63,8 @@ class Cell(BareCell):
     def _mount_services(self) -> None:
         self.downloads.attach()
         self.mount(self.downloads, lender=self.downloads)
+        self.streams.attach()
+        self.mount(self.streams)
 
 
 def process_facts() -> ProcessFacts:

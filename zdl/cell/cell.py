@@ -39,6 +39,7 @@ from zdl.objects.typetable import TypeTable
 from zdl.options import Options
 from zdl.transport.lane import Lane
 from zdl.transport.lanes import Lanes
+from zdl.transport.streams import StreamDesk
 from zdl.transport.traffic import Traffic
 
 
@@ -121,6 +122,11 @@ class BareCell:
     def lane(self) -> Lane:
         """The data lane, for services."""
         return self._open_lanes().lane
+
+    @property
+    def pushing(self) -> StreamDesk:
+        """What is streamed over the data lane, for services."""
+        return self._open_lanes().streams
 
     @property
     def peers(self) -> list[PeerInfo]:

@@ -265,6 +265,7 @@ class PushMoved:
         push_id: which.
         received: items below this are there.
         consumed: items below this are done with.
+        bytes_consumed: theirs in all, as credit counts them.
         replies: to the items from ``consumed - len(replies)`` on.
         is_free: nothing that was sent is on its way.
     """
@@ -272,6 +273,7 @@ class PushMoved:
     push_id: int
     received: int
     consumed: int
+    bytes_consumed: int
     replies: tuple[Body, ...]
     is_free: bool
 

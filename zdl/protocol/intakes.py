@@ -29,8 +29,9 @@ from zdl.protocol.pushing import End, Ended, Halt, Items, Open, Taken
 from zdl.protocol.switch import concerns
 
 Key = tuple[str, int]
-# Messages of at most so many bytes are acknowledged at once: their sender gathers small items until then.
-PROMPT_BYTES_MAX = BATCH_BYTES // 2
+# Messages of at most so many bytes are acknowledged at once: their sender gathers small items until then. A full one is not,
+# for what comes after it is sent without waiting.
+PROMPT_BYTES_MAX = BATCH_BYTES - 4096
 
 
 class State(Enum):

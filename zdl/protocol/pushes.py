@@ -100,6 +100,7 @@ class Push:
     sent_max: int = 0
     received: int = 0
     consumed: int = 0
+    bytes_consumed: int = 0
     is_opened: bool = False
     is_ending: bool = False
     is_end_said: bool = False
@@ -310,13 +311,15 @@ class Pushes:
                                 tell=True)
         fresh = replies[push.consumed - taken.first:]
         if fresh:
+            push.bytes_consumed = push.items[taken.consumed - 1].end
             for number in range(push.consumed, taken.consumed):
                 del push.items[number]
             push.consumed, push.head_since = taken.consumed, now
         if taken.again:
             push.sent, push.is_end_said = push.received, False
         more = self._fill(push, now)
-        return [*more, PushMoved(push.id, push.received, push.consumed, fresh, push.received == push.sent)]
+        return [*more, PushMoved(push.id, push.received, push.consumed, push.bytes_consumed, fresh,
+                                 push.received == push.sent)]
 
     def _ended(self, push: Push, ended: Ended, now: float) -> list[Effect]:
         if not ended.code:

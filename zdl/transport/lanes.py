@@ -20,12 +20,14 @@ from zdl.protocol.link import Self
 from zdl.protocol.subtree import Subtree
 from zdl.protocol.switch import Switch
 from zdl.transport.control import Control, ControlEvents
+from zdl.transport.desks import DataDesk
 from zdl.transport.lane import Lane
 from zdl.transport.links import Links
 from zdl.transport.loop import Loop
 from zdl.transport.mailbox import Mailbox
 from zdl.transport.place import host, place
 from zdl.transport.sockets import advertised, check_versions, is_loopback, make_context
+from zdl.transport.streams import StreamDesk
 
 # Ids of calls and pulls begin at a random number of so many bits, so that they never meet those of a
 # former self; the rest of 64 bits is room to count.
@@ -80,6 +82,7 @@ class Lanes:
             self.data_loop = Loop(f"zdl-data-{fqcn}", Switch(me, options.links, watches=False), data_links,
                                   Mailbox(fqcn, calls.mailbox_max))
             self.lane = Lane(fqcn, first_id(), options, self.data_loop)
+            self.streams = StreamDesk(fqcn, first_id(), options, self.data_loop)
             self.control: Control | None = None
             undo.pop_all()
 
@@ -91,7 +94,7 @@ class Lanes:
 
     def start(self, control: Control) -> None:
         """Start both threads and dial the parent."""
-        self.data_loop.start(self.lane)
+        self.data_loop.start(DataDesk(self.lane, self.streams))
         self.control_loop.start(control)
         if self._parent is not None:
             control.dial_parent(self._parent)

@@ -296,7 +296,7 @@ class Links:
             else:
                 readable.append(woken)
         for each in broken:
-            readable += [socket for socket in self._sockets_of(each.link) if socket not in readable]
+            readable += [socket for socket in self.sockets_of(each.link) if socket not in readable]
         return broken, readable
 
     def is_pending(self) -> bool:
@@ -375,7 +375,7 @@ class Links:
     def _used(self, socket: zmq.Socket[bytes]) -> None:
         self._unsure[self._fd_of[id(socket)]] = socket
 
-    def _sockets_of(self, link: int) -> list[Socket]:
+    def sockets_of(self, link: int) -> list[Socket]:
         """Where messages of a link may still wait."""
         dealer = self._dealers.get(link)
         if dealer is not None:

@@ -29,7 +29,7 @@ from zdl.protocol.effects import Effect
 from zdl.protocol.switch import Switch
 from zdl.transport.interrupts import Interrupts
 from zdl.transport.lead import FOREVER, Lead
-from zdl.transport.links import AT_ONCE, LAST_WORDS_MAX, Links, Socket
+from zdl.transport.links import AT_ONCE, LAST_WORDS_MAX, Broken, Links, Socket
 from zdl.transport.mailbox import Mailbox, Work
 from zdl.transport.shell import Desk, Shell
 from zdl.transport.traffic import Traffic
@@ -52,7 +52,7 @@ class Loop:
         self.switch = switch
         self.links = links
         self.mailbox = mailbox
-        self._shell = Shell(switch, links, lambda broken: mailbox.put(self._shell.broken, broken))
+        self._shell = Shell(switch, links, lambda broken: mailbox.put(self._hear_out, broken))
         self.act = self._shell.act  # effects are performed in order
         self._is_running = False
         self._is_stopping = False
@@ -276,6 +276,12 @@ class Loop:
                     self._shell.receive(each)
                 except Exception:
                     self._log_failure()
+
+    def _hear_out(self, broken: Broken) -> None:
+        """A connection was found broken by who wanted to send on it: its last words may still wait to be read."""
+        for socket in self.links.sockets_of(broken.link):
+            self._read(socket, LAST_WORDS_MAX)
+        self._shell.broken(broken)
 
     def _work(self) -> None:
         """What other threads have left."""

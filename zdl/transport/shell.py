@@ -69,7 +69,8 @@ class Shell:
     Args:
         switch: the brain of its links.
         links: its sockets.
-        later: has a connection that failed at once reported when all effects are performed.
+        later: has a connection that was found broken reported when all effects are performed, and all that came over it is
+            heard.
     """
 
     def __init__(self, switch: Switch, links: Links, later: Callable[[Broken], None]) -> None:
@@ -218,7 +219,7 @@ class Shell:
             self.traffic.count_out(link, parts if len(messages) == 1 else (), count=len(messages))
             return
         if isinstance(problem, NoRoute):
-            self.act(self._switch.broken(link, problem.why, now), now)
+            self._later(Broken(link, problem.why))  # when what had come over it before has been heard
         for _, message in messages:
             self._undelivered(link, message, problem, now)
 

@@ -1,0 +1,160 @@
+"""Outflow: one stream out, as the threads that feed it see it: gathered items, credit that is waited for, one end.
+
+What is put while nothing is on its way leaves at once. What is put while something is, is gathered until that has arrived or a
+message is full: so a busy stream of small items makes few large messages, and a quiet one waits for nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from zdl.cell.cell import BareCell
+from zdl.errors import Cancelled, TimedOut, TooLarge, ZdlError
+from zdl.protocol.effects import PushMoved
+from zdl.protocol.items import BATCH_BYTES, size_of
+from zdl.protocol.messages import Body
+from zdl.protocol.pushes import ITEM_OVERHEAD_BYTES, Opening
+
+# How often one that waits looks whether the cell is still open.
+LOOK_S = 1.0
+Replied = Callable[[int, tuple[Body, ...]], None]
+
+
+class Outflow:
+    """One stream to one cell.
+
+    Threads: `put`, `finish`, `cancel` and the waits from any thread but the loops'.
+
+    Args:
+        cell: whose data lane it goes over.
+        opening: what is pushed, to whom.
+        changed: what waits for room, or for the end; shared by the outflows of one stream to many. Guards all that is here.
+        replied: gets the number of the first reply, and the replies; on the lane, outside the lock.
+    """
+
+    def __init__(self, cell: BareCell, opening: Opening, changed: threading.Condition, replied: Replied | None = None) -> None:
+        self.target = opening.target
+        self.opening = opening
+        self._desk = cell.pushing
+        self._options = cell.options.streams
+        self._changed = changed
+        self._replied = replied
+        self._gathered: deque[tuple[Body, float | None]] = deque()
+        self._gathered_bytes = 0
+        self._is_free = True
+        self._is_scheduled = False
+        self._is_full = False
+        self.put_count = 0
+        self.bytes_put = 0
+        self.consumed = 0
+        self.bytes_consumed = 0
+        self.has_ended = False
+        self.error: ZdlError | None = None
+        self.result: Body = ()
+        self._number = self._desk.open(opening, moved=self._moved, settled=self._settled)
+
+    def __repr__(self) -> str:
+        state = "open" if not self.has_ended else "ended" if self.error is None else f"failed: {self.error}"
+        return f"<Outflow {self.opening} to {self.target}: {self.consumed} of {self.put_count} items, {state}>"
+
+    @property
+    def bytes_waiting(self) -> int:
+        """Put and not consumed."""
+        return self.bytes_put - self.bytes_consumed
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes an item without waiting; once it does not, it does again when half has gone."""
+        limit = self._options.window_bytes
+        self._is_full = self.bytes_waiting >= (limit // 2 if self._is_full else limit)
+        return self.has_ended or not self._is_full
+
+    def put(self, parts: Body, timeout_s: float | None = None) -> None:
+        """One more item; it leaves as soon as there is credit.
+
+        Raises:
+            TooLarge: it is larger than ``item_bytes_max``.
+        """
+        size = size_of(parts)
+        if size > self._options.item_bytes_max:
+            raise TooLarge(what=f"an item of {self.opening}", size=size, limit="item_bytes_max",
+                           value=self._options.item_bytes_max)
+        with self._changed:
+            if self.has_ended:
+                return
+            self._gathered.append((parts, timeout_s))
+            self._gathered_bytes += size
+            self.put_count += 1
+            self.bytes_put += size + ITEM_OVERHEAD_BYTES
+            is_due = (self._is_free or self._gathered_bytes >= BATCH_BYTES) and not self._is_scheduled
+            self._is_scheduled |= is_due
+        if is_due:
+            self._desk.push(self._number, self._drain)
+
+    def finish(self) -> None:
+        """No more items."""
+        self._desk.push(self._number, self._drain)
+        self._desk.finish(self._number)
+
+    def cancel(self, why: str) -> None:
+        """Break off."""
+        self.fail(Cancelled(what=f"{self.opening} to {self.target}", why=why))
+
+    def fail(self, error: ZdlError) -> None:
+        """Break off with an error, of which the receiver hears."""
+        self._desk.cancel(self._number, error)
+
+    def wait(self, is_done: Callable[[], bool], timeout_s: float | None, what: str) -> None:
+        """Wait for something that a word of the receiver brings about; see `wait_for`."""
+        wait_for(self._changed, is_done, timeout_s, what, self.target)
+
+    # --- on the lane ----------------------------------------------------------------------------
+
+    def _drain(self) -> list[tuple[Body, float | None]]:
+        with self._changed:
+            items = list(self._gathered)
+            self._gathered.clear()
+            self._gathered_bytes = 0
+            self._is_scheduled = False
+            self._is_free = not items and self._is_free
+        return items
+
+    def _moved(self, moved: PushMoved) -> None:
+        with self._changed:
+            had_room = self.has_room
+            self.consumed, self.bytes_consumed = moved.consumed, moved.bytes_consumed
+            is_due = moved.is_free and bool(self._gathered) and not self._is_scheduled
+            self._is_scheduled |= is_due
+            self._is_free = moved.is_free and not self._is_scheduled
+            if self._replied is None and (self.has_room and not had_room or self.bytes_waiting == 0):
+                self._changed.notify_all()
+        if is_due:
+            self._desk.push(self._number, self._drain)
+        if self._replied is not None and moved.replies:
+            self._replied(moved.consumed - len(moved.replies), moved.replies)
+
+    def _settled(self, error: ZdlError | None, body: Body) -> None:
+        with self._changed:
+            self.has_ended, self.error, self.result = True, error, body
+            self._gathered.clear()
+            self._changed.notify_all()
+        if self._replied is not None:
+            self._replied(self.consumed, ())
+
+
+def wait_for(changed: threading.Condition, is_done: Callable[[], bool], timeout_s: float | None, what: str, target: str) -> None:
+    """Wait until something is so.
+
+    Raises:
+        TimedOut: it was not within the time.
+    """
+    begun = time.monotonic()
+    with changed:
+        while not is_done():
+            left = LOOK_S if timeout_s is None else timeout_s - (time.monotonic() - begun)
+            if left <= 0:
+                raise TimedOut(what=what, address=target, waited_s=time.monotonic() - begun)
+            changed.wait(min(left, LOOK_S))

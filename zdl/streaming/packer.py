@@ -1,0 +1,65 @@
+"""Packer: objects of streams to the parts of items and back; what is too large for an item is lent, as anywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from zdl.cell.service import Lender, Scope
+from zdl.objects.manifest import Manifest
+from zdl.objects.pack import Lent, pack, pack_plain
+from zdl.objects.unpack import unpack
+from zdl.options import Options
+from zdl.protocol.items import PARTS_MAX
+from zdl.protocol.messages import Body
+from zdl.refs import Source
+
+
+class Packer:
+    """What packs and unpacks for the streams of one cell.
+
+    Threads: all methods from any thread.
+
+    Args:
+        options: of the cell.
+        lender: lends what is too large; None: nothing is lent.
+    """
+
+    def __init__(self, options: Options, lender: Lender | None) -> None:
+        self._options = replace(options.packing, frames_max=min(options.packing.frames_max, PARTS_MAX))
+        self._lender = lender
+
+    def pack(self, obj: object, targets: Sequence[str]) -> tuple[Body, Scope | None]:
+        """The parts of an item, and what it lends to these cells.
+
+        Raises:
+            CannotPack, TooLarge: it cannot travel; nothing was lent.
+        """
+        plain = pack_plain(obj, options=self._options)
+        if plain is not None:
+            return plain, None
+        lender = self._lender
+        if lender is None or not self._options.lends:
+            return tuple(pack(obj, options=self._options).parts), None
+        scopes: list[Scope] = []
+
+        def lend(manifest: Manifest, lent: Sequence[Lent]) -> Source:
+            """All is packed: open the transaction."""
+            assert lender is not None
+            scopes.append(lender.scope(list(targets), targets=targets))
+            return scopes[0].lend(manifest, lent)
+
+        packed = pack(obj, options=self._options, lend=lend)
+        return tuple(packed.parts), scopes[0] if scopes else None
+
+    def unpack(self, parts: Body) -> object:
+        """The object of an item; refs in it stay refs.
+
+        Raises:
+            CannotUnpack: it is none.
+        """
+        return unpack(parts, options=self._options)
+
+    def resolve(self, obj: object) -> object:
+        """The object with what it refers to in place of its refs."""
+        return obj if self._lender is None else self._lender.resolve(obj)
