@@ -106,9 +106,11 @@ def test_a_receiver_may_name_the_time_within_which_something_must_come(trees: Tr
 @pytest.mark.row("T11")
 def test_closing_a_cell_ends_its_streams_and_both_ends_are_told(trees: Trees) -> None:
     server, one, two = trees.grow("server", "site-1", "site-2")
+    begun: list[bytes] = []
     heard: list[BaseException] = []
 
     def take(stream: StreamReader) -> None:
+        begun.append(stream.read(3))
         try:
             stream.read()
         except Closed as error:
@@ -120,6 +122,7 @@ def test_closing_a_cell_ends_its_streams_and_both_ends_are_told(trees: Trees) ->
     other = two.streams.open("a", "b", "server")
     outward.write(b"abc")
     inward.write(b"abc")
+    eventually(lambda: len(begun) == 2)
     assert one.close() == []
     for stream in (outward, inward):
         with pytest.raises(Closed, match="site-1"):
