@@ -60,6 +60,10 @@ class DataDesk:
         one, other = self._lane.deadline(), self._streams.deadline()
         return other if one is None else one if other is None else min(one, other)
 
+    def is_pipelined(self) -> bool:
+        """Whoever says something on this lane says all of it at once."""
+        return False
+
     def perform(self, effect: Effect, now: float) -> Iterable[Effect]:
         """The effects that are not about links."""
         kind = type(effect)

@@ -130,15 +130,17 @@ class StreamDesk:
             Busy: a limit is reached.
             Closed: the cell is.
         """
-        def begin() -> int:
+        now = time.monotonic()
+
+        def begin() -> tuple[int, list[Effect]]:
             """With the loop's lock."""
-            now = time.monotonic()
             number, effects = self._pushes.start(opening, now)
             self._pushed[number] = _PushEvents(moved, settled)
-            self._loop.act(effects, now)
-            return number
+            return number, effects
 
-        return self._loop.ask(begin)
+        number, effects = self._loop.ask(begin)
+        self._loop.submit(self._loop.act, effects, now)
+        return number
 
     def push(self, number: int, drain: Callable[[], Sequence[tuple[Body, float | None]]]) -> None:
         """Have further items taken, each with its time (see `Pushes.push`): those that `drain` gives when the loop comes to it.
@@ -172,7 +174,7 @@ class StreamDesk:
     def close(self) -> None:
         """End all streams, out and in, and say so."""
         def finish() -> None:
-            """With the loop's lock."""
+            """On the loop."""
             now, error = time.monotonic(), Closed(fqcn=self._fqcn)
             self._opened = None
             for number in self._pushes.ids():
@@ -184,7 +186,7 @@ class StreamDesk:
                     taking.settled(error)
 
         with suppress(Closed):
-            self._loop.ask(finish)
+            self._loop.submit(finish)
 
     # --- the desk -------------------------------------------------------------------------------
 
