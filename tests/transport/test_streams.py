@@ -57,6 +57,9 @@ class Sending:
     def put(self, *items: bytes) -> None:
         self.desk.push(self.number, lambda: [((each,), None) for each in items])
 
+    def finish(self) -> None:
+        self.desk.push(self.number, lambda: [], is_last=True)
+
     @property
     def end(self) -> ZdlError | None:
         return eventually(lambda: self.ends)[0][0]
@@ -90,7 +93,7 @@ def test_items_go_along_the_tree_and_come_in_order(sides: Sides) -> None:
     sending = Sending(one, "site-2")
     for number in range(50):
         sending.put(b"%d" % number, b"x" * 100_000)
-    sending.desk.finish(sending.number)
+    sending.finish()
     assert sending.end is None and sending.ends[0][1] == (b"all",)
     assert [bytes(part) for item in taken[0].items for part in item][::2] == [b"%d" % number for number in range(50)]
     assert [reply for moved in sending.moved for reply in moved.replies] == [(b"ok",)] * 100
@@ -105,7 +108,7 @@ def test_a_direct_way_is_looked_for_and_used(sides: Sides) -> None:
     assert chosen.wait(10.0) and one.lanes.streams.is_direct("site-2")
     sending = Sending(one, "site-2")
     sending.put(b"direct")
-    sending.desk.finish(sending.number)
+    sending.finish()
     assert sending.end is None and taken[0].items == [(b"direct",)]
     chosen.clear()
     one.lanes.streams.way("site-1.none", (), chosen.set)
@@ -126,7 +129,7 @@ def test_a_direct_link_that_breaks_is_made_up_for_by_the_tree(sides: Sides) -> N
     eventually(lambda: taken and taken[0].items)
     one.lanes.lane.peer_is_gone("site-2", "cut")
     sending.put(b"second")
-    sending.desk.finish(sending.number)
+    sending.finish()
     assert sending.end is None and taken[0].items == [(b"first",), (b"second",)]
 
 

@@ -96,8 +96,7 @@ class Outflow:
 
     def finish(self) -> None:
         """No more items."""
-        self._desk.push(self._number, self._drain)
-        self._desk.finish(self._number)
+        self._desk.push(self._number, self._drain, is_last=True)
 
     def cancel(self, why: str) -> None:
         """Break off."""

@@ -142,16 +142,16 @@ class StreamDesk:
         self._loop.submit(self._loop.act, effects, now)
         return number
 
-    def push(self, number: int, drain: Callable[[], Sequence[tuple[Body, float | None]]]) -> None:
-        """Have further items taken, each with its time (see `Pushes.push`): those that `drain` gives when the loop comes to it.
+    def push(self, number: int, drain: Callable[[], Sequence[tuple[Body, float | None]]], *, is_last: bool = False) -> None:
+        """Have further items taken, each with its time (see `Pushes.push`): those that `drain` gives when the loop is at it.
 
-        So what several threads gather is taken in the order in which it was gathered.
+        So what several threads gather is taken in the order in which it was gathered. With `is_last` there will be no more.
         """
-        self._loop.submit(self._loop.do, lambda now: self._pushes.push(number, drain(), now))
+        def push(now: float) -> list[Effect]:
+            pushed = self._pushes.push(number, drain(), now)
+            return [*pushed, *self._pushes.finish(number, now)] if is_last else pushed
 
-    def finish(self, number: int) -> None:
-        """No more items."""
-        self._loop.submit(self._loop.do, lambda now: self._pushes.finish(number, now))
+        self._loop.submit(self._loop.do, push)
 
     def cancel(self, number: int, error: ZdlError) -> None:
         """Break off."""
