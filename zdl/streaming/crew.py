@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from zdl.cell.handlers import Raised, guarded
 from zdl.errors import Closed
 
 _LOG = logging.getLogger("zdl.streaming")
@@ -75,8 +76,7 @@ class Crew:
                 if not self._jobs:
                     return
                 job = self._jobs.popleft()
-            try:
-                job()
-            except Exception:
-                _LOG.exception("! zdl-stream-%s: a job failed outside users' code", self._fqcn)
-            del job  # what it refers to is not kept alive by a thread that waits
+            failed = guarded(job)
+            if isinstance(failed, Raised):
+                _LOG.error("! zdl-stream-%s: a job failed", self._fqcn, exc_info=failed.error)
+            del job, failed  # what it refers to is not kept alive by a thread that waits

@@ -115,7 +115,9 @@ class Streams:
             idle_timeout_s: no byte for so long ends the stream at both ends; None: as long as the sender lives.
         """
         def register(function: TakeStream) -> TakeStream:
+            """Take it down."""
             def opened(message: Open) -> Inflow:
+                """On the lane."""
                 return self._taking(message, BYTES, idle_timeout_s, lambda inflow: function(StreamReader(inflow)))
 
             self._registry.add(channel, topic, opened)
@@ -136,7 +138,9 @@ class Streams:
         limit = self._cell.options.streams.blob_bytes_max if bytes_max is None else bytes_max
 
         def register(function: TakeBlob) -> TakeBlob:
+            """Take it down."""
             def opened(message: Open) -> Inflow:
+                """On the lane."""
                 if message.bytes_total > limit:
                     raise TooLarge(what=f"the blob {message.channel}/{message.topic}", size=message.bytes_total,
                                    limit="blob_bytes_max", value=limit)
