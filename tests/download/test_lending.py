@@ -15,7 +15,8 @@ from zdl.assembly import Cell
 from zdl.cell.messages import Request
 from zdl.download.arrays import Buffers
 from zdl.download.lending import audience_of
-from zdl.download.transaction import Transaction, TransactionOutcome
+from zdl.download.outcomes import TransactionOutcome
+from zdl.download.transaction import Transaction
 from zdl.errors import CannotPack, LeaseEnded, NoRoute, OptionError, UnknownRef
 from zdl.objects.dtypes import DTYPES
 from zdl.objects.manifest import Manifest

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from zdl.assembly import Cell
-from zdl.download.transaction import Transaction, TransactionOutcome
+from zdl.download.outcomes import TransactionOutcome, reason_of
+from zdl.download.transaction import Terms, Transaction
 from zdl.errors import Cancelled, DownloadError, LeaseEnded, OriginLost, TimedOut
 from zdl.options import LinkOptions, OfferOptions, Options, PullOptions
+from zdl.protocol.audiences import Audience, TransactionFacts
 from zdl.protocol.effects import Outcome, ReceiverSettled, TransactionSettled
 from zdl.refs import Ref
 
@@ -33,9 +35,35 @@ def ref_of(transaction: Transaction) -> Ref:
 
 # --- the handle alone ---------------------------------------------------------------------------
 
+class Owner:
+    """Notes what a handle asks for."""
+
+    def __init__(self) -> None:
+        self.ended: list[tuple[bytes, Outcome]] = []
+        self.held: list[bool] = []
+
+    def end(self, transaction_id: bytes, outcome: Outcome) -> None:
+        self.ended.append((transaction_id, outcome))
+
+    def hold(self, transaction_id: bytes, *, is_held: bool) -> None:
+        self.held.append(is_held)
+
+    def facts(self, transaction_id: bytes) -> TransactionFacts | None:
+        return None
+
+
+def handle(owner: Owner | None = None) -> Transaction:
+    return Transaction(b"0" * 16, owner or Owner(), Terms(Audience(count=2), quorum=1))
+
+
+def end(one: Transaction, outcome: Outcome, *receivers: tuple[str, Outcome]) -> None:
+    one.concluded(TransactionSettled(one.id, outcome, receivers, (("site-1", 70), ("site-2", 30))))
+    one.settled()
+
+
 def test_it_is_open_until_it_is_told_otherwise() -> None:
-    ended: list[tuple[bytes, Outcome]] = []
-    one = Transaction(b"0" * 16, lambda number, outcome: ended.append((number, outcome)))
+    owner = Owner()
+    ended, one = owner.ended, handle(owner)
     assert (one.outcome, one.receivers) == (None, {})
     with pytest.raises(TimedOut, match="the end of a transaction"):
         one.wait(0.001)
@@ -44,7 +72,7 @@ def test_it_is_open_until_it_is_told_otherwise() -> None:
     assert repr(one) == "<Transaction 30303030… open, 1 receivers done>"
     one.delete()
     assert (ended, one.outcome) == ([(one.id, Outcome.DELETED)], None)
-    one.settled(TransactionSettled(one.id, Outcome.DELETED, (("site-1", Outcome.CANCELLED), ("site-2", Outcome.DELETED))))
+    end(one, Outcome.DELETED, ("site-1", Outcome.CANCELLED), ("site-2", Outcome.DELETED))
     assert one.wait(0.0) == TransactionOutcome(
         Outcome.DELETED, {"site-1": Outcome.CANCELLED, "site-2": Outcome.DELETED})
     assert not one.wait().is_complete
@@ -52,15 +80,54 @@ def test_it_is_open_until_it_is_told_otherwise() -> None:
 
 
 def test_all_who_wait_hear_of_the_end() -> None:
-    one = Transaction(b"0" * 16, lambda number, outcome: None)
+    one = handle()
     heard: list[Outcome] = []
     threads = [threading.Thread(target=lambda: heard.append(one.wait(PATIENCE_S).outcome)) for _ in range(5)]
     for thread in threads:
         thread.start()
-    one.settled(TransactionSettled(one.id, Outcome.FINISHED, ()))
+    end(one, Outcome.FINISHED)
     for thread in threads:
         thread.join()
     assert heard == [Outcome.FINISHED] * 5
+
+
+@pytest.mark.row("D14")
+def test_an_outcome_cannot_be_changed_and_tells_the_truth_about_each() -> None:
+    one = handle()
+    one.has_objects = True
+    end(one, Outcome.FAILED, ("site-1", Outcome.FINISHED), ("site-2", Outcome.LOST))
+    outcome = one.wait(0.0)
+    assert (outcome.completed, outcome.quorum_met, outcome.finished) == (False, True, ("site-1",))
+    assert (outcome.reason, outcome.bytes, outcome.receivers["site-2"]) == ("receiver-failed", 100, Outcome.LOST)
+    with pytest.raises(TypeError):
+        outcome.receivers["site-2"] = Outcome.FINISHED  # type: ignore[index]
+    with pytest.raises(AttributeError):
+        outcome.outcome = Outcome.FINISHED  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("outcome", "has_objects", "is_counted", "reason"), [
+    (Outcome.FINISHED, True, True, "all-confirmed"), (Outcome.FAILED, True, True, "receiver-failed"),
+    (Outcome.PARTIAL, True, True, "receiver-failed"), (Outcome.EXPIRED, True, True, "lease-ended"),
+    (Outcome.EXPIRED, False, True, "no-objects"), (Outcome.EXPIRED, True, False, "unknown-receivers"),
+    (Outcome.DELETED, True, True, "deleted"), (Outcome.CLOSED, True, True, "closed"),
+    (Outcome.UNDELIVERABLE, True, True, "undeliverable")])
+def test_each_end_has_its_reason(outcome: Outcome, has_objects: bool, is_counted: bool, reason: str) -> None:
+    assert reason_of(outcome, has_objects=has_objects, is_counted=is_counted) == reason
+
+
+def test_without_a_quorum_all_are_wanted() -> None:
+    assert not TransactionOutcome(Outcome.PARTIAL, {"a": Outcome.FINISHED}).quorum_met
+    assert TransactionOutcome(Outcome.FINISHED, {"a": Outcome.FINISHED}).quorum_met
+
+
+def test_a_block_holds_it_open_and_an_error_in_it_ends_it() -> None:
+    owner = Owner()
+    with handle(owner):
+        assert owner.held == [True]
+    assert owner.held == [True, False] and not owner.ended
+    with pytest.raises(ValueError), handle(owner):
+        raise ValueError
+    assert owner.ended == [(b"0" * 16, Outcome.DELETED)]
 
 
 # --- how it ends --------------------------------------------------------------------------------

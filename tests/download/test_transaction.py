@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from zdl.assembly import Cell
-from zdl.download.transaction import Transaction, TransactionOutcome
+from zdl.download.outcomes import TransactionOutcome
+from zdl.download.transaction import Transaction
 from zdl.errors import Busy, LeaseEnded, OptionError, TimedOut, UnknownRef
 from zdl.options import LinkOptions, OfferOptions, Options
 from zdl.protocol.effects import Outcome

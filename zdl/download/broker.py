@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from zdl.cell.cell import BareCell
 from zdl.cell.messages import Request
@@ -35,16 +36,16 @@ from zdl.download.puller import ADDRESSES_TOPIC, CHANNEL, Progress, Puller, Tran
 from zdl.download.scope import MessageScope
 from zdl.download.spool import Spool
 from zdl.download.todisk import resolve_to_disk
+from zdl.download.transacting import LEND_ALL, Telling, Transacting, terms_of
 from zdl.download.transaction import Transaction
 from zdl.download.workers import Running
 from zdl.errors import OptionError, UnknownRef
 from zdl.objects.pack import pack
 from zdl.objects.unpack import unpack
+from zdl.observe.progress import INTERVAL_S, TransferProgress
 from zdl.refs import Ref
 
 NAMED_TOPIC = "named"
-# Everything goes by reference when an object is lent on purpose.
-_LEND_ALL = 1
 
 
 class DownloadBroker:
@@ -65,6 +66,7 @@ class DownloadBroker:
         self._gathering = Gathering(cell)
         self._producing = Producing(cell, self._lender)
         self._spool = Spool(cell.options.disk)
+        self._transacting = Transacting(cell, self._lender, self._producing)
         self._lock = threading.Lock()  # guards the names
         self._named: dict[str, object] = {}
         cell.handler(CHANNEL, ADDRESSES_TOPIC, inline=True)(self._tell_addresses)
@@ -74,6 +76,36 @@ class DownloadBroker:
         return f"<DownloadBroker of {self._cell.fqcn}: {len(self._lender.transactions)} transactions>"
 
     # --- lending --------------------------------------------------------------------------------
+
+    def transaction(self, *, receivers: Sequence[str] | int = 1, lease_s: float | None = None, quorum: int | None = None,
+                    first_pull_s: float | None = None, silence_s: float | None = None, closed: bool = False,
+                    on_progress: Callable[[TransferProgress], object] | None = None, progress_interval_s: float = INTERVAL_S,
+                    on_done: Callable[..., object] | None = None, **given: Any) -> Transaction:
+        """Open a transaction, to which objects are added: `Transaction.add`; a context manager until all are.
+
+        Args:
+            receivers: names, or how many different cells; 0: only the lease or `Transaction.delete` ends it.
+            lease_s: see `lend`.
+            quorum: so many receivers with all of it are enough for `TransactionOutcome.quorum_met`.
+            first_pull_s: a named receiver that has pulled nothing after so long has expired; None: as long as the lease.
+            silence_s: a receiver that has begun and says nothing for so long has expired; None: as long as the lease.
+            closed: who is not named is refused; else he is served, and does not count.
+            on_progress: gets `TransferProgress` per receiver and object.
+            progress_interval_s: between two of them, at least.
+            on_done: gets ``(tx_id, status, objects, **given)`` when it has ended, before the objects are released.
+            given: keyword arguments for `on_done`.
+
+        Raises:
+            OptionError: a value that cannot work.
+            Busy: a limit is reached.
+        """
+        terms = terms_of(receivers, lease_s=lease_s, quorum=quorum, first_pull_s=first_pull_s, silence_s=silence_s,
+                         is_closed=closed)
+        return self._transacting.open(terms, Telling(on_progress, progress_interval_s, on_done, given))
+
+    def info(self, identity: str | bytes | Ref) -> Transaction | None:
+        """The open transaction of this id (as 16 bytes, or as text), or to which this ref belongs; None: it has ended."""
+        return self._lender.look_up(identity)
 
     def lend(self, obj: object, *, receivers: Sequence[str] | int = 1, lease_s: float | None = None) -> Transaction:
         """Lend an object: its arrays and bytes stay here until the receivers have them.
@@ -95,7 +127,7 @@ class DownloadBroker:
         if isinstance(obj, Downloadable):
             return self._producing.lend(obj, audience_of(receivers), lease_s)
         scope = MessageScope(self._lender, audience_of(receivers), lease_s)
-        packing = replace(self._cell.options.packing, inline_bytes_max=_LEND_ALL, beside_bytes_max=_LEND_ALL)
+        packing = replace(self._cell.options.packing, inline_bytes_max=LEND_ALL, beside_bytes_max=LEND_ALL)
         packed = pack(obj, options=packing, types=self._cell.types, lend=scope.lend)
         if scope.transaction is None:
             raise OptionError(name="obj", value=type(obj).__name__, allowed="an object with arrays or bytes to lend")

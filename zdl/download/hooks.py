@@ -4,7 +4,7 @@
 
     a receiver has it ──▶ downloaded_to_one
     the transaction has ended ──▶ who waits for pieces is told ─▶ running productions drain ─▶ downloaded_to_one of the
-        others ─▶ downloaded_to_all ─▶ transaction_done ─▶ who waits for the transaction is told ─▶ release
+        others ─▶ downloaded_to_all ─▶ transaction_done ─▶ on_done, with the objects ─▶ who waits for the transaction is told ─▶ release
 
 All of it runs on threads for users' code, one call at a time per transaction. What one of them raises is logged, and the
 others are called all the same.
@@ -23,10 +23,12 @@ from typing import Protocol
 from zdl.cell.handlers import Raised, guarded
 from zdl.download.cacheable import CacheableObject
 from zdl.download.downloadable import DownloadStatus, TransactionDoneStatus
+from zdl.download.meters import Meters
 from zdl.download.production import Production
 from zdl.download.workers import Workers
 from zdl.errors import Closed, LeaseEnded
 from zdl.protocol.effects import Outcome
+from zdl.protocol.messages import Ask
 from zdl.protocol.offers import Audience
 
 _LOG = logging.getLogger("zdl.download")
@@ -101,31 +103,48 @@ class Produced:
     Attributes:
         transaction_id: as users' code is told it.
         productions: the objects.
+        meters: who wants to know how far receivers are; None: nobody.
+        on_done: is called with the status when all objects were told; None: nobody wants to know.
     """
 
     def __init__(self, audience: Audience, workers: Workers, ended: Ended) -> None:
         self.transaction_id = ""
         self.productions: tuple[Production, ...] = ()
+        self.meters: Meters | None = None
+        self.on_done: Callable[[str], object] | None = None
         self._audience = audience
         self._workers = workers
         self._ended = ended
         self._hooks = Hooks(workers)
         self._told: set[str] = set()
-        self._lock = threading.Lock()  # guards the one below
+        self._lock = threading.Lock()  # guards the productions and the three below
+        self._has_ended = False
+        self._ref_ids: set[str] = set()
         self._then: Callable[[], object] | None = None
 
     def add(self, production: Production, ref_id: str) -> None:
-        """One more object. What its `set_transaction` raises is raised."""
+        """One more object. What its `set_transaction` raises is raised.
+
+        Raises:
+            LeaseEnded: the transaction has ended meanwhile; nothing was added.
+        """
         downloadable = production.downloadable
         if isinstance(downloadable, CacheableObject):
             downloadable.expect_receivers(self._audience.names, self._audience.count)
-        self.productions += (production,)
+        with self._lock:
+            if self._has_ended:
+                raise LeaseEnded(ref=production.label, origin=production.origin, how="its transaction has ended")
+            self.productions += (production,)
+            self._ref_ids.add(ref_id)
         downloadable.set_transaction(self.transaction_id, ref_id)
 
     def receiver_settled(self, receiver: str, outcome: Outcome) -> None:
         """A receiver has come to an end, for now or for good."""
         is_finished = outcome is Outcome.FINISHED
         calls: list[Call] = []
+        meters = self.meters
+        if is_finished and meters is not None:
+            calls.append(("on_progress", lambda: meters.finished(receiver)))
         for each in self.productions:
             calls.append((f"forgetting {receiver}", lambda each=each: each.forget(  # type: ignore[misc]
                 receiver, is_finished=is_finished)))
@@ -142,7 +161,8 @@ class Produced:
             receivers: how for each that was named or had begun.
             then: tells who waits for it.
         """
-        self._then = then
+        with self._lock:
+            self._then, self._has_ended = then, True
         self._ended(self, is_done=False)
         objects = [each.downloadable for each in self.productions]
         status = done_status(outcome)
@@ -154,6 +174,11 @@ class Produced:
         for each in objects:
             calls.append(("transaction_done", lambda each=each: each.transaction_done(  # type: ignore[misc]
                 self.transaction_id, status)))
+        meters, on_done = self.meters, self.on_done
+        if meters is not None:
+            calls.append(("on_progress", lambda: meters.ended(dict(receivers))))
+        if on_done is not None:
+            calls.append(("on_done", lambda: on_done(status)))
         calls.append(("telling the end of a transaction", self.give_up))
         calls += [("release", lambda each=each: self._release(each)) for each in self.productions]  # type: ignore[misc]
         try:
@@ -161,6 +186,20 @@ class Produced:
             self._hooks.call(calls)
         except Closed:
             self.give_up()
+
+    def served(self, ask: Ask) -> None:
+        """What a receiver has asked for goes out; of what is lent piece by piece that means nothing yet."""
+        meters, ref_id = self.meters, ask.offer_id.hex()
+        if meters is not None and ref_id not in self._ref_ids:
+            with suppress(Closed):
+                self._hooks.call([("on_progress", lambda: meters.served(ask))])
+
+    def consumed(self, receiver: str, ref_id: str, nbytes: int, items: int) -> None:
+        """A receiver has consumed pieces."""
+        meters = self.meters
+        if meters is not None:
+            with suppress(Closed):
+                self._hooks.call([("on_progress", lambda: meters.consumed(receiver, ref_id, nbytes, items))])
 
     def give_up(self) -> None:
         """Tell who waits for the end, once, whether all has been called or not."""

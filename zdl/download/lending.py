@@ -18,12 +18,13 @@ from contextlib import suppress
 from typing import Protocol
 
 from zdl.cell.cell import BareCell
-from zdl.download.transaction import Transaction
+from zdl.download.transaction import Terms, Transaction
 from zdl.errors import Closed, OptionError, ZdlError
 from zdl.objects.manifest import Range
-from zdl.protocol.audiences import Audience, Offer
+from zdl.protocol.audiences import Audience, Offer, TransactionFacts
 from zdl.protocol.effects import Outcome, ReceiverSettled, TransactionSettled
-from zdl.refs import OFFER_ID_BYTES, SECRET_BYTES, Source
+from zdl.protocol.messages import Ask
+from zdl.refs import OFFER_ID_BYTES, SECRET_BYTES, Ref, Source
 
 # Threads that read and write what may block; the disk and the hashing are shared by all pulls.
 THREADS_MAX = 4
@@ -89,16 +90,33 @@ class Lender:
             Busy: a limit is reached; nothing was opened.
         """
         offer = Offer(os.urandom(OFFER_ID_BYTES), os.urandom(SECRET_BYTES), bytes_total, enough)
-        transaction = Transaction(os.urandom(OFFER_ID_BYTES), self.end)
+        transaction = self.begin(Terms(audience, lease_s), [(offer, readable)], ending=ending)
+        return transaction, Source(self._cell.fqcn, offer.offer_id, offer.secret, bytes_total)
+
+    def begin(self, terms: Terms, lent: Sequence[tuple[Offer, Readable]] = (), *, ending: Ending | None = None,
+              on_served: Callable[[Ask], None] | None = None) -> Transaction:
+        """Open a transaction; without an offer, until there is one, it is complete for nobody.
+
+        Args:
+            terms: of it.
+            lent: its first offers, each with its object.
+            ending: has things to do at its end.
+            on_served: gets, on the data lane, each question that is answered; None: nobody wants to know.
+
+        Raises:
+            Busy: a limit is reached; nothing was opened.
+        """
+        transaction = Transaction(os.urandom(OFFER_ID_BYTES), self, terms)
 
         def settled(effect: TransactionSettled) -> None:
             """On the lane: it has ended."""
             with self._lock:  # first, so that who has waited for the end does not find it among those that are open
                 self._transactions.pop(transaction.id, None)
+            transaction.concluded(effect)
             if ending is None:
-                transaction.settled(effect)
+                transaction.settled()
             else:
-                ending.ended(effect.outcome, dict(effect.receivers), lambda: transaction.settled(effect))
+                ending.ended(effect.outcome, dict(effect.receivers), transaction.settled)
 
         def receiver_settled(effect: ReceiverSettled) -> None:
             """On the lane: a receiver has come to an end."""
@@ -106,17 +124,34 @@ class Lender:
             if ending is not None:
                 ending.receiver_settled(effect.receiver, effect.outcome)
 
-        seconds = self._cell.options.offers.lease_s if lease_s is None else lease_s
+        transaction.has_objects = bool(lent)
+        seconds = self._cell.options.offers.lease_s if terms.lease_s is None else terms.lease_s
         with self._lock:
             self._transactions[transaction.id] = transaction
         try:
-            self._cell.lane.lent.lend(transaction.id, [(offer, readable)], audience, seconds,
-                                      on_settled=settled, on_receiver=receiver_settled)
+            self._cell.lane.lent.lend(transaction.id, lent, terms.audience, seconds, on_settled=settled,
+                                      on_receiver=receiver_settled, on_served=on_served, budgets=terms.budgets)
         except ZdlError:
             with self._lock:
                 self._transactions.pop(transaction.id, None)
             raise
-        return transaction, Source(self._cell.fqcn, offer.offer_id, offer.secret, bytes_total)
+        return transaction
+
+    def look_up(self, identity: str | bytes | Ref) -> Transaction | None:
+        """The open transaction of this id, or of this ref."""
+        number: bytes | None
+        if isinstance(identity, Ref):
+            offer_id = identity.source.offer_id
+            number = None if identity.origin != self._cell.fqcn else self._cell.lane.lent.transaction_of(offer_id)
+        elif isinstance(identity, str):
+            try:
+                number = bytes.fromhex(identity)
+            except ValueError as error:
+                raise OptionError(name="identity", value=identity, allowed="an id of 32 hexadecimal digits") from error
+        else:
+            number = identity
+        with self._lock:
+            return None if number is None else self._transactions.get(number)
 
     def add(self, transaction_id: bytes, readable: Readable, bytes_total: int, *, is_counted: bool = True) -> Source:
         """One more offer of an open transaction.
@@ -134,6 +169,9 @@ class Lender:
         """
         offer = Offer(os.urandom(OFFER_ID_BYTES), os.urandom(SECRET_BYTES), bytes_total, is_counted=is_counted)
         self._cell.lane.lent.add(transaction_id, offer, readable)
+        known = self.look_up(transaction_id)
+        if known is not None:
+            known.has_objects = True
         return Source(self._cell.fqcn, offer.offer_id, offer.secret, bytes_total)
 
     def withdraw(self, source: Source) -> None:
@@ -145,6 +183,17 @@ class Lender:
         """End a transaction; nothing if it has ended."""
         with suppress(Closed):  # then everything that was lent has ended
             self._cell.lane.lent.change(lambda offers, now: offers.end(transaction_id, outcome, now))
+
+    def hold(self, transaction_id: bytes, *, is_held: bool) -> None:
+        """Offers of a transaction are still to come, and nothing is complete; or they are not any more."""
+        with suppress(Closed):  # then everything that was lent has ended
+            self._cell.lane.lent.change(lambda offers, now: offers.hold(transaction_id, is_held, now))
+
+    def facts(self, transaction_id: bytes) -> TransactionFacts | None:
+        """What is known of a transaction now; None: it has ended."""
+        with suppress(Closed):  # then everything that was lent has ended
+            return self._cell.lane.lent.facts(transaction_id)
+        return None
 
     def excuse(self, transaction_id: bytes, count: int) -> None:
         """So many of the receivers that are counted will not come."""

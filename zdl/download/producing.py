@@ -32,7 +32,7 @@ from zdl.download.making import Answer, Maker
 from zdl.download.pieces import PRODUCE_TOPIC, Question, error_answer
 from zdl.download.production import Production
 from zdl.download.puller import CHANNEL
-from zdl.download.transaction import Transaction
+from zdl.download.transaction import Terms, Transaction
 from zdl.download.workers import Running, Workers
 from zdl.errors import Closed, UnknownRef, ZdlError
 from zdl.objects.manifest import Manifest
@@ -98,23 +98,42 @@ class Producing:
             Busy: a limit is reached; nothing was lent.
             Exception: what its `set_transaction` raised; nothing is lent.
         """
-        produced = Produced(audience, self.workers, self._ended)
-        marker = Buffers(Manifest.of([len(MARKER)]), [memoryview(MARKER)])
-        transaction, source = self._lender.open(marker, len(MARKER), audience, lease_s, ending=produced)
+        produced = self.begin(audience)
+        transaction = self._lender.begin(Terms(audience, lease_s), ending=produced)
         produced.transaction_id = transaction.id.hex()
-        transaction.body = Ref(source, 0, 0, len(MARKER), "object")
+        added = guarded(lambda: self.add(produced, transaction.id, downloadable))
+        if isinstance(added, Raised):
+            transaction.delete()
+            raise added.error
+        transaction.body = added
+        return transaction
+
+    def begin(self, audience: Audience) -> Produced:
+        """The end of a transaction that objects may be added to, as the user's code is told it."""
+        return Produced(audience, self.workers, self._ended)
+
+    def add(self, produced: Produced, transaction_id: bytes, downloadable: Downloadable) -> Ref:
+        """One more object of an open transaction.
+
+        Raises:
+            LeaseEnded: it has ended; nothing was added.
+            Exception: what its `set_transaction` raised; nothing was added.
+        """
+        marker = Buffers(Manifest.of([len(MARKER)]), [memoryview(MARKER)])
+        source = self._lender.add(transaction_id, marker, len(MARKER))
         maker = Maker(downloadable, packing=self._cell.options.packing, lend=self._lend,
                       bytes_max=self._cell.options.offers.produce_bytes_max, types=self._cell.types)
-        production = Production(downloadable, source.label, self._cell.fqcn, maker=maker, submit=self.workers.submit,
-                                consumed=lambda receiver, nbytes, items: None)
+        production = Production(
+            downloadable, source.label, self._cell.fqcn, maker=maker, submit=self.workers.submit,
+            consumed=lambda receiver, nbytes, items: produced.consumed(receiver, source.offer_id.hex(), nbytes, items))
         with self._changed:
             self._productions[source.offer_id] = source.secret, production
         raised = guarded(lambda: produced.add(production, source.offer_id.hex()))
         if isinstance(raised, Raised):
             self._forget(production)
-            transaction.delete()
+            self._lender.withdraw(source)
             raise raised.error
-        return transaction
+        return Ref(source, 0, 0, len(MARKER), "object")
 
     def _ended(self, produced: Produced, *, is_done: bool) -> None:
         """A transaction has ended: its pieces are not asked for any more; or all has been told."""

@@ -99,6 +99,11 @@ class Offers:
         transaction = self._all.get(transaction_id)
         return None if transaction is None else TransactionFacts.of(transaction, now)
 
+    def transaction_of(self, offer_id: bytes) -> bytes | None:
+        """The open transaction that an offer belongs to."""
+        transaction = self._all.by_offer.get(offer_id)
+        return None if transaction is None else transaction.id
+
     # --- commands -------------------------------------------------------------------------------
 
     def lend(self, transaction_id: bytes, lent: Sequence[Offer], audience: Audience, lease_s: float, now: float, *,

@@ -109,6 +109,10 @@ class Lent:
 
         return self._loop.ask(find)
 
+    def transaction_of(self, offer_id: bytes) -> bytes | None:
+        """The open transaction that an offer belongs to."""
+        return self._loop.ask(lambda: self.offers.transaction_of(offer_id))
+
     def change(self, command: Callable[[Offers, float], Iterable[Effect]]) -> None:
         """Have something done to what is lent: see the commands of `Offers`."""
         self._loop.submit(self._loop.do, lambda now: command(self.offers, now))
