@@ -4,7 +4,8 @@
 
     a receiver has it ──▶ downloaded_to_one
     the transaction has ended ──▶ who waits for pieces is told ─▶ running productions drain ─▶ downloaded_to_one of the
-        others ─▶ downloaded_to_all ─▶ transaction_done ─▶ on_done, with the objects ─▶ who waits for the transaction is told ─▶ release
+        others ─▶ downloaded_to_all ─▶ transaction_done ─▶ on_done, with the objects ─▶ who waits for the transaction is told
+        ─▶ release
 
 All of it runs on threads for users' code, one call at a time per transaction. What one of them raises is logged, and the
 others are called all the same.
