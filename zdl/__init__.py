@@ -6,6 +6,7 @@ The public names, in the order in which a newcomer meets them:
 * `Ref` stands for a large object that stayed with its owner; `LazyDownloadRef` is the ancestor's name for it. A `Batch` is
   a dict with refs in it; `contains_refs` says whether there are any in an object.
 * `TypeTable` says which classes of yours may travel; `Unbuilt` is a value of one whose refs are not resolved.
+* `dumps`, `loads`, `dump` and `load` turn any such object into bytes or a file, without a cell.
 * `Options` and its parts hold every default and every limit.
 * `Signal` aborts what waits; `Request` is what a handler gets, `Reply` what a request brings.
 * `Downloadable` and `CacheableObject` are what you write to lend something of your own, `Consumer` and `ItemConsumer` to take
@@ -67,6 +68,7 @@ __all__ = [
     "Cell",
     "Ref", "LazyDownloadRef", "Batch", "contains_refs",
     "TypeTable", "Unbuilt",
+    "dumps", "loads", "dump", "load",
     "Options", "LinkOptions", "CallOptions", "PackOptions", "PullOptions", "OfferOptions", "DiskOptions",
     "Signal", "Request", "Reply", "Answer", "Later", "Route",
     "Lending", "Lent",
@@ -97,6 +99,10 @@ _LAZY = MappingProxyType({
     "contains_refs": "zdl.objects.externalize",
     "TypeTable": "zdl.objects.typetable",
     "Unbuilt": "zdl.objects.values",
+    "dumps": "zdl.download.dumping",
+    "loads": "zdl.download.dumping",
+    "dump": "zdl.download.dumping",
+    "load": "zdl.download.dumping",
     "Signal": "zdl.cell.signal",
     "Request": "zdl.cell.messages",
     "Reply": "zdl.cell.messages",

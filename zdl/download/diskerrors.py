@@ -31,12 +31,25 @@ def disk_error(error: OSError, ref: Ref, path: Path) -> ZdlError:
     return DiskFailed(ref=ref.source.label, origin=ref.origin, path=str(path), why=error.strerror or str(error))
 
 
+def disk_error_at(error: OSError, path: Path, *, need: int) -> ZdlError:
+    """What happened to bytes of this process on their way to a path."""
+    if error.errno in _FULL:
+        return DiskFull(ref="", origin="", path=str(path), need=need, free=_free_at(path))
+    if error.errno in _UNUSABLE:
+        return OptionError(name="path", value=str(path), allowed=f"it cannot be written: {error.strerror}")
+    return DiskFailed(ref="a dump", origin="this process", path=str(path), why=error.strerror or str(error))
+
+
 def disk_full(ref: Ref, path: Path, *, need: int) -> DiskFull:
     """There is no room."""
-    free = 0
+    return DiskFull(ref=ref.source.label, origin=ref.origin, path=str(path), need=need, free=_free_at(path))
+
+
+def _free_at(path: Path) -> int:
+    """Bytes that are free beside a path."""
     with suppress(OSError):  # then it is not known
-        free = shutil.disk_usage(path.parent).free
-    return DiskFull(ref=ref.source.label, origin=ref.origin, path=str(path), need=need, free=free)
+        return shutil.disk_usage(path.parent).free
+    return 0
 
 
 def taken(path: Path) -> OptionError:
