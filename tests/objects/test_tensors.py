@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from zdl.errors import CannotPack, CannotUnpack, OptionError
 from zdl.objects.manifest import Manifest
 from zdl.objects.pack import Lent, Packed, pack
+from zdl.objects.places import Places
 from zdl.objects.tensors import FlatTensor, NoTensors, Tensors
 from zdl.objects.typetable import Kind, TypeTable
 from zdl.objects.unpack import unpack
@@ -47,6 +48,10 @@ class Boxes:
         if not tensor.is_good:
             raise CannotPack(path="", reason="it is spoilt")
         return FlatTensor("<f4", tensor.array.shape, memoryview(tensor.array.tobytes()))
+
+    def memory_of(self, tensor: object, dtype: str, shape: tuple[int, ...]) -> memoryview | None:
+        assert isinstance(tensor, Box)
+        return tensor.array.reshape(-1).view(np.uint8).data if (dtype, shape) == ("<f4", tensor.array.shape) else None
 
     def restore(self, dtype: str, shape: tuple[int, ...], buffer: bytes | bytearray | memoryview, *, copy: bool) -> object:
         assert dtype == "<f4" and copy
@@ -137,6 +142,18 @@ def test_nothing_is_a_tensor_where_no_framework_is_known() -> None:
     with pytest.raises(CannotUnpack):
         known.restore("<f4", (1,), bytes(4), copy=True)
     assert TYPES.kind_of(Box) is Kind.TENSOR
+
+
+def test_what_has_come_as_a_tensor_is_copied_into_a_tensor_or_an_array_that_is_given() -> None:
+    for into in (Box(np.zeros(3, np.float32)), np.zeros(3, np.float32)):
+        for node in (Box(np.ones(3, np.float32)), np.ones(3, np.float32)):
+            places = Places(Boxes())
+            found = places.put({"a": [node]}, {"a": [into]})
+            places.finish()
+            assert found == {"a": [into]} and (into.array if isinstance(into, Box) else into).tolist() == [1, 1, 1]
+    with pytest.raises(OptionError, match=r"into.a\[0\]"):
+        Places(Boxes()).put({"a": [Box(np.ones(3, np.float32))]}, {"a": [Box(np.ones(4, np.float32))]})
+    assert NoTensors().memory_of(Box(np.ones(1, np.float32)), "<f4", (1,)) is None
 
 
 def test_bytes_and_files_do_not_become_tensors() -> None:

@@ -25,7 +25,7 @@ from zdl.download.gathering import GATHER_TOPIC, SLAB_BYTES_MAX, SLAB_PARTS_MAX,
 from zdl.download.given import GivenSink
 from zdl.download.puller import CHANNEL, Progress, Puller, Sink
 from zdl.download.sinks import MemorySink, taken
-from zdl.download.tensors import as_array, fetched, is_tensor, memory_of
+from zdl.download.tensors import as_array, fetched
 from zdl.errors import Busy, Cancelled, Closed, NoRoute, OriginFailed, OriginLost, PeerLost, TimedOut, ZdlError, from_wire
 from zdl.objects import arrays
 from zdl.objects.externalize import find_refs, replace_refs
@@ -68,7 +68,7 @@ class Fetcher:
     def pull(self, what: object, into: object = None, limits: Limits = Limits()) -> object:
         """See `DownloadBroker.pull`."""
         if into is not None:
-            places = Places(_tensor_memory)
+            places = Places(self._cell.types.tensors)
             found = places.put(what, into)
             self.fetch(list(places.first), places.first, limits)
             places.finish()
@@ -313,11 +313,6 @@ def _is_answer(value: object, ref: Ref) -> bool:
         is_whole = value.kind == "array" and not value.strides and value.origin == ref.origin
         return is_whole and (value.dtype, value.shape) == (ref.dtype, ref.shape)
     return isinstance(value, np.ndarray) and arrays.describe(value) == (ref.dtype, ref.shape)
-
-
-def _tensor_memory(into: Any, dtype: str, shape: tuple[int, ...]) -> memoryview | None:
-    """See `zdl.objects.places.MemoryOf`."""
-    return memory_of(into, dtype, shape) if is_tensor(type(into)) else None
 
 
 def _by_source(refs: Iterable[Ref]) -> dict[Source, list[Ref]]:

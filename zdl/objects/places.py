@@ -6,26 +6,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zdl.errors import CannotPack, OptionError
 from zdl.objects import arrays
-from zdl.objects.dtypes import name_of
 from zdl.objects.paths import step
+from zdl.objects.tensors import NoTensors, Tensors
 from zdl.refs import Ref
 
 _NOTHING: Final = object()
 # Refs that stay refs inside an object: files are fetched to a path, what is lent piece by piece by a consumer.
 LEFT_KINDS: Final = ("file", "folder", "object")
-
-
-# The memory of a tensor that such elements, by dtype and shape, can be received into; None where it is none.
-MemoryOf = Callable[[Any, str, tuple[int, ...]], memoryview | None]
-
-
-def no_tensors(tensor: Any, dtype: str, shape: tuple[int, ...]) -> memoryview | None:
-    """Where no framework is known."""
-    return None
 
 
 class Places:
@@ -35,11 +25,11 @@ class Places:
         first: the memory that each ref is fetched into.
 
     Args:
-        memory_of: gives the memory of a tensor.
+        tensors: what knows the tensors of another framework.
     """
 
-    def __init__(self, memory_of: MemoryOf = no_tensors) -> None:
-        self._memory_of = memory_of
+    def __init__(self, tensors: Tensors = NoTensors()) -> None:
+        self._tensors = tensors
         self.first: dict[Ref, memoryview] = {}
         self._after: list[Callable[[], None]] = []
 
@@ -48,7 +38,7 @@ class Places:
 
         Args:
             node: an object with refs.
-            into: the same nesting of dicts and lists, with arrays. A dict may have more keys.
+            into: the same nesting of dicts and lists, with arrays or tensors. A dict may have more keys.
             path: where they are.
 
         Raises:
@@ -57,8 +47,10 @@ class Places:
         if isinstance(node, Ref):
             return node if path and node.kind in LEFT_KINDS else self._give(node, into, path)
         if isinstance(node, np.ndarray):
-            self._copy(node, into, path)
-            return into
+            return self._copy(*arrays.describe(node), arrays.flatten(node), into, path)
+        if self._tensors.is_tensor(type(node)):
+            flat = self._tensors.flatten(node)
+            return self._copy(flat.dtype, flat.shape, flat.buffer, into, path)
         if isinstance(node, dict):
             return {key: self.put(child, _at(into, key), path + step(key, first=not path)) for key, child in node.items()}
         if isinstance(node, (list, tuple)):
@@ -72,29 +64,26 @@ class Places:
             copy()
 
     def _give(self, ref: Ref, into: Any, path: str) -> object:
-        memory = memory_for(ref, into, path, self._memory_of)
+        memory = memory_for(ref, into, path, self._tensors)
         known = self.first.setdefault(ref, memory)
         if known is not memory:
             self._after.append(lambda: memory.__setitem__(slice(None), known))
         return into
 
-    def _copy(self, array: NDArray[Any], into: Any, path: str) -> None:
-        check_array(into, name_of(array.dtype), array.shape, path)
-        self._after.append(lambda: np.copyto(into, array))
+    def _copy(self, dtype: str, shape: tuple[int, ...], flat: memoryview, into: Any, path: str) -> object:
+        memory = _array_memory(dtype, shape, into, path, self._tensors)
+        self._after.append(lambda: memory.__setitem__(slice(None), flat))
+        return into
 
 
-def memory_for(ref: Ref, into: Any, path: str = "", memory_of: MemoryOf = no_tensors) -> memoryview:
+def memory_for(ref: Ref, into: Any, path: str = "", tensors: Tensors = NoTensors()) -> memoryview:
     """The memory of an array, or of a buffer for bytes, that a ref is to be fetched into.
 
     Raises:
         OptionError: it does not fit.
     """
     if ref.kind == "array":
-        memory = memory_of(into, ref.dtype, ref.shape)
-        if memory is not None:
-            return memory
-        check_array(into, ref.dtype, ref.shape, path)
-        return arrays.flatten(into)
+        return _array_memory(ref.dtype, ref.shape, into, path, tensors)
     need = f"a writable buffer of {ref.length} bytes"
     try:
         view = memoryview(into)
@@ -106,9 +95,14 @@ def memory_for(ref: Ref, into: Any, path: str = "", memory_of: MemoryOf = no_ten
     return memory
 
 
-def check_array(into: Any, dtype: str, shape: tuple[int, ...], path: str = "") -> None:
-    """Raises `OptionError` unless it is an array that such a one can be received into."""
+def _array_memory(dtype: str, shape: tuple[int, ...], into: Any, path: str, tensors: Tensors) -> memoryview:
+    """The memory of an array, or of a tensor, that such a one can be received into."""
     need = f"an array {dtype}{list(shape)}, contiguous in C order and writable"
+    if tensors.is_tensor(type(into)):
+        memory = tensors.memory_of(into, dtype, shape)
+        if memory is None:
+            raise _bad(path, into, f"{need}; or such a tensor, in the memory of this machine")
+        return memory
     if not isinstance(into, np.ndarray):
         raise _bad(path, into, need)
     try:
@@ -117,6 +111,7 @@ def check_array(into: Any, dtype: str, shape: tuple[int, ...], path: str = "") -
         is_same = False
     if not is_same or not into.flags.c_contiguous or not into.flags.writeable:
         raise _bad(path, into, need)
+    return arrays.flatten(into)
 
 
 def _at(into: Any, key: Any) -> Any:
@@ -130,6 +125,8 @@ def _at(into: Any, key: Any) -> Any:
 
 def _bad(path: str, into: Any, need: str) -> OptionError:
     shown = "nothing" if into is _NOTHING else type(into).__name__
+    if not isinstance(into, np.ndarray) and hasattr(into, "dtype") and hasattr(into, "shape"):
+        shown = f"{shown} {into.dtype}{list(into.shape)}"
     if isinstance(into, np.ndarray):
         shown = f"{into.dtype}{list(into.shape)}"
         shown += "" if into.flags.c_contiguous else ", not contiguous"

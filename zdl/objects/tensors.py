@@ -45,6 +45,9 @@ class Tensors(Protocol):
             CannotPack: it may not travel; the path is left empty.
         """
 
+    def memory_of(self, tensor: object, dtype: str, shape: tuple[int, ...]) -> memoryview | None:
+        """The memory of a tensor that such elements can be received into; None if they cannot be."""
+
     def restore(self, dtype: str, shape: tuple[int, ...], buffer: bytes | bytearray | memoryview, *, copy: bool) -> object:
         """The tensor that these bytes are: fresh, or a view of the buffer, which must be writable.
 
@@ -68,6 +71,10 @@ class NoTensors:
     def flatten(self, tensor: object) -> FlatTensor:
         """Is never asked."""
         raise CannotPack(path="", reason=f"a {type(tensor).__qualname__} is no tensor that is known here")
+
+    def memory_of(self, tensor: object, dtype: str, shape: tuple[int, ...]) -> memoryview | None:
+        """Is never asked."""
+        return None
 
     def restore(self, dtype: str, shape: tuple[int, ...], buffer: bytes | bytearray | memoryview, *, copy: bool) -> object:
         """Cannot be done."""
