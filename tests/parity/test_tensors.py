@@ -305,3 +305,33 @@ with Cell("site-1", parent=sys.argv[1]) as cell:
         own = 8 * MIB  # the stacks of threads, and what the system has loaded of libraries meanwhile
         assert int(child.expect("grown")) < 2 * server.options.pulls.window_bytes_max + own
     os.unlink(tmp_path / "model.safetensors")
+
+
+@pytest.mark.row("O12")
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+def test_slices_of_the_tensors_of_a_file_are_fetched_and_tensors_go_into_given_memory_or_stay_on_the_disk(
+        trees: Trees, tmp_path: Path, suffix: str) -> None:
+    server, site = trees.grow("server", "site-1")
+    state = {"wte": np.random.default_rng(2).standard_normal((4000, 500)).astype(np.float32), "bias": np.arange(7, dtype=np.int16)}
+    path = tmp_path / f"model{suffix}"
+    if suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        np.savez(path, **state)
+    body = server.downloads.lend_file(path, receivers=0, as_tensors=True).body
+    assert isinstance(body, dict)
+    server.downloads.publish("model", body)
+    found = site.downloads.find("server", "model")
+    assert isinstance(found, dict)
+    wte = found["tensors"]["wte"]
+    for part in (np.s_[1000:1500], np.s_[:, ::5], np.s_[-1], np.s_[::-1, 7]):
+        assert np.array_equal(wte[part].pull(), state["wte"][part])
+    before = sum(each.bytes_done for each in site.downloads.transfers)
+    wte.shard(0, 3, 8).pull()
+    assert sum(each.bytes_done for each in site.downloads.transfers) - before == state["wte"].nbytes // 8
+    mine = {name: np.zeros_like(array) for name, array in state.items()}
+    site.downloads.pull(found["tensors"], into=mine)
+    assert all(np.array_equal(mine[name], array) for name, array in state.items())
+    on_disk = site.downloads.resolve(found["tensors"], to="disk")
+    assert isinstance(on_disk, MutableMapping)
+    assert all(np.array_equal(on_disk[name], array) for name, array in state.items())
