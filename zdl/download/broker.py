@@ -10,12 +10,10 @@ The public face, and no more: what is lent is `zdl.download.lending`, what is pu
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from zdl.cell.cell import BareCell
@@ -24,11 +22,9 @@ from zdl.cell.signal import Signal
 from zdl.download.aio import AioDownloads
 from zdl.download.consumer import Consumer, Pieces
 from zdl.download.consuming import RETRIES, Consuming, OnProgress, PieceConsumer
-from zdl.download.containers import Container
 from zdl.download.downloadable import Downloadable
 from zdl.download.fetching import Binding, Fetcher, Limits
-from zdl.download.files import FileSource
-from zdl.download.filing import pull_file
+from zdl.download.filing import Filing
 from zdl.download.gathering import Gathering
 from zdl.download.lending import Lender, audience_of
 from zdl.download.producing import Producing
@@ -54,6 +50,9 @@ class DownloadBroker:
     Threads: all methods from any thread but the loops'; those that wait must not be called from an inline handler.
     Lifetime: ends with its cell; what is still lent then ends too, and receivers are told.
 
+    Attributes:
+        lend_file, lend_folder, pull_file, pull_folder: files in and out; see `Filing`.
+
     Args:
         cell: it is mounted there.
     """
@@ -66,6 +65,9 @@ class DownloadBroker:
         self._gathering = Gathering(cell)
         self._producing = Producing(cell, self._lender)
         self._spool = Spool(cell.options.disk)
+        filing = Filing(cell, self._puller, self._lender, self.holder)
+        self.lend_file, self.lend_folder = filing.lend_file, filing.lend_folder
+        self.pull_file, self.pull_folder = filing.pull_file, filing.pull_folder
         self._transacting = Transacting(cell, self._lender, self._producing)
         self._lock = threading.Lock()  # guards the names
         self._named: dict[str, object] = {}
@@ -135,36 +137,6 @@ class DownloadBroker:
                                         holder=self.holder())
         return scope.transaction
 
-    def lend_file(self, path: str | os.PathLike[str], *, receivers: Sequence[str] | int = 1,
-                  lease_s: float | None = None, as_tensors: bool = False) -> Transaction:
-        """Lend a file; the `body` of the transaction is one `Ref` of kind ``file``.
-
-        Args:
-            path: the file; it is read while it is lent, and must not change.
-            receivers: see `lend`.
-            lease_s: see `lend`.
-            as_tensors: a ``.safetensors``, ``.npz`` or ``.npy`` is lent tensor by tensor too: the `body` is
-                ``{"file": Ref, "metadata": {…}, "tensors": {name: Ref}}``. Nothing but its header is read now, and who
-                has all tensors, or the file, has it.
-
-        Raises:
-            OptionError: the file is missing, unreadable, no regular file, or by its name no file of tensors.
-            CannotPack: it is not what its name says, or holds what cannot travel.
-            TooLarge: there is not memory enough to decompress what is compressed in it.
-        """
-        name = Path(path).name
-        readable = FileSource(Path(path), self._cell.fqcn)
-        if as_tensors:
-            container = Container(Path(path), readable)
-            transaction, source = self._lender.open(container, container.bytes_total, audience_of(receivers), lease_s,
-                                                    enough=container.enough)
-            transaction.body = container.body(source)
-            return transaction
-        transaction, source = self._lender.open(readable, readable.bytes_total, audience_of(receivers), lease_s)
-        transaction.body = Ref(source, 0, 0, readable.bytes_total, "file", name=name, mode=readable.mode,
-                               stamp=readable.stamp.digest, holder=self.holder())
-        return transaction
-
     def publish(self, name: str, body: object) -> None:
         """Answer whoever asks for this name with `body`, which holds refs of what was lent."""
         with self._lock:
@@ -218,32 +190,6 @@ class DownloadBroker:
         if consumer is not None:
             raise OptionError(name="consumer", value=repr(what), allowed="for refs of kind object; all others are pulled whole")
         return self._fetcher.pull(what, into, Limits(timeout_s, abort, progress))
-
-    def pull_file(self, ref: Ref, path: str | os.PathLike[str], *, overwrite: bool = False, resume: bool = False,
-                  timeout_s: float | None = None, abort: Signal | None = None, progress: Progress | None = None) -> Path:
-        """Fetch a ref to a file, which appears under its name when all of it is there, verified, and kept by the disk.
-
-        Args:
-            ref: a file; or bytes, or an array, as its bytes.
-            path: its name; or a folder, where it gets the name that its lender calls it, made harmless.
-            overwrite: whether a file of that name may be replaced.
-            resume: what is verified is kept when the pull does not get to its end, even by ``kill -9``: a later one of the
-                same content, to the same path, goes on from there. It is looked at again first, so it does not matter what
-                happened to it meanwhile. Without, nothing is left but by ``kill -9``, which the next pull clears away.
-            timeout_s: how long it may take; None: as long as bytes come.
-            abort: ends it with `Cancelled`.
-            progress: called with bytes done and in all, from the data lane: it must be quick.
-
-        Returns:
-            The path of the file.
-
-        Raises:
-            OptionError: the name is taken, or cannot be written.
-            DiskFull, DiskFailed: there is no room, or the disk is broken.
-            DownloadError: which of them says what happened.
-        """
-        return pull_file(self._puller, ref, Path(path), is_overwriting=overwrite, is_resumable=resume,
-                         kept_s=self._cell.options.pulls.partial_kept_s, timeout_s=timeout_s, abort=abort, progress=progress)
 
     def resolve(self, body: object, timeout_s: float | None = None, *, abort: Signal | None = None,
                 progress: Progress | None = None, renew_s: float | None = None, to: str = "memory") -> object:

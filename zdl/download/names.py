@@ -32,6 +32,13 @@ def safe_name(name: str, index: int = 0) -> str:
     return shown if shown.strip("_") else f"file-{index}"
 
 
+def told_name(path: Path) -> str:
+    """What receivers are told that a file here is called: its name, made harmless where they would not believe it."""
+    name = path.name
+    is_plain = name.isprintable() and "\\" not in name and len(name.encode("utf-8", "replace")) <= COMPONENT_BYTES_MAX
+    return name if is_plain else safe_name(name)
+
+
 def is_component(name: bytes) -> bool:
     """Whether these bytes can be one component of a path, and lead nowhere else."""
     return 0 < len(name) <= COMPONENT_BYTES_MAX and name not in (b".", b"..") and b"/" not in name and b"\0" not in name
