@@ -106,6 +106,8 @@ class CallOptions:
             who asks for it a second time is not answered again.
         late_answers_max: answers that handlers have promised and not yet given (``request.later()``).
         told_max: reports of progress, or observations, that wait for one function of the user's; what is above is dropped.
+        workflows_max: workflows that one cell may be part of at one time, and ended ones that it remembers.
+        workflow_ttl_max_s: how long a workflow may last, whatever another cell says of it: a week.
     """
 
     timeout_s: float = 30.0
@@ -119,6 +121,8 @@ class CallOptions:
     answers_kept_bytes_max: int = 16 * MIB
     late_answers_max: int = 20_000
     told_max: int = 1000
+    workflows_max: int = 4096
+    workflow_ttl_max_s: float = 7 * 86_400.0
 
     def __post_init__(self) -> None:
         _positive(self)
@@ -217,6 +221,8 @@ class OfferOptions:
 
     Attributes:
         lease_s: a transaction that nobody pulls from, renews or confirms for so long ends.
+        lease_min_s: what a message of a workflow lends is lent for at least so long, however soon that ends; what queues before
+            the first byte is asked for must fit into it. A lease that is given by itself may be shorter.
         transactions_max: open transactions in one cell.
         offers_max: open offers in one cell.
         receivers_max: receivers remembered per transaction.
@@ -236,6 +242,7 @@ class OfferOptions:
     """
 
     lease_s: float = 600.0
+    lease_min_s: float = 60.0
     transactions_max: int = 10_000
     offers_max: int = 100_000
     receivers_max: int = 4096

@@ -32,7 +32,7 @@ def cells(trees: Trees) -> tuple[Cell, ...]:
 
 def test_the_nearest_handler_answers(cells: tuple[Cell, ...]) -> None:
     server, site = cells
-    assert isinstance(server._answering(), Answerer)
+    assert isinstance(server._life.answerer, Answerer)
     for key, name in ((("*", "*"), "any"), (("task", "*"), "any topic"), (("*", "run"), "any channel"), (("task", "run"), "exact")):
         server.handler(*key)(lambda request, name=name: (name, request.channel, request.topic))
     for channel, topic, name in (("task", "run", "exact"), ("task", "stop", "any topic"), ("talk", "run", "any channel"),

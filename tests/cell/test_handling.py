@@ -154,7 +154,7 @@ def test_deadlines_that_were_renewed_are_remembered_within_a_bound(trees: Trees)
     server.handler("task", "go")(lambda request: request.progress())
     for _ in range(5):
         server.request("server", "task", "go", timeout_s=PATIENCE_S)
-    assert len(server._answering()._handling._renewed) == 2
+    assert len(server._life.answerer._handling._renewed) == 2
 
 
 def test_progress_from_an_inline_handler_and_from_other_threads(cells: tuple[Cell, ...]) -> None:

@@ -6,18 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from loans import Loan
 
 from zdl.cell.futures import Sending
 from zdl.cell.handlers import Job
 from zdl.cell.lending import Lending
 from zdl.cell.packing import Packing, Shared, conclude, lent_by
 from zdl.cell.signal import Signal
-from zdl.download.transaction import Transaction
 from zdl.errors import Busy, Cancelled, CannotPack, NoRoute, PeerLost, RemoteError, TimedOut, ZdlError
 from zdl.objects.manifest import Manifest
 from zdl.objects.pack import Lent as Leaf
 from zdl.options import Options, PackOptions
-from zdl.protocol.effects import Outcome, TransactionSettled
 from zdl.protocol.messages import Request
 from zdl.refs import Ref, Source
 
@@ -35,7 +34,7 @@ class Book:
     def __init__(self) -> None:
         self.asked: list[tuple[object, tuple[str, ...], float | None]] = []
         self.fate: list[object] = []
-        self.transaction: Transaction | None = None
+        self.transaction: Loan | None = None
 
     def scope(self, receivers: Sequence[str] | int, *, targets: Sequence[str] = (), lease_s: float | None = None) -> Book:
         self.asked.append((receivers, tuple(targets), lease_s))
@@ -46,7 +45,7 @@ class Book:
         return body
 
     def lend(self, manifest: Manifest, lent: Sequence[Leaf]) -> Source:
-        self.transaction = Transaction(bytes([len(self.asked)]) * 16, lambda number, outcome: None)
+        self.transaction = Loan(bytes([len(self.asked)]))
         return Source("server", bytes(16), bytes(16), manifest.bytes_total)
 
     def undeliverable(self) -> None:
@@ -60,7 +59,7 @@ class Book:
 
     def end(self) -> None:
         assert self.transaction is not None
-        self.transaction.settled(TransactionSettled(self.transaction.id, Outcome.FINISHED, ()))
+        self.transaction.settle()
 
 
 class Desk:
@@ -69,7 +68,7 @@ class Desk:
     def __init__(self, packing: PackOptions = PackOptions()) -> None:
         self.book = Book()
         self.jobs: list[Job] = []
-        self.packing = Packing(Options(packing=packing), self.jobs.append)
+        self.packing = Packing(Options(packing=packing), self.jobs.append, lambda mark: 100.0)
         self.packing.use_lender(self.book)
 
 
@@ -142,7 +141,7 @@ def test_who_cannot_be_told_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     def refuse(job: Job) -> None:
         raise Busy(limit="handler_queue_max", value=1, at="server")
 
-    packing, book = Packing(Options(), refuse), Book()
+    packing, book = Packing(Options(), refuse, lambda mark: 100.0), Book()
     packing.use_lender(book)
     packing.pack(body(), ("site-1",), Sending(lending=Lending(on_lent=print)))
     book.end()

@@ -29,6 +29,7 @@ from zdl.cell.signal import Signal
 from zdl.cell.spreading import bodies_of
 from zdl.cell.tree import ASK_S, CHANNEL, PING_TOPIC, Reach, not_replied, route_of
 from zdl.cell.watching import Watching
+from zdl.cell.workflow import Workflow
 from zdl.errors import ZdlError
 from zdl.fqcn import parse
 
@@ -81,27 +82,30 @@ class Aio:
     async def request(self, target: str, channel: str, topic: str, body: object = None, *,
                       timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
                       resolve: Resolving = True, receivers: Sequence[str] | int = 1, trace: bool = False, optional: bool = False,
-                      on_progress: OnProgress | None = None, lending: Lending | None = None) -> Reply:
+                      on_progress: OnProgress | None = None, lending: Lending | None = None,
+                      workflow: Workflow | None = None) -> Reply:
         """The twin of ``cell.request``; `on_progress` is called on the event loop."""
         heard = None if on_progress is None else _on_loop(asyncio.get_running_loop(), on_progress)
-        sending = Sending(timeout_s, headers, None, resolve, receivers, trace, optional, heard, lending)
+        sending = Sending(timeout_s, headers, None, resolve, receivers, trace, optional, heard, lending, workflow)
         return await self._asked(target, channel, topic, body, sending)
 
     async def broadcast(self, targets: Sequence[str] | Mapping[str, object], channel: str, topic: str, body: object = None, *,
                         timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
                         resolve: Resolving = True, receivers: Sequence[str] | int = 1, optional: bool = False,
-                        on_progress: OnProgress | None = None, lending: Lending | None = None) -> dict[str, Answer]:
+                        on_progress: OnProgress | None = None, lending: Lending | None = None,
+                        workflow: Workflow | None = None) -> dict[str, Answer]:
         """The twin of ``cell.broadcast``, all at the end, in the order of the targets."""
         found = {answer.target: answer async for answer in self.as_completed(
             targets, channel, topic, body, timeout_s=timeout_s, headers=headers, resolve=resolve, receivers=receivers,
-            optional=optional, on_progress=on_progress, lending=lending)}
+            optional=optional, on_progress=on_progress, lending=lending, workflow=workflow)}
         return {target: found[target] for target in bodies_of(targets, body)}
 
     async def as_completed(self, targets: Sequence[str] | Mapping[str, object], channel: str, topic: str,
                            body: object = None, *, timeout_s: float | None = DEFAULT_S,
                            headers: Mapping[str, object] = NO_HEADERS, resolve: Resolving = True,
                            receivers: Sequence[str] | int = 1, optional: bool = False,
-                           on_progress: OnProgress | None = None, lending: Lending | None = None) -> AsyncIterator[Answer]:
+                           on_progress: OnProgress | None = None, lending: Lending | None = None,
+                           workflow: Workflow | None = None) -> AsyncIterator[Answer]:
         """The twin of ``cell.broadcast(…).as_completed()``: ``async for answer in cell.aio.as_completed(…)``.
 
         Ending the iteration early, or cancelling the task, cancels the calls that are still out. `on_progress` is called on
@@ -111,7 +115,8 @@ class Aio:
         came: asyncio.Queue[Answer] = asyncio.Queue()
         abort = Signal()
         heard = None if on_progress is None else _on_loop(loop, on_progress)
-        sending = Sending(timeout_s, headers, abort, resolve, receivers, optional=optional, on_progress=heard, lending=lending)
+        sending = Sending(timeout_s, headers, abort, resolve, receivers, optional=optional, on_progress=heard, lending=lending,
+                          workflow=workflow)
         spreader = self._spreader()
         answers = spreader.broadcast(bodies_of(targets, body), channel, topic, sending)
         spreader.told(answers, sending, _on_loop(loop, came.put_nowait))
@@ -124,10 +129,10 @@ class Aio:
     async def notice(self, targets: str | Sequence[str] | Mapping[str, object], channel: str, topic: str,
                      body: object = None, *, headers: Mapping[str, object] = NO_HEADERS, receivers: Sequence[str] | int = 1,
                      optional: bool = False, undelivered: Undelivered | None = None,
-                     lending: Lending | None = None) -> Notices:
+                     lending: Lending | None = None, workflow: Workflow | None = None) -> Notices:
         """``cell.notice`` and the twin of ``wait_handed``: returns when it has left for each target, or could not."""
         loop = asyncio.get_running_loop()
-        sending = Sending(headers=headers, receivers=receivers, optional=optional, lending=lending)
+        sending = Sending(headers=headers, receivers=receivers, optional=optional, lending=lending, workflow=workflow)
         notices = self._spreader().notice(bodies_of(targets, body), channel, topic, sending, undelivered)
         handed = asyncio.Event()
         notices.when_handed(_on_loop(loop, handed.set))
@@ -183,12 +188,12 @@ class AioReplies:
     async def request(self, target: str, channel: str, topic: str, body: object = None, *,
                       timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
                       resolve: Resolving = True, receivers: Sequence[str] | int = 1,
-                      lending: Lending | None = None) -> CodedReply:
+                      lending: Lending | None = None, workflow: Workflow | None = None) -> CodedReply:
         """The twin of ``cell.replies.request``."""
         self._aio.check()
         try:
             reply = await self._aio.request(target, channel, topic, body, timeout_s=timeout_s, headers=headers,
-                                            resolve=resolve, receivers=receivers, lending=lending)
+                                            resolve=resolve, receivers=receivers, lending=lending, workflow=workflow)
         except ZdlError as error:
             return checked(CodedReply(code_of(error), None, error))
         return checked(coded(lambda: reply))
@@ -196,10 +201,11 @@ class AioReplies:
     async def broadcast(self, targets: Sequence[str] | Mapping[str, object], channel: str, topic: str,
                         body: object = None, *, timeout_s: float | None = DEFAULT_S,
                         headers: Mapping[str, object] = NO_HEADERS, resolve: Resolving = True,
-                        receivers: Sequence[str] | int = 1, lending: Lending | None = None) -> dict[str, CodedReply]:
+                        receivers: Sequence[str] | int = 1, lending: Lending | None = None,
+                        workflow: Workflow | None = None) -> dict[str, CodedReply]:
         """The twin of ``cell.replies.broadcast``."""
         answers = await self._aio.broadcast(targets, channel, topic, body, timeout_s=timeout_s, headers=headers,
-                                            resolve=resolve, receivers=receivers, lending=lending)
+                                            resolve=resolve, receivers=receivers, lending=lending, workflow=workflow)
         return {target: coded_answer(answer) for target, answer in answers.items()}
 
 

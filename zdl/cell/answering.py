@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from zdl.cell.calling import Caller
+from zdl.cell.calling import OWN_HEADERS, Caller
 from zdl.cell.filtering import Passage
 from zdl.cell.filters import Answered, Filters
 from zdl.cell.futures import NO_HEADERS
@@ -24,6 +24,7 @@ from zdl.cell.later import Later
 from zdl.cell.messages import REFS_HEADER, Request
 from zdl.cell.service import Lender, Scope
 from zdl.cell.signal import Signal
+from zdl.cell.workflow import HEADER as WORKFLOW_HEADER
 from zdl.errors import Cancelled, Closed, Refused, RemoteError, ZdlError, to_wire
 from zdl.objects.unpack import unpack
 from zdl.options import Options
@@ -159,9 +160,10 @@ class Answerer:
         timeout_s = message.timeout_s if isinstance(message, wire.Request) else None
         deadline = None if timeout_s is None else job.arrived_at + timeout_s
         headers = message.headers
-        has_refs = REFS_HEADER in headers
-        if has_refs:
-            headers = {name: value for name, value in headers.items() if name != REFS_HEADER}
+        has_refs = False
+        if headers:
+            has_refs = REFS_HEADER in headers
+            headers = self._own(headers)
         packing, types = self._options.packing, self._caller.packing.types
         body = None if has_refs else unpack(message.body, options=packing, types=types)
         request = Request(message.origin, message.target, message.channel, message.topic, body, headers, message.hops,
@@ -177,6 +179,13 @@ class Answerer:
         if has_refs and registration.resolve:
             request = replace(request, body=self._handling.resolve(request, request.body, registration.resolve))
         return request
+
+    def _own(self, headers: Mapping[str, object]) -> Mapping[str, object]:
+        """The user's headers; what the cell itself says among them must be right."""
+        if WORKFLOW_HEADER in headers:
+            self._caller.workflows.lease_s(headers[WORKFLOW_HEADER])
+        return headers if OWN_HEADERS.isdisjoint(headers) else {
+            name: value for name, value in headers.items() if name not in OWN_HEADERS}
 
     def _answer(self, message: wire.Request, body: object) -> None:
         headers = NO_HEADERS

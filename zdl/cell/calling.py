@@ -20,6 +20,8 @@ from zdl.cell.service import Lender, Scope, target_of
 from zdl.cell.signal import Signal
 from zdl.cell.telling import hearing
 from zdl.cell.waiting import CallWaiter
+from zdl.cell.workflow import HEADER as WORKFLOW_HEADER
+from zdl.cell.workflows import Workflows
 from zdl.errors import Closed, OptionError, ZdlError
 from zdl.fqcn import parse
 from zdl.objects.typetable import TypeTable
@@ -38,6 +40,8 @@ TARGETS_MAX = 4096
 LEAST_S = 0.001
 # Ten years; the wire takes no more.
 TIMEOUT_S_MAX = 10.0 * 365 * 86400
+# What the cell itself says in the headers of a message.
+OWN_HEADERS = frozenset({REFS_HEADER, WORKFLOW_HEADER})
 INT_MIN, INT_MAX = -(1 << 63), (1 << 64) - 1
 
 
@@ -50,11 +54,16 @@ class Caller:
         control: its control lane.
         pool: where replies whose refs must be resolved are finished for futures.
         is_alive: whether the control loop still runs.
+        workflows: that the cell is part of.
         types: what may travel.
+
+    Attributes:
+        packing: packs the bodies, and knows what they lend.
+        workflows: see above.
     """
 
     def __init__(self, fqcn: str, options: Options, control: Control, pool: Pool, is_alive: Callable[[], bool], *,
-                 types: TypeTable = TypeTable()) -> None:
+                 workflows: Workflows, types: TypeTable = TypeTable()) -> None:
         self._fqcn = fqcn
         self._options = options
         self._control = control
@@ -63,7 +72,8 @@ class Caller:
         self._is_alive = is_alive
         self._lender: Lender | None = None
         self._holder: Holder | None = None
-        self.packing = Packing(options, pool.submit, types)
+        self.workflows = workflows
+        self.packing = Packing(options, pool.submit, workflows.lease_s, types)
         self._targets: dict[str, str] = {}
         self._names: set[tuple[str, str]] = set()
 
@@ -121,8 +131,9 @@ class Caller:
         target, channel, topic = to
         check_names(channel, topic)
         check_headers(sending.headers)
-        question = Question(self._target(target), channel, topic, parts, timeout_of(sending, self._options.calls),
-                            self.headers(sending.headers, has_refs))
+        name, timeout_s = self._target(target), timeout_of(sending, self._options.calls)
+        headers = sending.headers if sending.workflow is None else {**sending.headers, **sending.workflow.carried((name,))}
+        question = Question(name, channel, topic, parts, timeout_s, self.headers(headers, has_refs))
         return self._asked(question, None, sending)
 
     def headers(self, headers: Mapping[str, object], has_refs: bool) -> Mapping[str, object]:
@@ -144,6 +155,8 @@ class Caller:
         headers = sending.headers
         if headers is not NO_HEADERS:
             check_headers(headers)
+        if sending.workflow is not None:
+            headers = {**headers, **sending.workflow.carried((name,))}
         timeout_s = timeout_of(sending, self._options.calls)
         parts, scope, has_refs = self.packing.pack(body, (name,), sending)
         return Question(name, channel, topic, parts, timeout_s, self.headers(headers, has_refs) if has_refs else headers,
@@ -253,11 +266,13 @@ def check_names(channel: object, topic: object) -> None:
 
 def check_headers(headers: Mapping[str, object]) -> None:
     """Raises `OptionError` for headers that cannot travel."""
-    if len(headers) >= HEADERS_MAX:  # one place is kept for `REFS_HEADER`
-        raise OptionError(name="headers", value=f"{len(headers)} of them", allowed=f"fewer than {HEADERS_MAX}")
+    if len(headers) > HEADERS_MAX - len(OWN_HEADERS):  # those have places of their own
+        raise OptionError(name="headers", value=f"{len(headers)} of them", allowed=f"at most {HEADERS_MAX - len(OWN_HEADERS)}")
     for name, value in headers.items():
         is_plain = type(value) in (float, bool, bytes, type(None)) or (
             type(value) is str and _is_text(value)) or (type(value) is int and INT_MIN <= value <= INT_MAX)
+        if name in OWN_HEADERS:
+            raise OptionError(name="headers", value=name, allowed="any other name: this one is zdl's own")
         if type(name) is not str or not _is_text(name) or not is_plain:
             raise OptionError(name="headers", value=f"{name!r:.80}: {type(value).__name__}",
                               allowed="plain values by name: str, bytes, int of 64 bits, float, bool, None")

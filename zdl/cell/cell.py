@@ -17,7 +17,6 @@ from types import TracebackType
 from typing import Self
 
 from zdl.cell.aio import Aio
-from zdl.cell.answering import Answerer
 from zdl.cell.answers import Answers, Notices, Undelivered
 from zdl.cell.calling import Caller, check_headers
 from zdl.cell.codes import Replies
@@ -34,6 +33,7 @@ from zdl.cell.signal import Signal
 from zdl.cell.spreading import bodies_of
 from zdl.cell.tree import Tree
 from zdl.cell.watching import PeerInfo, Watching
+from zdl.cell.workflow import Workflow
 from zdl.fqcn import parse
 from zdl.objects.typetable import TypeTable
 from zdl.options import Options
@@ -206,10 +206,8 @@ class BareCell:
         Args:
             channel: first half of the name.
             topic: second half.
-            resolve: pull the refs in the body before the function runs; False gives it `Ref` leaves, which it
-                may send on unopened; ``"disk"`` pulls them to the disk, see `DownloadBroker.resolve`.
-            inline: run on the loop itself: only for functions that take microseconds and never block. Refs are
-                not pulled for it.
+            resolve: pull the refs in the body before the function runs; False: give it `Ref` leaves; ``"disk"``: pull them to disk.
+            inline: run on the loop itself: only for functions that take microseconds and never block. Refs are not pulled for it.
         """
         target_of(resolve)
 
@@ -224,7 +222,8 @@ class BareCell:
         self._life.services.append(service)
         if lender is not None:
             self._calling().use_lender(lender)
-            self._answering().use_lender(lender)
+            assert self._life.answerer is not None
+            self._life.answerer.use_lender(lender)
 
     def _mount_services(self) -> None:
         """What a cell with services mounts before its threads start."""
@@ -234,7 +233,7 @@ class BareCell:
     def request(self, target: str, channel: str, topic: str, body: object = None, *, timeout_s: float | None = DEFAULT_S,
                 headers: Mapping[str, object] = NO_HEADERS, abort: Signal | None = None, resolve: Resolving = True,
                 receivers: Sequence[str] | int = 1, trace: bool = False, optional: bool = False,
-                on_progress: OnProgress | None = None, lending: Lending | None = None) -> Reply:
+                on_progress: OnProgress | None = None, lending: Lending | None = None, workflow: Workflow | None = None) -> Reply:
         """Send a request and wait for its reply.
 
         Args:
@@ -247,12 +246,12 @@ class BareCell:
             headers: plain values by name, for the handler.
             abort: triggering it ends the wait with `Cancelled`; the callee is told.
             resolve: pull the refs in the reply before returning; ``"disk"``: to the disk.
-            receivers: who will pull the large arrays in the body: names, or how many different cells. What is
-                lent is released when they all have it.
+            receivers: who pulls the large arrays in the body: names, or how many cells. When all have it, it is lent no more.
             trace: have the cells on the way write down their names; the reply's `route` has them.
             optional: a failure is expected; it is raised all the same, and logged for debugging only.
             on_progress: is told what the handler reports by ``request.progress(facts)``, on the handler pool, in order.
             lending: how this body is packed and lent, and who hears when all have it. What was lent is in the reply's ``lent``.
+            workflow: what it belongs to; see `workflow`.
 
         Raises:
             CannotPack, TooLarge: the body cannot travel; nothing was sent.
@@ -260,40 +259,41 @@ class BareCell:
             TimedOut, Cancelled, Closed: nobody waits any more.
             RemoteError: the handler raised.
         """
-        sending = Sending(timeout_s, headers, abort, resolve, receivers, trace, optional, on_progress, lending)
+        sending = Sending(timeout_s, headers, abort, resolve, receivers, trace, optional, on_progress, lending, workflow)
         return self._asking().request(target, channel, topic, body, sending)
 
     def request_future(self, target: str, channel: str, topic: str, body: object = None, *,
                        timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
                        abort: Signal | None = None, resolve: Resolving = True, receivers: Sequence[str] | int = 1,
                        trace: bool = False, optional: bool = False, on_progress: OnProgress | None = None,
-                       lending: Lending | None = None) -> CallFuture:
+                       lending: Lending | None = None, workflow: Workflow | None = None) -> CallFuture:
         """Send a request; the future has the reply or the error, and what was lent. Cancelling it cancels the call.
 
         Threads: callbacks that are added to the future run on the handler pool, so they may block.
         """
         caller = self._asking()
         future = caller.future()
-        sending = Sending(timeout_s, headers, abort, resolve, receivers, trace, optional, on_progress, lending)
+        sending = Sending(timeout_s, headers, abort, resolve, receivers, trace, optional, on_progress, lending, workflow)
         caller.request_future(target, channel, topic, body, sending, future=future)
         return future
 
     def notice(self, targets: str | Sequence[str] | Mapping[str, object], channel: str, topic: str, body: object = None, *,
                headers: Mapping[str, object] = NO_HEADERS, receivers: Sequence[str] | int = 1, optional: bool = False,
-               undelivered: Undelivered | None = None, lending: Lending | None = None) -> Notices:
+               undelivered: Undelivered | None = None, lending: Lending | None = None, workflow: Workflow | None = None) -> Notices:
         """Send a message that is not answered, to one or many cells. It leaves soon; that it arrives is not known.
 
         Args:
             targets: one name, names that all get `body`, or a mapping of names to bodies.
             undelivered: called on the handler pool with target and error, where it failed; see `Notices`.
         """
-        sending = Sending(headers=headers, receivers=receivers, optional=optional, lending=lending)
+        sending = Sending(headers=headers, receivers=receivers, optional=optional, lending=lending, workflow=workflow)
         return self._spreading().notice(bodies_of(targets, body), channel, topic, sending, undelivered)
 
     def broadcast(self, targets: Sequence[str] | Mapping[str, object], channel: str, topic: str, body: object = None, *,
                   timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
                   abort: Signal | None = None, resolve: Resolving = True, receivers: Sequence[str] | int = 1,
-                  optional: bool = False, on_progress: OnProgress | None = None, lending: Lending | None = None) -> Answers:
+                  optional: bool = False, on_progress: OnProgress | None = None, lending: Lending | None = None,
+                  workflow: Workflow | None = None) -> Answers:
         """One request to each of many targets; who looks at the answers waits for them.
 
         Args:
@@ -303,8 +303,17 @@ class BareCell:
             An `Answer` for every target, its reply or its error: by target, or ``as_completed()``.
         """
         sending = Sending(timeout_s, headers, abort, resolve, receivers, optional=optional, on_progress=on_progress,
-                          lending=lending)
+                          lending=lending, workflow=workflow)
         return self._spreading().broadcast(bodies_of(targets, body), channel, topic, sending)
+
+    def workflow(self, ttl_s: float) -> Workflow:
+        """Messages that belong together, all of them over in so many seconds: see `zdl.cell.workflow`. Leaving it ends it.
+
+        Raises:
+            OptionError: it cannot last so long.
+            Busy: ``calls.workflows_max`` are open.
+        """
+        return self._calling().workflows.make(ttl_s)
 
     def lent(self) -> Lent:
         """What messages of this cell have lent, requests, notices and replies, and what has not ended yet.
@@ -316,9 +325,7 @@ class BareCell:
     # --- inside ---------------------------------------------------------------------------------
 
     def _open_lanes(self) -> Lanes:
-        if self._life.lanes is None or self._life.caller is None:
-            raise self._life.error()
-        return self._life.lanes
+        return self._life.open_lanes()
 
     def _watched(self) -> Watching:
         self._open_lanes()
@@ -326,10 +333,7 @@ class BareCell:
         return self._watching
 
     def _calling(self) -> Caller:
-        caller = self._life.caller
-        if caller is None:
-            raise self._life.error()
-        return caller
+        return self._life.calling()
 
     def _asking(self) -> Asks:
         caller = self._calling()
@@ -338,7 +342,3 @@ class BareCell:
     def _spreading(self) -> Spreads:
         self._calling()
         return self._life.behind(self._options, self.filters) if self.filters.is_used else self._life.spreader(self._options)
-
-    def _answering(self) -> Answerer:
-        assert self._life.answerer is not None
-        return self._life.answerer

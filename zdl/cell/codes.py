@@ -22,6 +22,7 @@ from zdl.cell.messages import Answer, Reply
 from zdl.cell.service import Resolving
 from zdl.cell.signal import Signal
 from zdl.cell.spreading import bodies_of
+from zdl.cell.workflow import Workflow
 from zdl.errors import (
     BadSelection,
     Busy,
@@ -199,7 +200,7 @@ class Replies:
     def request(self, target: str, channel: str, topic: str, body: object = None, *,
                 timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
                 abort: Signal | None = None, resolve: Resolving = True, receivers: Sequence[str] | int = 1,
-                lending: Lending | None = None) -> CodedReply:
+                lending: Lending | None = None, workflow: Workflow | None = None) -> CodedReply:
         """Send a request, wait, and return what came of it; see `BareCell.request` for the arguments.
 
         Raises:
@@ -207,16 +208,16 @@ class Replies:
             Closed: this cell is closed.
         """
         caller = self._caller()
-        sending = Sending(timeout_s, headers, abort, resolve, receivers, lending=lending)
+        sending = Sending(timeout_s, headers, abort, resolve, receivers, lending=lending, workflow=workflow)
         return checked(coded(lambda: caller.request(target, channel, topic, body, sending)))
 
     def broadcast(self, targets: Sequence[str] | Mapping[str, object], channel: str, topic: str, body: object = None, *,
                   timeout_s: float | None = DEFAULT_S, headers: Mapping[str, object] = NO_HEADERS,
                   abort: Signal | None = None, resolve: Resolving = True, receivers: Sequence[str] | int = 1,
-                  lending: Lending | None = None) -> dict[str, CodedReply]:
+                  lending: Lending | None = None, workflow: Workflow | None = None) -> dict[str, CodedReply]:
         """One request to each of many targets, and what came of each; see `BareCell.broadcast`."""
         bodies = bodies_of(targets, body)
-        sending = Sending(timeout_s, headers, abort, resolve, receivers, lending=lending)
+        sending = Sending(timeout_s, headers, abort, resolve, receivers, lending=lending, workflow=workflow)
         answers = self._spreader().broadcast(bodies, channel, topic, sending)
         return {target: coded_answer(answer) for target, answer in answers.items()}
 

@@ -16,6 +16,7 @@ from zdl.cell.messages import Reply
 from zdl.cell.service import Resolving, Scope
 from zdl.cell.signal import Signal
 from zdl.cell.waiting import LOOK_S
+from zdl.cell.workflow import Workflow
 from zdl.errors import Closed, ZdlError
 from zdl.protocol import messages as wire
 from zdl.transport.control import Control
@@ -41,6 +42,7 @@ class Sending:
         optional: a failure is expected, and logged for debugging only.
         on_progress: is told, on the handler pool, what the handler reports of its progress.
         lending: how the body is packed and lent; None: as the cell's options say.
+        workflow: what the message belongs to.
     """
 
     timeout_s: float | None = DEFAULT_S
@@ -52,6 +54,7 @@ class Sending:
     optional: bool = False
     on_progress: OnProgress | None = None
     lending: Lending | None = None
+    workflow: Workflow | None = None
 
 
 class Finisher(Protocol):

@@ -64,6 +64,10 @@ class Handling:
         control: sends progress.
         passage: the filters that answers pass.
         answering: sends what is answered later.
+
+    Attributes:
+        promises: of handlers that answer later.
+        workflows: that the cell is part of.
     """
 
     def __init__(self, fqcn: str, options: Options, *, caller: Caller, control: Control, passage: Passage,
@@ -71,6 +75,7 @@ class Handling:
         self._fqcn = fqcn
         self._options = options
         self._caller = caller
+        self.workflows = caller.workflows
         self._control = control
         self._passage = passage
         self._answering = answering
@@ -218,7 +223,7 @@ class Handling:
             left = self.left_s(request)
             timeout_s = None if left is None else max(LEAST_S, left)
         return Sending(timeout_s, onward.headers, request.abort, onward.resolve, onward.receivers,
-                       lending=onward.lending)
+                       lending=onward.lending, workflow=onward.workflow or request.workflow)
 
 
 def holder_of(handling: Handling, request: Request) -> Holder | None:

@@ -177,6 +177,19 @@ class Life:
 
     # --- what users' calls go through -----------------------------------------------------------
 
+    def open_lanes(self) -> Lanes:
+        """The sockets of the open cell; raises `error` where it is not open."""
+        if self.lanes is None or self.caller is None:
+            raise self.error()
+        return self.lanes
+
+    def calling(self) -> Caller:
+        """The calling side of the open cell; raises `error` where it is not open."""
+        caller = self.caller
+        if caller is None:
+            raise self.error()
+        return caller
+
     def spreader(self, options: Options) -> Spreader:
         """What the open cell sends to many."""
         assert self.lanes is not None and self.lanes.control is not None and self.pool is not None

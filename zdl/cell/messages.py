@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -12,6 +13,7 @@ from zdl.cell.later import Later
 from zdl.cell.lending import NOTHING, Lending
 from zdl.cell.service import Resolving
 from zdl.cell.signal import Signal
+from zdl.cell.workflow import HEADER, Workflow
 from zdl.errors import LocalProtocolError, Refused, ZdlError
 from zdl.objects.typetable import TypeTable
 from zdl.objects.unpack import unpack
@@ -36,6 +38,7 @@ class Onward:
         resolve: whether refs in the reply are pulled before it is returned.
         receivers: who pulls what the body lends, by name, or how many different cells.
         lending: how the body is packed and lent.
+        workflow: what the message belongs to; None: what the request does.
     """
 
     timeout_s: float | None
@@ -43,10 +46,20 @@ class Onward:
     resolve: Resolving
     receivers: Sequence[str] | int = 1
     lending: Lending | None = None
+    workflow: Workflow | None = None
+
+
+class Joining(Protocol):
+    """The workflows that a cell is part of; see `zdl.cell.workflows.Workflows`."""
+
+    def joined(self, mark: object, arrived_at: float) -> Workflow: ...
 
 
 class Desk(Protocol):
     """What a cell does for a handler with its request in hand; see the methods of `Request`."""
+
+    @property
+    def workflows(self) -> Joining: ...
 
     def left_s(self, request: Request) -> float | None: ...
     def verified_by(self, request: Request) -> str: ...
@@ -101,6 +114,20 @@ class Request:
         """How long the caller still waits: 0 when he does not any more, None for ever; `progress` renews it."""
         return self._desk().left_s(self)
 
+    @property
+    def workflow(self) -> Workflow | None:
+        """The workflow that it belongs to; None for one of none.
+
+        Raises:
+            Busy: this cell is part of ``calls.workflows_max`` already.
+        """
+        message = self.message
+        if message is None or HEADER not in message.headers:
+            return None
+        timeout_s = message.timeout_s if isinstance(message, WireRequest) else None
+        arrived_at = time.monotonic() if self.deadline is None or timeout_s is None else self.deadline - timeout_s
+        return self._desk().workflows.joined(message.headers[HEADER], arrived_at)
+
     def resolved(self) -> object:
         """The body with its refs pulled. While bytes come the caller waits on, as his timeout begins anew.
 
@@ -132,7 +159,8 @@ class Request:
 
     def request(self, target: str, channel: str, topic: str, body: object = None, *, timeout_s: float | None = LEFT_S,
                 headers: Mapping[str, object] = NO_FACTS, resolve: Resolving = True,
-                receivers: Sequence[str] | int = 1, lending: Lending | None = None) -> Reply:
+                receivers: Sequence[str] | int = 1, lending: Lending | None = None,
+                workflow: Workflow | None = None) -> Reply:
         """Ask another cell on behalf of the caller; as ``cell.request``, but for its end.
 
         Args:
@@ -144,11 +172,13 @@ class Request:
             headers: for the other handler; those of this request are not sent on by themselves.
             resolve: pull the refs in the reply before returning.
             receivers, lending: as for ``cell.request``.
+            workflow: by default that of this request.
 
         Raises:
             Cancelled: the caller does not wait any more.
         """
-        return self._desk().ask(self, (target, channel, topic), body, Onward(timeout_s, headers, resolve, receivers, lending))
+        onward = Onward(timeout_s, headers, resolve, receivers, lending, workflow)
+        return self._desk().ask(self, (target, channel, topic), body, onward)
 
     def forward(self, target: str, channel: str | None = None, topic: str | None = None, *,
                 headers: Mapping[str, object] | None = None, resolve: bool = False) -> object:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from zdl.cell.answering import Answerer
 from zdl.cell.calling import Caller
-from zdl.cell.filters import Filters
-from zdl.cell.handlers import Handlers, Pool
+from zdl.cell.filters import OWN_CHANNEL, Filters
+from zdl.cell.futures import Sending
+from zdl.cell.handlers import Handlers, Pool, Registration
 from zdl.cell.life import Life
 from zdl.cell.watching import Callbacks, Watching
+from zdl.cell.workflows import ENDED_TOPIC, Workflows
 from zdl.errors import OptionError
 from zdl.fqcn import ROOT
 from zdl.objects.typetable import TypeTable
@@ -100,10 +102,20 @@ def make_parts(fqcn: str, doors: Doors, options: Options, life: Life, *, handler
         parent_failed=watching.parent_failed, tick=pool.tick, deadline=pool.deadline, passed_on=filters.passing_by.seen)
     control = lanes.prepare(fqcn, events)
     filters.passing_by.begin(pool.submit, lanes.control_loop, options.calls.told_max)
-    caller = Caller(fqcn, options, control, pool, life.is_alive, types=types)
+    workflows = Workflows(fqcn, options.calls, lambda targets, body: life.spreader(options).notice(
+        dict.fromkeys(targets, body), OWN_CHANNEL, ENDED_TOPIC, Sending(optional=True)))
+    handlers.add(OWN_CHANNEL, ENDED_TOPIC, Registration(lambda request: _ended(workflows, request.body), False, False))
+    life.services.append(workflows)
+    caller = Caller(fqcn, options, control, pool, life.is_alive, workflows=workflows, types=types)
     life.answerer = Answerer(fqcn, options, handlers=handlers, pool=pool, caller=caller, control=control, filters=filters)
     life.lanes = lanes
     return Parts(lanes, control, watching, caller)
+
+
+def _ended(workflows: Workflows, body: object) -> None:
+    """Another cell says that a workflow is over; what it says may be anything."""
+    if isinstance(body, dict):
+        workflows.told(body.get("id"), body.get("why"))
 
 
 def _several(addresses: str | Sequence[str]) -> tuple[str, ...]:

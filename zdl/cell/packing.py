@@ -13,11 +13,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from zdl.cell.futures import Sending
 from zdl.cell.handlers import Job, Owed, Raised, guarded
-from zdl.cell.lending import Lent, OnLent, Transaction
+from zdl.cell.lending import Lending, Lent, OnLent, Transaction
 from zdl.cell.service import Lender, Scope
+from zdl.cell.workflow import HEADER as WORKFLOW_HEADER, Workflow
 from zdl.errors import Cancelled, PeerLost, RemoteError, TimedOut, ZdlError
 from zdl.objects.manifest import Manifest
 from zdl.objects.pack import Lent as Leaf, pack, pack_plain
@@ -44,13 +46,16 @@ class Packing:
     Args:
         options: of the cell.
         submit: has a job run on the handler pool.
+        left_s: how long a message has left whose workflow is said to be this.
         types: what may travel.
     """
 
-    def __init__(self, options: Options, submit: Callable[[Job], None], types: TypeTable = TypeTable()) -> None:
+    def __init__(self, options: Options, submit: Callable[[Job], None], left_s: Callable[[object], float],
+                 types: TypeTable = TypeTable()) -> None:
         self._options = options
         self.types = types
         self._submit = submit
+        self._left_s = left_s
         self._lender: Lender | None = None
         # Put in and taken out by single operations, which need no lock.
         self._open: dict[bytes, Transaction] = {}
@@ -93,13 +98,19 @@ class Packing:
         packed = pack(body, options=packing, types=self.types, lend=lend)
         if not scopes:
             return packed.parts, None, packed.has_refs
-        self._note(scopes[0], None if lending is None else lending.on_lent)
+        self._note(scopes[0], None if lending is None else lending.on_lent, sending.workflow)
         return packed.parts, scopes[0], packed.has_refs
 
     def pack_reply(self, body: object, request: wire.Request) -> Packed:
         """The same for the answer to a request: who asked is who pulls."""
         plain = pack_plain(body, options=self._options.packing)
-        return (plain, None, False) if plain is not None else self.pack(body, (request.origin,), _REPLYING)
+        if plain is not None:
+            return plain, None, False
+        sending = _REPLYING
+        if WORKFLOW_HEADER in request.headers:
+            lease_s = self._at_least(self._left_s(request.headers[WORKFLOW_HEADER]))
+            sending = replace(sending, lending=Lending(lease_s=lease_s))
+        return self.pack(body, (request.origin,), sending)
 
     # --- what becomes of it ---------------------------------------------------------------------
 
@@ -122,9 +133,14 @@ class Packing:
     # --- inside ---------------------------------------------------------------------------------
 
     def _lease_s(self, sending: Sending) -> float | None:
-        return None if sending.lending is None else sending.lending.lease_s
+        if sending.lending is not None and sending.lending.lease_s is not None:
+            return sending.lending.lease_s
+        return None if sending.workflow is None else self._at_least(sending.workflow.left_s())
 
-    def _note(self, scope: Scope, on_lent: OnLent | None) -> None:
+    def _at_least(self, left_s: float) -> float:
+        return max(left_s, self._options.offers.lease_min_s)
+
+    def _note(self, scope: Scope, on_lent: OnLent | None, workflow: Workflow | None) -> None:
         """It is open until it ends; then its sender is told."""
         transaction = scope.transaction
         if transaction is None:
@@ -138,6 +154,8 @@ class Packing:
                 self._tell(on_lent, transaction)
 
         transaction.when_done(done)
+        if workflow is not None:
+            workflow.lends(transaction)
 
     def _tell(self, on_lent: OnLent, transaction: Transaction) -> None:
         def tell() -> None:

@@ -97,6 +97,7 @@ class Spreader:
         names = {target: parse(target) for target in bodies}
         check_names(channel, topic)
         check_headers(sending.headers)
+        mark = {} if sending.workflow is None else sending.workflow.carried([*names.values()])
         packed = self._pack_each(bodies, names, sending)
         shared = _shared(packed, bodies, sending)
         lent = {target: shared[id(body)].lent for target, body in bodies.items()}  # who keeps the answers keeps no body
@@ -111,8 +112,8 @@ class Spreader:
         for target, body in bodies.items():
             parts, has_refs = packed[id(body)].parts, packed[id(body)].has_refs
             headers = sending.headers if outgoing is None else outgoing.headers[target]
-            question = Question(names[target], channel, topic, parts, timeout_s, self._caller.headers(headers, has_refs),
-                                sending.trace)
+            question = Question(names[target], channel, topic, parts, timeout_s,
+                                self._caller.headers({**headers, **mark} if mark else headers, has_refs), sending.trace)
             self._ask_one(answers, target, question, shared[id(body)], sending)
         if sending.abort is not None:
             unlink = _aborting(sending.abort, answers)
@@ -152,6 +153,7 @@ class Spreader:
         check_names(channel, topic)
         check_headers(sending.headers)
         names = {target: parse(target) for target in bodies}
+        mark = {} if sending.workflow is None else sending.workflow.carried([*names.values()])
         packed = self._pack_each(bodies, names, sending)
         shared = _shared(packed, bodies, sending)
         notices = Notices([*bodies, *(refused or {})], self._telling(undelivered), is_optional=sending.optional)
@@ -162,6 +164,7 @@ class Spreader:
         for target, body in bodies.items():
             parts, has_refs = packed[id(body)].parts, packed[id(body)].has_refs
             own = sending.headers if headers is None else headers[target]
+            own = {**own, **mark} if mark else own
             self._notify(notices, (target, names[target], channel, topic), parts, self._caller.headers(own, has_refs),
                          shared[id(body)])
         return notices
