@@ -23,7 +23,7 @@ MIB = 1 << 20
 CASES = ("mixed", "equal")
 ITEMS = 5000
 ITEM_BYTES = 4096
-SYSTEMS = ("zdl", "zdl_unverified", "bare_pyzmq", "bare_pyzmq_best", "raw_tcp", "raw_tcp_best", "memcpy",
+SYSTEMS = ("zdl", "zdl_quick", "zdl_unverified", "bare_pyzmq", "bare_pyzmq_best", "raw_tcp", "raw_tcp_best", "memcpy",
            "memcpy_fresh")
 CEILINGS = ("raw_tcp", "raw_tcp_best", "bare_pyzmq", "bare_pyzmq_best", "memcpy")
 # A piece that stays in the cache between the kernel's two copies (data-plane.md, bulk).
@@ -104,8 +104,8 @@ def _recipe(name: str, question: PullQuestion) -> Recipe:
     bare = {"chunk_bytes": chunk_bytes, "window_bytes": question.window_bytes or WINDOW_BYTES,
             "destination": destination}
     match name:
-        case "zdl" | "zdl_unverified":
-            verify = "blake3" if name == "zdl" else "none"
+        case "zdl" | "zdl_quick" | "zdl_unverified":
+            verify = {"zdl": "blake3", "zdl_quick": "xxh3"}.get(name, "none")
             return Recipe(name, "zdl_bench.zdl_pull",
                           {"chunk_bytes": chunk_bytes, "window_bytes": question.window_bytes, "verify": verify})
         case "bare_pyzmq":

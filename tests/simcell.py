@@ -20,6 +20,7 @@ from zdl.protocol.calls import Calls, Serving
 from zdl.protocol.decode import decode
 from zdl.protocol.effects import SELF, Effect, Outcome
 from zdl.protocol.encode import encode
+from zdl.protocol.frames import DIGEST_BYTES, QUICK_DIGEST_BYTES
 from zdl.protocol.intakes import Intakes
 from zdl.protocol.link import Self
 from zdl.protocol.messages import (
@@ -42,6 +43,7 @@ from zdl.protocol.messages import (
     Role,
     Routed,
     Transit,
+    Verify,
     Withdrawn,
 )
 from zdl.protocol.offers import Offers
@@ -54,6 +56,12 @@ from zdl.protocol.ways import Chosen, Try, Ways
 
 Ended = asked.CallSettled | asked.PullSettled | asked.TransactionSettled
 Taking = asked.IntakeOpened | asked.IntakeArrived | asked.IntakeComplete | asked.IntakeSettled
+
+
+def digest_of(verify: Verify, data: bytes) -> bytes:
+    """The digest of a chunk; the quick one is a short one here."""
+    length = {Verify.NONE: 0, Verify.BLAKE3: DIGEST_BYTES, Verify.XXH3: QUICK_DIGEST_BYTES}[verify]
+    return blake3(data).digest(length) if length else b""
 
 
 class Surroundings(Protocol):
@@ -365,7 +373,7 @@ class SimCell:
                 self.perform(DATA, effects)
             else:
                 self.world.tell(self.fqcn, "=", step)
-                self.perform(DATA, self.pulls.go(step.pull_id, self.world.now))
+                self.perform(DATA, self.pulls.go(step.pull_id, self.world.now, is_direct=step.is_direct))
 
     def _handle(self, lane: int, effect: asked.Handle) -> None:
         self.world.tell(self.fqcn, "=", effect)
@@ -399,7 +407,7 @@ class SimCell:
             data = lending.data[ask.offset:ask.offset + ask.length]
             half = len(data) // 2
             effects = [asked.Post(Chunk(self.fqcn, ask.origin, ask.id, ask.offset, ask.length, ask.verify,
-                                        blake3(data).digest(), (data[:half], memoryview(data)[half:]))),
+                                        digest_of(ask.verify, data), (data[:half], memoryview(data)[half:]))),
                        *self.offers.made(ask, None, self.world.now)]
         if is_inside:
             self.perform(DATA, effects)
@@ -414,7 +422,7 @@ class SimCell:
         is_whole = len(data) == chunk.length
         if is_whole:
             pull.place[chunk.offset:chunk.offset + chunk.length] = data
-        is_intact = is_whole and blake3(data).digest() == chunk.digest
+        is_intact = is_whole and digest_of(chunk.verify, data) == chunk.digest
         self.perform(DATA, self.pulls.landed(chunk, is_intact, self.world.now))
         if not is_intact:
             self.world.tell(self.fqcn, "!", f"the chunk at byte {chunk.offset} has a wrong digest")

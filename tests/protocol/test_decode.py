@@ -301,7 +301,7 @@ BIG_MAP = {str(index): 0 for index in range(HEADERS_MAX + 1)}
     (EXAMPLES[12], 7, [1, None]),
     (EXAMPLES[13], 6, [b"x" * 17]),
     (EXAMPLES[13], 8, [-1, ITEM_BYTES_MAX + 1, 1.0]),
-    (EXAMPLES[13], 10, [2, -1]),
+    (EXAMPLES[13], 10, [3, -1]),
     (EXAMPLES[14], 9, [b"x" * 31, b"x", "x" * 32]),
     (EXAMPLES[17], 8, [5, [1], [[1]], [[1, 2, 3]], [["a", 1]], [[-1, 1]], [[0, 0]] * (RANGES_MAX + 1), None]),
     (EXAMPLES[21], 7, ["x" * 256]),

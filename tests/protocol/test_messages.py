@@ -36,7 +36,7 @@ def test_the_numbers_of_the_kinds_are_those_of_the_specification() -> None:
         "ASK": 32, "CHUNK": 33, "DENIAL": 34, "CONFIRM": 35, "CONFIRMED": 36, "KEEP": 37, "DROP": 38, "WITHDRAWN": 39,
         "OPEN": 48, "ITEMS": 49, "TAKEN": 50, "END": 51, "ENDED": 52, "HALT": 53}
     assert {role.name: int(role) for role in Role} == {"CHILD": 0, "DIRECT": 1}
-    assert {verify.name: int(verify) for verify in Verify} == {"NONE": 0, "BLAKE3": 1}
+    assert {verify.name: int(verify) for verify in Verify} == {"NONE": 0, "BLAKE3": 1, "XXH3": 2}
 
 
 def test_kinds_tell_which_lane_and_whether_they_are_routed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, strategies as st
@@ -30,7 +31,7 @@ from zdl.protocol.pulls import BOUNCED_S, CONFIRM_AGAIN_S, Pulls
 from zdl.refs import Source
 
 OPTIONS = PullOptions(chunk_bytes=100, window_bytes_min=300, window_bytes_max=3000, retry_s=10.0, stall_timeout_s=60.0,
-                      lost_timeout_s=6.0, keep_alive_s=8.0, bad_chunks_max=3, pulls_max=3)
+                      lost_timeout_s=6.0, keep_alive_s=8.0, bad_chunks_max=3, pulls_max=3, verify="blake3")
 OFFER, SECRET, DIGEST = b"o" * 16, b"s" * 16, b"d" * 32
 SOURCE = Source("site-2", OFFER, SECRET, 450)
 GOODBYE = Unreachable("server", "site-2", False, "closed")
@@ -121,7 +122,7 @@ def test_a_chunk_that_is_stored_makes_room_for_the_next() -> None:
 
 
 def test_a_chunk_that_has_landed_keeps_its_room_until_it_is_stored() -> None:
-    pulls = pulling(options=PullOptions(chunk_bytes=100, window_bytes_min=300, window_bytes_max=300))
+    pulls = pulling(options=PullOptions(chunk_bytes=100, window_bytes_min=300, window_bytes_max=300, verify="blake3"))
     assert pulls.landed(chunk(0), True, 1.0) == []
     assert pulls.landed(chunk(100), True, 1.0) == []
     assert pulls.way_changed("site-2", 1.0) == [ask(200)]
@@ -135,6 +136,29 @@ def test_without_verification_chunks_without_digest_are_asked_for() -> None:
     pulls.start(SOURCE, [(0, 100)], 0.0)
     assert pulls.go(100, 0.0) == [ask(0, verify=Verify.NONE)]
     assert pulls.expects(chunk(0, verify=Verify.NONE)) and not pulls.expects(chunk(0))
+
+
+@pytest.mark.parametrize(("is_kept", "is_direct", "verify"), [
+    (False, True, Verify.XXH3), (True, True, Verify.BLAKE3), (False, False, Verify.BLAKE3), (True, False, Verify.BLAKE3)])
+def test_bytes_that_are_kept_or_pass_other_cells_have_the_strong_digest(is_kept: bool, is_direct: bool, verify: Verify) -> None:
+    pulls = Pulls("site-1", 100, replace(OPTIONS, verify="auto"))
+    pulls.start(SOURCE, ((0, 100),), 0.0, is_kept=is_kept)
+    assert pulls.go(100, 0.0, is_direct=is_direct) == [ask(0, verify=verify)]
+
+
+def test_a_pull_that_loses_its_direct_way_goes_on_with_the_strong_digest() -> None:
+    pulls = Pulls("site-1", 100, replace(OPTIONS, verify="auto"))
+    pulls.start(SOURCE, ((0, 100),), 0.0)
+    pulls.go(100, 0.0)
+    assert pulls.way_changed("site-2", 1.0) == [ask(0, verify=Verify.BLAKE3)]
+    assert not pulls.expects(chunk(0, verify=Verify.XXH3)) and pulls.expects(chunk(0))
+    assert pulls.way_changed("site-2", 2.0, is_direct=True) == [ask(0, verify=Verify.XXH3)]
+
+
+def test_the_quick_digest_may_be_asked_for_everywhere() -> None:
+    pulls = Pulls("site-1", 100, replace(OPTIONS, verify="xxh3"))
+    pulls.start(SOURCE, ((0, 100),), 0.0, is_kept=True)
+    assert pulls.go(100, 0.0, is_direct=False) == [ask(0, verify=Verify.XXH3)]
 
 
 def test_a_pull_of_nothing_is_complete_at_once() -> None:

@@ -10,6 +10,7 @@ import pytest
 from blake3 import blake3
 
 from zdl.errors import OriginFailed, SourceChanged, ZdlError
+from zdl.protocol.frames import QUICK_DIGEST_BYTES
 from zdl.protocol.messages import Ask, Chunk, Verify
 from zdl.transport.chunks import Chunks, copied, digest_of, landed
 
@@ -57,7 +58,7 @@ def test_a_chunk_that_is_not_verified_has_no_digest() -> None:
     made = lending(Lent()).make(ask(verify=Verify.NONE))
     assert isinstance(made, Chunk) and made.digest == b""
     place = bytearray(50)
-    assert landed(replace(made, body=(b"x" * 50,)), memoryview(place), None) and bytes(place) == b"x" * 50
+    assert landed(replace(made, body=(b"x" * 50,)), memoryview(place), None, SECRET) and bytes(place) == b"x" * 50
 
 
 def test_a_second_receiver_gets_the_digest_that_is_remembered() -> None:
@@ -90,11 +91,11 @@ def test_one_wrong_bit_is_seen() -> None:
     made = lending(Lent()).make(ask())
     assert isinstance(made, Chunk)
     place = bytearray(50)
-    assert landed(made, memoryview(place), None) and bytes(place) == DATA[100:150]
+    assert landed(made, memoryview(place), None, SECRET) and bytes(place) == DATA[100:150]
     wrong = bytearray(DATA[100:150])
     wrong[49] ^= 1
-    assert not landed(replace(made, body=(bytes(wrong),)), memoryview(place), None)
-    assert not landed(replace(made, body=(bytes(wrong[:49]),)), memoryview(place), None)
+    assert not landed(replace(made, body=(bytes(wrong),)), memoryview(place), None, SECRET)
+    assert not landed(replace(made, body=(bytes(wrong[:49]),)), memoryview(place), None, SECRET)
 
 
 @pytest.mark.parametrize("parts", [[], [b"abc"], [b"abcd", b"e"]])
@@ -103,4 +104,14 @@ def test_frames_of_another_length_are_not_copied_whole(parts: list[bytes]) -> No
 
 
 def test_a_digest_is_that_of_all_parts_as_one() -> None:
-    assert digest_of([DATA[:10], memoryview(DATA)[10:]]) == blake3(DATA).digest()
+    parts = [DATA[:10], memoryview(DATA)[10:]]
+    assert digest_of(Verify.BLAKE3, SECRET, parts) == blake3(DATA).digest()
+    assert digest_of(Verify.XXH3, SECRET, parts) == digest_of(Verify.XXH3, SECRET, [DATA])
+    assert digest_of(Verify.NONE, SECRET, parts) == b""
+
+
+def test_the_quick_digest_is_keyed_with_the_secret_of_the_ref() -> None:
+    made = lending(Lent()).make(ask(verify=Verify.XXH3))
+    assert isinstance(made, Chunk) and len(made.digest) == QUICK_DIGEST_BYTES
+    assert landed(made, memoryview(bytearray(50)), None, SECRET)
+    assert not landed(made, memoryview(bytearray(50)), None, bytes(reversed(SECRET)))

@@ -66,6 +66,7 @@ class Endings:
 
     def __init__(self) -> None:
         self._is_collecting = False
+        self._is_terminated = False
         self._before: list[tuple[signal.Signals, object]] = []
         self._lock = threading.Lock()  # guards the three below, between `put` and the end
         self._is_open = False
@@ -139,7 +140,11 @@ class Endings:
             return future.result()
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
-        ending = Ending.INTERRUPTED if number == signal.SIGINT else Ending.TERMINATED
+        if number == signal.SIGTERM and not self._is_collecting:
+            self._is_terminated = True
+            signal.raise_signal(signal.SIGINT)  # which a cell puts off while the main thread holds one of its loops
+            return
+        ending = Ending.TERMINATED if number == signal.SIGTERM or self._is_terminated else Ending.INTERRUPTED
         if not self._is_collecting:
             raise Interrupted(ending)
         for each in _SIGNALS:

@@ -160,6 +160,9 @@ Kinds of the data lane (routed too: linked directly, the route is one hop)
           │ CONFIRM ranges ────────────────▶ │      asked again until
           │ ◀────────────────────── CONFIRMED│
 
+    ``verify`` is the digest that the receiver wants: 0 none, 1 BLAKE3 (32 bytes), 2 XXH3 of 128 bits, big endian, its seed the
+    first 8 bytes of the secret, little endian. The quick one finds what went wrong by accident; whoever knows the ref can make it.
+
     An offer is one virtual byte stream (`zdl.objects.manifest`): a ref says which byte range is which
     item, so any range may be asked for, in any order, any number of times; asking twice is harmless.
     An offer belongs to a **transaction**, which ends when its receivers, counted by name, have

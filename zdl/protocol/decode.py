@@ -29,6 +29,7 @@ from zdl.protocol.frames import (
     INCARNATION_BYTES,
     PLACE_CHARS_MAX,
     POSITIONS_MAX,
+    QUICK_DIGEST_BYTES,
     RANGES_MAX,
     REASON_CHARS_MAX,
     ROUTE_NAMES_MAX,
@@ -371,7 +372,8 @@ def _ask(common: _Common, reader: _Reader, body: Body) -> Message:
 def _chunk(common: _Common, reader: _Reader, body: Body) -> Message:
     origin, target, number, hops = common
     return Chunk(origin, target, number, reader.count("offset"), reader.count("length"),
-                 Verify(reader.count("verify", _VERIFY_MAX)), reader.octets("digest", 0, DIGEST_BYTES), body, hops)
+                 Verify(reader.count("verify", _VERIFY_MAX)), reader.octets("digest", 0, QUICK_DIGEST_BYTES, DIGEST_BYTES), body,
+                 hops)
 
 
 def _denial(common: _Common, reader: _Reader, body: Body) -> Message:

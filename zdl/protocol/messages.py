@@ -23,10 +23,11 @@ class Role(IntEnum):
 
 
 class Verify(IntEnum):
-    """The digest that goes with a chunk. 2 is kept for a faster kind, memory to memory."""
+    """The digest that goes with a chunk: of 32 bytes, strong against anybody; or of 16, keyed with the ref's secret, and quick."""
 
     NONE = 0
     BLAKE3 = 1
+    XXH3 = 2
 
 
 # --- on a link ------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from zdl.fqcn import FQCN_BYTES_MAX
-from zdl.protocol.frames import CHANNEL_BYTES_MAX, COMMON_POSITIONS, DIGEST_BYTES, ID_MAX, WIRE_VERSION
+from zdl.protocol.frames import CHANNEL_BYTES_MAX, COMMON_POSITIONS, DIGEST_BYTES, ID_MAX, QUICK_DIGEST_BYTES, WIRE_VERSION
 from zdl.protocol.messages import Ask, Body, Chunk, Kind, Message, Reply, Request, Transit, Verify
 from zdl.refs import ITEM_BYTES_MAX, OFFER_ID_BYTES, SECRET_BYTES
 
@@ -23,7 +23,7 @@ _CHUNK, _CHUNK_POSITIONS = int(Kind.CHUNK), 10
 _ASK, _ASK_POSITIONS = int(Kind.ASK), 11
 # By their number on the wire: calling an enum costs 0.5 us.
 _VERIFIES = tuple(sorted(Verify))
-_DIGEST_LENGTHS = (0, DIGEST_BYTES)
+_DIGEST_LENGTHS = (0, QUICK_DIGEST_BYTES, DIGEST_BYTES)
 _NO_FACTS: Mapping[str, object] = MappingProxyType({})
 
 

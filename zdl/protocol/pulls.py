@@ -34,6 +34,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from types import MappingProxyType
 
 from zdl.errors import Busy, Cancelled, IntegrityError, LeaseEnded, LocalProtocolError, OriginLost, Stalled, ZdlError, from_wire
 from zdl.options import PullOptions
@@ -49,6 +50,8 @@ from zdl.refs import Source
 CONFIRM_AGAIN_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 # Pause before a chunk that bounced is asked for again: time for a relay to come back.
 BOUNCED_S = 0.25
+
+_VERIFY = MappingProxyType({"none": Verify.NONE, "blake3": Verify.BLAKE3, "xxh3": Verify.XXH3})
 
 
 class State(Enum):
@@ -67,6 +70,7 @@ class Asked:
     length: int
     asked_at: float
     mark: int
+    verify: Verify
 
 
 @dataclass(slots=True)
@@ -76,12 +80,13 @@ class Pull:
     id: int
     source: Source
     ranges: tuple[tuple[int, int], ...]
-    verify: Verify
+    is_kept: bool
     window: Window
     bytes_total: int
     to_do: deque[tuple[int, int]]
     finishes: bool = False
     has_asked: bool = False
+    is_direct: bool = True
     state: State = State.WAITING
     asked: dict[int, Asked] = field(default_factory=dict)
     landed: dict[int, int] = field(default_factory=dict)
@@ -101,6 +106,12 @@ class Pull:
     def is_wanting(self) -> bool:
         """Whether a way is needed; else all is here, and being stored."""
         return bool(self.asked or self.to_do)
+
+    def verify(self, options: PullOptions) -> Verify:
+        """With which digest chunks are asked for now."""
+        if options.verify == "auto":
+            return Verify.XXH3 if self.is_direct and not self.is_kept else Verify.BLAKE3
+        return _VERIFY[options.verify]
 
     def doubt(self, offset: int) -> None:
         """A chunk that was asked for is no longer expected, and is to do again."""
@@ -184,7 +195,7 @@ class Pulls:
     # --- commands -------------------------------------------------------------------------------
 
     def start(self, source: Source, ranges: Sequence[tuple[int, int]], now: float, *, have: Sequence[tuple[int, int]] = (),
-              finishes: bool = False) -> tuple[int, list[Effect]]:
+              finishes: bool = False, is_kept: bool = False) -> tuple[int, list[Effect]]:
         """Begin a pull of these ranges; no chunk crosses the end of a range. It waits for `go`.
 
         Args:
@@ -192,6 +203,7 @@ class Pulls:
             ranges: what is asked for.
             now: the time.
             have: ranges that are here already, intact; the origin is told that we have them too.
+            is_kept: what comes outlives the process, in a file: see ``verify`` of the options.
             finishes: when all is stored there is something left to do, before the origin is told: `Finish`, `finished`.
 
         Raises:
@@ -210,20 +222,19 @@ class Pulls:
         number = self._next_id
         self._next_id += 1
         window = Window(bytes_min=options.window_bytes_min, bytes_max=options.window_bytes_max)
-        verify = Verify.BLAKE3 if options.verify == "blake3" else Verify.NONE
         whole = (*ranges, *have)
-        pull = Pull(number, source, whole, verify, window, sum(length for _, length in whole), to_do, finishes)
+        pull = Pull(number, source, whole, is_kept, window, sum(length for _, length in whole), to_do, finishes)
         pull.bytes_done = sum(length for _, length in have)
         pull.progress_at = pull.said_at = now
         self._pulls[number] = pull
         return number, []
 
-    def go(self, number: int, now: float) -> list[Effect]:
+    def go(self, number: int, now: float, *, is_direct: bool = True) -> list[Effect]:
         """The way is chosen: ask."""
         pull = self._pulls.get(number)
         if pull is None or pull.state is not State.WAITING:
             return []
-        pull.state, pull.progress_at = State.PULLING, now
+        pull.state, pull.progress_at, pull.is_direct = State.PULLING, now, is_direct
         if not pull.to_do:
             return self._whole(pull, now)
         return self._fill(pull, now)
@@ -261,12 +272,13 @@ class Pulls:
         what = f"the pull of {pull.source.label} from {pull.source.origin}"
         return self.cancel(number, Cancelled(what=what, why=why), now)
 
-    def way_changed(self, origin: str, now: float) -> list[Effect]:
-        """The link that led to `origin` is gone: what was asked over it is asked again, over what there is."""
+    def way_changed(self, origin: str, now: float, *, is_direct: bool = False) -> list[Effect]:
+        """The link that led to `origin` is gone: what was asked is asked again, over another direct one or what there is."""
         effects: list[Effect] = []
         for pull in list(self._pulls.values()):
             if pull.source.origin == origin and pull.state is State.PULLING:
                 pull.doubt_all()
+                pull.is_direct = is_direct
                 effects += self._fill(pull, now)
         return effects
 
@@ -275,10 +287,10 @@ class Pulls:
     def expects(self, chunk: Chunk) -> bool:
         """Whether these bytes are wanted now; only then may they be put into place."""
         pull = self._pulls.get(chunk.id)
-        if pull is None or pull.source.origin != chunk.origin or chunk.verify != pull.verify:
+        if pull is None or pull.source.origin != chunk.origin:
             return False
         asked = pull.asked.get(chunk.offset)
-        return asked is not None and asked.length == chunk.length
+        return asked is not None and asked.length == chunk.length and asked.verify == chunk.verify
 
     def landed(self, chunk: Chunk, is_intact: bool, now: float) -> list[Effect]:
         """The bytes of a chunk that was expected are here; the shell has compared the digest."""
@@ -360,11 +372,12 @@ class Pulls:
         effects: list[Effect] = []
         source = pull.source
         held = sum(pull.landed.values()) if pull.landed else 0
+        verify = pull.verify(self._options)
         while pull.to_do and pull.window.has_room(pull.to_do[0][1] + held):
             offset, length = pull.to_do.popleft()
-            pull.asked[offset] = Asked(length, now, pull.window.asked(length))
+            pull.asked[offset] = Asked(length, now, pull.window.asked(length), verify)
             effects.append(Post(Ask(self._me, source.origin, pull.id, source.offer_id, source.secret, offset, length,
-                                    pull.verify)))
+                                    verify)))
         if effects:
             pull.said_at, pull.has_asked = now, True
             pull.plan_retry(self._options, now)

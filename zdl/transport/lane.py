@@ -88,6 +88,7 @@ class _Fetching:
     """One pull's ends in the shell."""
 
     origin: str
+    secret: bytes
     landing: Landing
     events: _Events
     put_away: Run | None
@@ -148,13 +149,14 @@ class Lane:
             put_away: runs what stores chunks that may block, with nothing to finish; by default the broker's threads do.
         """
         pull_id: list[int] = []
-        fetching = _Fetching(source.origin, landing, _Events(progressed, settled, chosen), put_away)
+        fetching = _Fetching(source.origin, source.secret, landing, _Events(progressed, settled, chosen), put_away)
 
         def begin() -> None:
             """On the lane: the machine first; it may refuse."""
             now = time.monotonic()
             try:
-                number, _ = self._pulls.start(source, ranges, now, have=have, finishes=landing.may_block and put_away is None)
+                number, _ = self._pulls.start(source, ranges, now, have=have, finishes=landing.may_block and put_away is None,
+                                              is_kept=landing.may_block)
             except ZdlError as error:
                 settled(error)
                 return
@@ -254,7 +256,7 @@ class Lane:
                 self._dialled.pop(link, None)
                 if fqcn in self._replaced:
                     self._replaced.discard(fqcn)
-                    effects += self._pulls.way_changed(fqcn, now)
+                    effects += self._pulls.way_changed(fqcn, now, is_direct=True)
                 for step in self._ways.linked(fqcn):
                     effects += self._take_way(step, now)
             case DialFailed(link=link, error=error):
@@ -304,14 +306,14 @@ class Lane:
         if fetching is None:
             return []
         fetching.events.chosen(step.is_direct, step.why)
-        return self._pulls.go(step.pull_id, now)
+        return self._pulls.go(step.pull_id, now, is_direct=step.is_direct)
 
     def _chunk(self, chunk: Chunk, now: float) -> list[Effect]:
         fetching = self._fetchings.get(chunk.id)
         if fetching is None or not self._pulls.expects(chunk):
             return []
         view = fetching.landing.view(chunk.offset, chunk.length)
-        is_good = landed(chunk, view, self._incoming)
+        is_good = landed(chunk, view, self._incoming, fetching.secret)
         if self._incoming is not None:
             self._loop.count_in(self._incoming.link, chunk.length)
         effects = self._pulls.landed(chunk, is_good, time.monotonic())

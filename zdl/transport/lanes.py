@@ -21,6 +21,7 @@ from zdl.protocol.subtree import Subtree
 from zdl.protocol.switch import Switch
 from zdl.transport.control import Control, ControlEvents
 from zdl.transport.desks import DataDesk
+from zdl.transport.interrupts import Interrupts
 from zdl.transport.lane import Lane
 from zdl.transport.links import Links
 from zdl.transport.loop import Loop
@@ -66,6 +67,9 @@ class Lanes:
         self.incarnation = os.urandom(16)
         with ExitStack() as undo:  # a context that still has a socket would wait for it for ever, wherever it is collected
             undo.callback(self._end_context)
+            interrupts = Interrupts()  # a socket that is half made could not be closed
+            held = interrupts.hold()
+            undo.callback(interrupts.let_go, held)
             control_links = Links(self._context, fqcn, is_data=False)
             undo.callback(control_links.close)
             data_links = Links(self._context, fqcn, is_data=True)
@@ -84,6 +88,7 @@ class Lanes:
             self.lane = Lane(fqcn, first_id(), options, self.data_loop)
             self.streams = StreamDesk(fqcn, first_id(), options, self.data_loop)
             self.control: Control | None = None
+            interrupts.let_go(held)
             undo.pop_all()
 
     def prepare(self, fqcn: str, events: ControlEvents) -> Control:
@@ -110,8 +115,9 @@ class Lanes:
         return left
 
     def _end_context(self) -> None:
+        """With all its sockets: one that a signal has kept from being noted would have its end waited for for ever."""
         if self._is_own:
-            self._context.term()
+            self._context.destroy(0)
 
 
 def keep_freed_memory() -> None:
