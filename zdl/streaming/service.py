@@ -12,29 +12,28 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from weakref import WeakSet
 
-from zdl.cell.calling import check_headers, check_names
+from zdl.cell.calling import check_names
 from zdl.cell.cell import BareCell
 from zdl.cell.futures import NO_HEADERS
 from zdl.cell.handlers import Raised, guarded
 from zdl.cell.service import Lender
-from zdl.errors import OptionError, Refused, RemoteError, TooLarge, ZdlError
+from zdl.cell.signal import Signal
+from zdl.errors import Busy, OptionError, RemoteError, TooLarge, ZdlError
 from zdl.fqcn import parse
-from zdl.protocol.messages import Body
-from zdl.protocol.pushes import Opening
 from zdl.protocol.pushing import Open
-from zdl.streaming.crew import Crew
+from zdl.streaming.api import ConsumerFactory, Context, ObjectProducer, StreamContextKey
+from zdl.streaming.hub import OBJECTS, Hub
 from zdl.streaming.inflow import Inflow
-from zdl.streaming.outflow import Outflow, Replied
-from zdl.streaming.packer import Packer
 from zdl.streaming.reader import Blob, StreamReader, read_blob
-from zdl.streaming.registry import Registry
+from zdl.streaming.receiver import Callback, Consuming, Processing
+from zdl.streaming.sender import Ended, ObjectWriter, run
+from zdl.streaming.subscription import Subscription
 from zdl.streaming.writer import BlobHandle, Bytes, StreamWriter
 
-# Asked of a receiver before it is dialled: where its data lane listens.
-CHANNEL = "zdl"
-ADDRESSES_TOPIC = "data-addresses"
-BYTES, BLOB, OBJECTS = "bytes", "blob", "objects"
+BYTES, BLOB = "bytes", "blob"
 
 TakeStream = Callable[[StreamReader], object]
 TakeBlob = Callable[[Blob], object]
@@ -53,14 +52,12 @@ class Streams:
 
     def __init__(self, cell: BareCell, lender: Lender | None = None) -> None:
         self._cell = cell
-        self._registry = Registry(cell.fqcn)
-        options = cell.options.streams
-        self._crew = Crew(cell.fqcn, options.intakes_max + options.no_wait_max)
-        self._packer = Packer(cell.options, lender)
-        self._end_all: Callable[[], None] = _nothing
+        self._hub = Hub(cell, lender)
+        self._subscriptions: WeakSet[Subscription] = WeakSet()
+        self._places = threading.Semaphore(cell.options.streams.no_wait_max)
 
     def __repr__(self) -> str:
-        return f"<Streams of {self._cell.fqcn}: {self._registry!r}, {self._crew!r}>"
+        return f"<Streams of {self._cell.fqcn}: {self._hub!r}>"
 
     # --- bytes ----------------------------------------------------------------------------------
 
@@ -100,8 +97,8 @@ class Streams:
         check_names(channel, topic)
         parts = list(payload) if not isinstance(payload, (bytes, bytearray, memoryview)) else [payload]
         size = sum(memoryview(part).nbytes for part in parts)
-        handle = BlobHandle(parse(target), size, self._crew.run)
-        self._crew.run(lambda: handle.send(lambda: self._writer(BLOB, (channel, topic, target), size, headers), parts))
+        handle = BlobHandle(parse(target), size, self._hub.crew.run)
+        self._hub.crew.run(lambda: handle.send(lambda: self._writer(BLOB, (channel, topic, target), size, headers), parts))
         return handle
 
     def on_stream(self, channel: str, topic: str, *, idle_timeout_s: float | None = None) -> Callable[[TakeStream], TakeStream]:
@@ -120,7 +117,7 @@ class Streams:
                 """On the lane."""
                 return self._taking(message, BYTES, idle_timeout_s, lambda inflow: function(StreamReader(inflow)))
 
-            self._registry.add(channel, topic, opened)
+            self._hub.registry.add(channel, topic, opened)
             return function
 
         return register
@@ -146,66 +143,151 @@ class Streams:
                                    limit="blob_bytes_max", value=limit)
                 return self._taking(message, BLOB, idle_timeout_s, lambda inflow: function(read_blob(inflow)))
 
-            self._registry.add(channel, topic, opened)
+            self._hub.registry.add(channel, topic, opened)
             return function
 
         return register
+
+    # --- objects --------------------------------------------------------------------------------
+
+    def stream_objects(self, channel: str, topic: str, context: Context, targets: Sequence[str], producer: ObjectProducer, *,
+                       app: object = None, ahead_max: int | None = None, abort: Signal | None = None) -> Ended:
+        """Stream what the producer makes to these cells, and wait for the end.
+
+        Args:
+            channel: first half of the name that the receivers have registered.
+            topic: second half.
+            context: what is in it travels once, with the beginning; see `zdl.streaming.api`.
+            targets: FQCNs; each object is packed once for all of them.
+            producer: makes the objects.
+            app: the producer finds it in the context, untouched; it does not travel.
+            ahead_max: how many objects are made ahead of the slowest reply; 1: each only when all have answered the one before.
+                None: as fast as the fastest receiver; see `zdl.streaming.fan` for what becomes of one that lags.
+            abort: triggering it ends the stream at both ends.
+
+        Returns:
+            How it went, in one word, and: the result of `process_replies`, if that has ended it; else by target what its
+            ``stream_done_cb`` returned, or the error with which the stream ended there.
+
+        Raises:
+            OptionError: targets, context or what `produce` returns are not what they must be.
+            CannotPack, TooLarge: an object cannot travel; the receivers are told.
+            Exception: what the producer raises; the receivers are told.
+        """
+        if ahead_max is not None and ahead_max < 1:
+            raise OptionError(name="ahead_max", value=str(ahead_max), allowed="a number from 1 on, or None")
+        fan, own = self._hub.fan(channel, topic, context, targets)
+        own[StreamContextKey.APP] = app
+        unlink = None if abort is None else abort.on_trigger(fan.abort)
+        try:
+            return run(fan, producer, own, fqcn=self._cell.fqcn, name=f"{channel}/{topic}", ahead_max=ahead_max)
+        finally:
+            if unlink is not None:
+                unlink()
+
+    def stream_no_wait(self, channel: str, topic: str, context: Context, targets: Sequence[str], producer: ObjectProducer, *,
+                       app: object = None, ahead_max: int | None = None, abort: Signal | None = None) -> Future[Ended]:
+        """The same without waiting: the future has what `stream_objects` returns, or raises what it raises.
+
+        Raises:
+            Busy: ``streams.no_wait_max`` such streams are under way.
+        """
+        limit = self._cell.options.streams.no_wait_max
+        if not self._places.acquire(blocking=False):
+            raise Busy(limit="streams.no_wait_max", value=limit, at=self._cell.fqcn)
+        future: Future[Ended] = Future()
+
+        def stream() -> None:
+            """On a thread of the crew."""
+            done = guarded(lambda: self.stream_objects(channel, topic, context, targets, producer, app=app, ahead_max=ahead_max,
+                                                       abort=abort))
+            self._places.release()
+            if isinstance(done, Raised):
+                future.set_exception(done.error)
+            else:
+                future.set_result(done)
+
+        try:
+            self._hub.crew.run(stream)
+        except ZdlError:
+            self._places.release()
+            raise
+        return future
+
+    def objects(self, channel: str, topic: str, targets: str | Sequence[str], context: Context | None = None) -> ObjectWriter:
+        """Begin a stream of objects that is fed by hand: ``put`` them; see `stream_objects` for the arguments."""
+        names = [targets] if isinstance(targets, str) else targets
+        fan, _ = self._hub.fan(channel, topic, context or {}, names)
+        return ObjectWriter(fan, f"{channel}/{topic}")
+
+    def register_stream_processing(self, channel: str, topic: str, factory: ConsumerFactory, *,
+                                   stream_done_cb: Callback | None = None, consumed_cb: Callback | None = None,
+                                   app: object = None, resolve: bool = True, idle_timeout_s: float | None = None) -> None:
+        """Streams of objects of this name are taken in by consumers of this factory.
+
+        Args:
+            channel: first half of the name.
+            topic: second half; ``*`` is any.
+            factory: gives each stream its consumer.
+            stream_done_cb: called with the context when a stream has ended, after ``finalize``; what it returns goes back.
+            consumed_cb: called with the context after each object, which is its ``StreamContextKey.ITEM``.
+            app: consumers find it in the context, untouched.
+            resolve: pull what objects refer to before they are consumed; False: a consumer gets `Ref` leaves.
+            idle_timeout_s: no object for so long ends a stream at both ends; None: as long as its sender lives.
+
+        Raises:
+            OptionError: the name is taken.
+        """
+        processing = Processing(factory, stream_done_cb, consumed_cb, app, resolve, idle_timeout_s)
+
+        def opened(message: Open) -> Inflow:
+            """On the lane."""
+            self._hub.check_form(message, OBJECTS)
+            return Consuming(self._cell, message, processing, self._hub.crew, self._hub.packer).inflow
+
+        self._hub.registry.add(channel, topic, opened)
+
+    def subscribe(self, channel: str, topic: str, *, idle_timeout_s: float | None = None) -> Subscription:
+        """The objects of all streams of this name, as an iterator, plain or asynchronous.
+
+        Raises:
+            OptionError: the name is taken.
+        """
+        found = Subscription(self._cell, self._hub.packer, idle_timeout_s, lambda: self._hub.registry.remove(channel, topic))
+
+        def opened(message: Open) -> Inflow:
+            """On the lane."""
+            self._hub.check_form(message, OBJECTS)
+            return found.opened(message)
+
+        self._hub.registry.add(channel, topic, opened)
+        self._subscriptions.add(found)
+        return found
 
     # --- for the cell ---------------------------------------------------------------------------
 
     def attach(self) -> None:
         """For the cell: its lanes are made."""
-        desk = self._cell.pushing
-        desk.listen(self._registry.opened)
-        self._end_all = desk.close
+        self._hub.attach()
 
     def close(self, timeout_s: float) -> list[str]:
         """End all streams, and say so; stop the threads."""
-        self._end_all()
-        running = self._crew.close(timeout_s)
-        return [f"{self._cell.fqcn}: {running} consumers or producers of streams are still running"] if running else []
+        for each in list(self._subscriptions):
+            each.close()
+        return self._hub.close(timeout_s)
 
     # --- inside ---------------------------------------------------------------------------------
 
     def _writer(self, form: str, to: tuple[str, str, str], size: int, headers: Mapping[str, object]) -> StreamWriter:
         changed = threading.Condition()
-        outflow = self.outflow(form, to, changed, bytes_total=size, headers=headers)
-        return StreamWriter(outflow, changed, self._packer, size)
-
-    def outflow(self, form: str, to: tuple[str, str, str], changed: threading.Condition, *, bytes_total: int = 0,
-                headers: Mapping[str, object] = NO_HEADERS, context: Body = (), replied: Replied | None = None) -> Outflow:
-        """For what stands on this service: one stream to one cell, when a way to it was looked for."""
-        channel, topic, target = to
-        check_names(channel, topic)
-        if headers:
-            check_headers(headers)
-        name = parse(target)
-        self._find_way(name)
-        opening = Opening(name, channel, topic, form, bytes_total, tuple(headers.items()), context)
-        return Outflow(self._cell, opening, changed, replied)
-
-    def _find_way(self, target: str) -> None:
-        """Waits until the receiver is linked directly, or cannot be, or has been waited for long enough."""
-        cell = self._cell
-        desk = cell.pushing
-        if desk.is_direct(target):
-            return
-        options = cell.options.streams
-        told = cell.request(target, CHANNEL, ADDRESSES_TOPIC, timeout_s=options.lost_timeout_s).body
-        found = [each for each in told if isinstance(each, str)] if isinstance(told, list) and options.direct else []
-        is_inproc = any(each.startswith("inproc://") for each in cell.data_addresses)
-        addresses = [each for each in found if is_inproc or not each.startswith("inproc://")]
-        chosen = threading.Event()
-        desk.way(target, addresses, chosen.set)
-        chosen.wait(cell.options.pulls.direct_timeout_s + 1.0)
+        outflow = self._hub.outflow(form, to, changed, bytes_total=size, headers=headers)
+        return StreamWriter(outflow, changed, self._hub.packer, size)
 
     def _taking(self, message: Open, form: str, idle_timeout_s: float | None, take: Callable[[Inflow], object]) -> Inflow:
         """On the lane: what takes in a stream with a thread of its own."""
-        if message.form != form:
-            raise Refused(by=self._cell.fqcn, reason="no-handler",
-                          text=f"{message.channel}/{message.topic} takes {form}, not {message.form}")
+        self._hub.check_form(message, form)
         inflow = Inflow(self._cell, message, lambda: None, idle_timeout_s)
-        self._crew.run(lambda: self._take(inflow, take))
+        self._hub.crew.run(lambda: self._take(inflow, take))
         return inflow
 
     def _take(self, inflow: Inflow, take: Callable[[Inflow], object]) -> None:
@@ -215,7 +297,7 @@ class Streams:
             inflow.end(self._told(inflow, result))
             return
         try:
-            body, _ = self._packer.pack(result, (inflow.origin,))
+            body, _ = self._hub.packer.pack(result, (inflow.origin,))
         except ZdlError as error:
             inflow.end(error)
             return
@@ -226,7 +308,3 @@ class Streams:
         if isinstance(raised.error, ZdlError):
             return raised.error
         return RemoteError(fqcn=self._cell.fqcn, channel=inflow.channel, topic=inflow.topic, kind=raised.kind, text=raised.text)
-
-
-def _nothing() -> None:
-    """There is nothing to end before the cell was started."""

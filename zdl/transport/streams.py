@@ -9,6 +9,7 @@ users of the desk hand in is called on the loop, so it must only hand over.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -38,6 +39,9 @@ from zdl.protocol.pushes import Opening, Pushes
 from zdl.protocol.pushing import End, Ended, Halt, Items, Open, Taken
 from zdl.protocol.ways import Chosen, Try, Ways
 from zdl.transport.loop import Loop
+
+# How long the end of all streams may take to be said: the loop has nothing else to do.
+CLOSE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +188,12 @@ class StreamDesk:
                 self._loop.act(self._intakes.finish(key, error), now)
                 if taking is not None:
                     taking.settled(error)
+            done.set()
 
+        done = threading.Event()
         with suppress(Closed):
             self._loop.submit(finish)
+            done.wait(CLOSE_S)
 
     # --- the desk -------------------------------------------------------------------------------
 

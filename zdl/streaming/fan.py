@@ -1,0 +1,169 @@
+"""Fan: one stream of objects to many cells: packed once, each at its own pace, and answers put together again.
+
+The fastest receiver decides how fast objects are made: there must be room for it. One that lags `backlog_bytes_max` behind
+while another one is ahead is ended with `Busy`, and so paces nobody. Where `ahead_max` is given, the slowest decides instead: no
+more than so many objects are made ahead of its replies.
+
+Threads: one at a time feeds a fan; replies come on the lane and are only noted there.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from zdl.cell.service import Scope
+from zdl.errors import Busy, StreamError, ZdlError
+from zdl.protocol.messages import Body
+from zdl.streaming.outflow import LOOK_S, Outflow
+from zdl.streaming.packer import Packer
+
+OpenFlow = Callable[[str, threading.Condition, Callable[[int, tuple[Body, ...]], None]], Outflow]
+
+
+class Fan:
+    """One stream to these cells.
+
+    Args:
+        fqcn: this cell, for errors.
+        targets: to whom.
+        open_flow: begins the stream to one of them; what it raises is what that one has ended with.
+        packer: packs objects, unpacks replies.
+        backlog_bytes_max: how far a slow one may lag.
+    """
+
+    def __init__(self, fqcn: str, targets: Sequence[str], open_flow: OpenFlow, packer: Packer, backlog_bytes_max: int) -> None:
+        self._fqcn = fqcn
+        self._targets = targets
+        self._packer = packer
+        self._backlog_bytes_max = backlog_bytes_max
+        self.changed = threading.Condition()  # guards the flows, and what is noted about them
+        self._replies: dict[str, deque[Body]] = {target: deque() for target in targets}
+        self._scopes: dict[int, Scope] = {}
+        self._errors: dict[str, ZdlError] = {}
+        self._flows: dict[str, Outflow] = {}
+        self._is_aborted = False
+        self.put_count = 0
+        self.answered = 0
+        for target in targets:
+            try:
+                self._flows[target] = open_flow(target, self.changed, partial(self._replied, target))
+            except ZdlError as error:
+                self._errors[target] = error
+
+    def __repr__(self) -> str:
+        return f"<Fan to {len(self._targets)} cells: {self.put_count} objects, {self.answered} answered>"
+
+    @property
+    def live(self) -> list[Outflow]:
+        """The streams that have not ended."""
+        return [flow for flow in self._flows.values() if not flow.has_ended]
+
+    def error_of(self, target: str) -> ZdlError | None:
+        """What the stream to one of them has ended with."""
+        flow = self._flows.get(target)
+        return self._errors[target] if flow is None else flow.error
+
+    def may_put(self, ahead_max: int | None) -> bool:
+        """Whether one more object may be made."""
+        live = self.live
+        if ahead_max is None:
+            return not live or any(flow.has_room for flow in live)
+        return all(flow.has_room for flow in live) and self.put_count - self.answered < ahead_max
+
+    def put(self, obj: object, timeout_s: float | None) -> None:
+        """One more object, to all that are left.
+
+        Raises:
+            CannotPack, TooLarge: it cannot travel.
+        """
+        flows = self.live
+        parts, scope = self._packer.pack(obj, [flow.target for flow in flows])
+        if scope is not None:
+            self._scopes[self.put_count] = scope
+        self.put_count += 1
+        for flow in flows:
+            flow.put(parts, timeout_s)
+        if len(flows) > 1:
+            self._leave_behind(flows)
+
+    def has_answer(self) -> bool:
+        """Whether all have answered the next object, or have ended."""
+        if self.answered == self.put_count:
+            return False
+        return all(self._replies[target] or self._is_over(target) for target in self._targets)
+
+    def take_answer(self, *, is_wanted: bool = True) -> Mapping[str, object]:
+        """The replies to the next object; where a stream has failed, its error. Not unpacked unless they are wanted."""
+        with self.changed:
+            found = {target: self._replies[target].popleft() if self._replies[target] else None for target in self._targets}
+        number = self.answered
+        self.answered += 1
+        scope = self._scopes.pop(number, None)
+        if scope is not None:
+            for target, parts in found.items():
+                if parts is None:
+                    scope.miss(target)
+        if not is_wanted:
+            return {}
+        return {target: self.error_of(target) if parts is None else self._unpacked(parts) for target, parts in found.items()}
+
+    def wait(self, is_done: Callable[[], bool]) -> None:
+        """Until something is so that receivers bring about, or somebody aborts."""
+        with self.changed:
+            while not is_done() and not self._is_aborted:
+                self.changed.wait(LOOK_S)
+
+    def abort(self) -> None:
+        """Whoever waits does so no more."""
+        with self.changed:
+            self._is_aborted = True
+            self.changed.notify_all()
+
+    @property
+    def is_aborted(self) -> bool:
+        """Whether somebody does not want it any more."""
+        return self._is_aborted
+
+    def finish(self) -> None:
+        """No more objects."""
+        for flow in self.live:
+            flow.finish()
+
+    def fail(self, error: ZdlError) -> None:
+        """Break off; what was lent and not answered is not lent any more."""
+        for flow in self.live:
+            flow.fail(error)
+        for scope in self._scopes.values():
+            scope.undeliverable()
+        self._scopes.clear()
+
+    def results(self) -> dict[str, object]:
+        """By target: what its `stream_done_cb` returned, or the error of the stream."""
+        return {target: error if (error := self.error_of(target)) is not None else self._unpacked(self._flows[target].result)
+                for target in self._targets}
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _is_over(self, target: str) -> bool:
+        flow = self._flows.get(target)
+        return flow is None or flow.has_ended
+
+    def _unpacked(self, parts: Body) -> object:
+        try:
+            return self._packer.resolve(self._packer.unpack(parts)) if parts else None
+        except ZdlError as error:
+            return StreamError(what=f"a reply cannot be taken in: {error}")
+
+    def _leave_behind(self, flows: list[Outflow]) -> None:
+        lagging = [flow for flow in flows if flow.bytes_waiting > self._backlog_bytes_max]
+        if lagging and len(lagging) < len(flows):
+            for flow in lagging:
+                flow.fail(Busy(limit="streams.backlog_bytes_max", value=self._backlog_bytes_max, at=flow.target))
+
+    def _replied(self, target: str, first: int, replies: tuple[Body, ...]) -> None:
+        with self.changed:
+            self._replies[target] += replies
+            self.changed.notify_all()
