@@ -73,7 +73,7 @@ IMPURE_MODULES = frozenset({
     "subprocess", "tempfile", "threading", "time", "urllib", "uuid", "warnings"})
 # What a pure room may take from these: values, which know no clock, no randomness and no file …
 PURE_NAMES = MappingProxyType({
-    "datetime": frozenset({"date", "datetime", "time", "timedelta"}), "uuid": frozenset({"UUID"}),
+    "datetime": frozenset({"date", "datetime", "time", "timedelta", "timezone"}), "uuid": frozenset({"UUID"}),
     "pathlib": frozenset({"PurePath", "PurePosixPath"})})
 # … as long as nobody asks them for the present moment, or for the time zone of this machine.
 IMPURE_METHODS = frozenset({

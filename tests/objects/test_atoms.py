@@ -38,6 +38,11 @@ def test_the_second_of_two_equal_hours_stays_the_second() -> None:
     assert found.fold == 1
 
 
+def test_an_offset_of_less_than_a_second_comes_out() -> None:
+    value = datetime(2000, 1, 1, tzinfo=timezone(timedelta(microseconds=1)))
+    assert atom_of(fields_of(value)) == value
+
+
 def test_of_a_time_zone_its_offset_comes_out_and_of_a_path_a_pure_one() -> None:
     summer = datetime(2026, 7, 1, 12, tzinfo=ZoneInfo("UTC"))
     found: Any = atom_of(fields_of(summer))
@@ -69,9 +74,10 @@ def test_a_time_zone_that_does_not_work_is_named() -> None:
 
 @pytest.mark.fault("H19")
 @pytest.mark.parametrize("fields", [
-    None, [], {}, [99], [-1], [True, 1.0, 1.0], ["datetime"], [0], [0, 1, 1], [0, 1.0], [1, "2026-01-01", 2], [1, "2026-13-01", 0],
-    [1, b"2026-01-01", 0], [2, "x"], [3, "25:00", 0], [4, 1 << 62, 0, 0], [5, "1.2.3"], [6, b"short"], [7, b"a"], [8, 0, 1, 0],
-    [8, 0, 1], [8, 0, 1, 1, 1], [7, "a\0b", 1],
+    None, [], {}, [99], [-1], [True, 1.0, 1.0], ["datetime"], [0], [0, 1, 1], [0, 1.0], [1, "2026-01-01", 2, None],
+    [1, "2026-13-01", 0, None], [1, b"2026-01-01", 0, None], [1, "2026-01-01", 0, 1 << 62], [1, "2026-01-01", 0, "+1"],
+    [2, "x"], [3, "25:00", 0, None], [4, 1 << 62, 0, 0], [5, "1.2.3"], [6, b"short"], [7, b"a"], [8, 0, 1, 0], [8, 0, 1],
+    [8, 0, 1, 1, 1], [7, "a\x00b", 1],
 ])
 def test_h19_fields_that_lie_are_refused(fields: object) -> None:
     with pytest.raises(CannotUnpack):
