@@ -57,6 +57,11 @@ class Noted(Downloadable):
         self.note("release")
 
 
+def id_of(noted: Noted) -> bytes:
+    """The id of its offer."""
+    return str(noted.base_obj).encode() * 16
+
+
 class Stage:
     """A transaction with objects whose calls are noted."""
 
@@ -71,7 +76,7 @@ class Stage:
         for each in objects:
             maker = Maker(each, packing=PackOptions(), bytes_max=1, lend=self.lend)
             made.add(Production(each, "ref:1", "server", maker=maker, submit=self.workers.submit,
-                                consumed=lambda *told: None), f"of {each.base_obj}")
+                                consumed=lambda *told: None), id_of(each))
         return made
 
     def lend(self, *nothing: object) -> tuple[object, object]:
@@ -90,19 +95,24 @@ def stage() -> Iterator[Stage]:
 
 @pytest.mark.row("D1", "D4", "D5")
 def test_D1_D4_D5_the_hooks_come_in_their_order_each_once(stage: Stage) -> None:
-    produced = stage.produced(Noted("a", stage.calls), Noted("b", stage.calls))
+    first, second = Noted("a", stage.calls), Noted("b", stage.calls)
+    produced = stage.produced(first, second)
     for _ in range(2):
-        produced.receiver_settled("site-1", Outcome.FINISHED)
+        produced.had(id_of(first), "site-1")
+    produced.had(id_of(second), "site-1")
+    produced.receiver_settled("site-1", Outcome.FINISHED)
     produced.receiver_settled("site-2", Outcome.CANCELLED)
+    produced.had(id_of(first), "site-2")
+    produced.had(id_of(second), "site-2")
     produced.receiver_settled("site-2", Outcome.FINISHED)
     ends = {"site-1": Outcome.FINISHED, "site-2": Outcome.FINISHED}
     produced.ended(Outcome.FINISHED, ends, stage.then)
     eventually(lambda: len(stage.calls) == 13)
     assert stage.calls == [
-        ("a", "set_transaction", "tx", "of a"), ("b", "set_transaction", "tx", "of b"),
+        ("a", "set_transaction", "tx", "61" * 16), ("b", "set_transaction", "tx", "62" * 16),
         ("a", "one", "site-1", "success"), ("b", "one", "site-1", "success"),
-        ("a", "one", "site-2", "success"), ("b", "one", "site-2", "success"),
-        ("a", "all"), ("b", "all"),
+        ("a", "one", "site-2", "success"), ("a", "all"),
+        ("b", "one", "site-2", "success"), ("b", "all"),
         ("a", "done", "tx", "finished"), ("b", "done", "tx", "finished"),
         ("then",),
         ("a", "release"), ("b", "release")]
@@ -113,14 +123,27 @@ def test_D1_D4_D5_the_hooks_come_in_their_order_each_once(stage: Stage) -> None:
 def test_D4_a_failure_is_told_once_at_the_end_and_not_all_have_it(stage: Stage) -> None:
     produced = stage.produced(Noted("a", stage.calls))
     produced.receiver_settled("site-1", Outcome.LOST)
-    produced.ended(Outcome.EXPIRED, {"site-1": Outcome.LOST, "site-2": Outcome.EXPIRED}, stage.then)
+    produced.ended(Outcome.EXPIRED, {"site-1": Outcome.LOST, "site-2": Outcome.EXPIRED, "a-stranger": Outcome.EXPIRED},
+                   stage.then)
     eventually(lambda: stage.calls[-1:] == [("a", "release")])
     assert stage.calls[1:] == [("a", "one", "site-1", "failed"), ("a", "one", "site-2", "failed"),
                                ("a", "done", "tx", "timeout"), ("then",), ("a", "release")]
 
 
+@pytest.mark.row("D4")
+def test_D4_who_has_one_object_of_several_is_told_of_that_one_and_of_the_others_only_if_it_began(stage: Stage) -> None:
+    first, second = Noted("a", stage.calls), Noted("b", stage.calls)
+    produced = stage.produced(first, second, audience=Audience(count=0))
+    produced.had(id_of(first), "site-1")
+    produced.ended(Outcome.EXPIRED, {"site-1": Outcome.EXPIRED}, stage.then)
+    eventually(lambda: stage.calls[-1:] == [("b", "release")])
+    assert [call for call in stage.calls if "one" in call] == [("a", "one", "site-1", "success")]
+
+
 def test_with_nobody_counted_not_all_ever_have_it(stage: Stage) -> None:
-    produced = stage.produced(Noted("a", stage.calls), audience=Audience(count=0))
+    noted = Noted("a", stage.calls)
+    produced = stage.produced(noted, audience=Audience(count=0))
+    produced.had(id_of(noted), "site-1")
     produced.ended(Outcome.DELETED, {"site-1": Outcome.FINISHED}, stage.then)
     eventually(lambda: stage.calls[-1:] == [("a", "release")])
     assert [call[1] for call in stage.calls if len(call) > 1] == ["set_transaction", "one", "done", "release"]

@@ -15,7 +15,7 @@ from zdl.download.consuming import Consuming, PieceConsumer
 from zdl.download.downloadable import Downloadable, Produced, ProduceRC, State
 from zdl.download.pieces import PRODUCE_TOPIC, Question
 from zdl.download.producing import Producing
-from zdl.errors import DecodeError, LeaseEnded, OriginFailed, UnknownRef
+from zdl.errors import DecodeError, LeaseEnded, OriginFailed, Refused, UnknownRef
 from zdl.options import OfferOptions, Options
 from zdl.protocol.effects import Outcome
 from zdl.refs import Ref
@@ -426,6 +426,29 @@ def test_a_cell_closes_although_a_producer_hangs_and_says_so(trees: Trees) -> No
     stuck.let_go.set()
 
 
+# --- several objects ----------------------------------------------------------------------------
+
+@pytest.mark.row("D4")
+def test_D4_each_object_of_a_transaction_is_told_of_its_own_receivers_when_they_have_it(three: tuple[Cell, ...]) -> None:
+    server, one, two, _ = three
+    first, second = Numbers(2), Numbers(3)
+    with server.downloads.transaction(receivers=["site-1", "site-2"]) as lent:
+        refs = [lent.add(first), lent.add(second)]
+    assert all(isinstance(ref, Ref) for ref in refs)
+    assert one.downloads.pull(refs[0]) == [0, 1]
+    eventually(lambda: first.calls[1:] == [("one", "site-1", "success")])
+    assert second.calls[1:] == []
+    assert two.downloads.pull(refs[0]) == [0, 1]
+    eventually(lambda: first.calls[2:] == [("one", "site-2", "success"), ("all",)])
+    assert lent.outcome is None
+    for cell in (two, one):
+        assert cell.downloads.pull(refs[1]) == [0, 1, 2]
+    assert lent.wait(PATIENCE_S).is_complete
+    eventually(lambda: second.calls[-1] == ("release",))
+    assert second.calls[1:] == [("one", "site-2", "success"), ("one", "site-1", "success"), ("all",), ("done", "finished"),
+                                ("release",)]
+
+
 # --- strangers ----------------------------------------------------------------------------------
 
 def test_who_does_not_know_the_secret_hears_no_more_than_that_there_is_no_such_ref(three: tuple[Cell, ...]) -> None:
@@ -437,6 +460,11 @@ def test_who_does_not_know_the_secret_hears_no_more_than_that_there_is_no_such_r
         question = Question(ref.source.offer_id, ref.source.secret, b"t" * 16, 0, 0, None).plain()
         return one.request("server", "zdl", PRODUCE_TOPIC, {**question, **changed}).body
 
+    closed = server.downloads.transaction(receivers=["site-2"], closed=True)
+    other = closed.add(Numbers(1))
+    assert isinstance(other, Ref)
+    assert asked(offer=other.source.offer_id, secret=other.source.secret)["error"][0] == Refused.code
+    closed.delete()
     assert asked()[0] is None
     assert asked(secret=b"x" * 16)["error"][0] == UnknownRef.code
     assert asked(offer=b"x" * 16)["error"][0] == UnknownRef.code

@@ -138,7 +138,7 @@ def test_answers_that_were_consumed_are_forgotten_and_their_leaves_end(stage: St
     assert stage.ended == []
     asking.answer(1, 1)
     assert stage.ended == stage.lent[:1]
-    assert stage.consumed == [("site-1", 2 << 20, 1)]
+    assert stage.consumed == [("site-1", 0, 0), ("site-1", 2 << 20, 1)], "it has begun, and has consumed"
     assert isinstance(asking.answer(0, 1), OptionError), "it is no more there"
     asking.ask(2, 2, is_over=True)
     eventually(lambda: stage.ended == stage.lent and not stage.workers.running)
@@ -278,15 +278,26 @@ def test_a_receiver_that_is_gone_is_forgotten_with_all_it_was_served(stage: Stag
     asking = Asking(production)
     asking.answer(0)
     eventually(lambda: len(stage.lent) == 2)
-    production.forget("site-1", is_finished=False)
+    production.forget("site-1", is_barred=False)
     assert stage.ended == stage.lent
     assert isinstance(asking.answer(1, 1), LeaseEnded)
 
 
-def test_a_receiver_that_has_it_has_consumed_it_though_it_did_not_say_so(stage: Stage) -> None:
+def test_a_receiver_that_has_expired_gets_nothing_any_more(stage: Stage) -> None:
+    production = stage.production(Numbers(3))
+    assert not production.has_begun("site-1")
+    assert Asking(production).answer(0)[-1] == ("eof", None)
+    production.forget("site-1", is_barred=True)
+    again = Asking(production, token=1).answer(0)
+    assert isinstance(again, LeaseEnded) and again.how == "expired"
+    assert production.has_begun("site-1")
+
+
+def test_the_end_of_one_download_of_a_receiver_touches_no_other_one_of_it(stage: Stage) -> None:
     production = stage.production(Numbers(3))
     done, busy = Asking(production), Asking(production, token=1)
-    done.answer(0)
-    production.forget("site-1", is_finished=True)
-    assert [each[:1] + each[2:] for each in stage.consumed] == [("site-1", 3)]
-    assert busy.answer(0)[-1] == ("eof", None), "another download of the same receiver goes on"
+    assert done.answer(0)[-1] == busy.answer(0)[-1] == ("eof", None)
+    done.ask(1, 1, is_over=True)
+    assert isinstance(done.answer(1, 1), LeaseEnded)
+    assert busy.answer(1, 1) == []
+    assert [each[2] for each in stage.consumed] == [0, 3, 3]

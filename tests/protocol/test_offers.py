@@ -8,7 +8,7 @@ import pytest
 
 from zdl.errors import Busy, DecodeError, LeaseEnded, LocalProtocolError, OriginFailed, Refused, UnknownRef, ZdlError, to_wire
 from zdl.options import CHUNK_BYTES_MAX, OfferOptions
-from zdl.protocol.effects import Effect, Outcome, Post, ReceiverSettled, Release, Serve, TransactionSettled, Unreachable
+from zdl.protocol.effects import Effect, OfferHad, Outcome, Post, ReceiverSettled, Release, Serve, TransactionSettled, Unreachable
 from zdl.protocol.messages import Ask, Bounce, Confirm, Confirmed, Denial, Drop, Keep, Kind, Verify, Withdrawn
 from zdl.protocol.offers import RELEASED, Audience, Offer, Offers
 
@@ -621,3 +621,16 @@ def test_what_is_made_of_an_offer_needs_its_secret_and_renews_its_lease() -> Non
     closed = lending(audience=Audience(names=frozenset({"site-2"}), is_closed=True))
     with pytest.raises(Refused):
         closed.use(keep(), 1.0)
+
+
+# --- news of single offers ----------------------------------------------------------------------
+
+def test_a_lender_who_wants_to_know_is_told_once_of_each_receiver_that_has_all_of_an_offer() -> None:
+    offers = Offers("server", OPTIONS)
+    offers.lend(T, [Offer(A, SECRET, TOTAL, is_told=True), Offer(B, SECRET, TOTAL)], Audience(count=1), 60.0, 0.0)
+    assert answered(offers, confirm("site-1", A, (0, 400)), 1.0) == [noted()]
+    assert answered(offers, confirm("site-1", A, (400, 600), number=8), 1.0) == [noted(number=8), OfferHad(T, A, "site-1")]
+    assert answered(offers, confirm("site-1", A, (0, TOTAL), number=9), 1.0) == [noted(number=9)]
+    assert answered(offers, confirm("site-1", B, number=10), 2.0) == [
+        noted(number=10), ReceiverSettled(T, "site-1", Outcome.FINISHED), Release(A), Release(B),
+        settled(Outcome.FINISHED, ("site-1", Outcome.FINISHED))]

@@ -77,6 +77,11 @@ class DownloadBroker:
     def __repr__(self) -> str:
         return f"<DownloadBroker of {self._cell.fqcn}: {len(self._lender.transactions)} transactions>"
 
+    @property
+    def fqcn(self) -> str:
+        """The cell."""
+        return self._cell.fqcn
+
     # --- lending --------------------------------------------------------------------------------
 
     def transaction(self, *, receivers: Sequence[str] | int = 1, lease_s: float | None = None, quorum: int | None = None,
@@ -138,9 +143,12 @@ class DownloadBroker:
         return scope.transaction
 
     def publish(self, name: str, body: object) -> None:
-        """Answer whoever asks for this name with `body`, which holds refs of what was lent."""
+        """Answer whoever asks for this name with `body`, which holds refs of what was lent; None takes the name back."""
         with self._lock:
-            self._named[name] = body
+            if body is None:
+                self._named.pop(name, None)
+            else:
+                self._named[name] = body
 
     def find(self, origin: str, name: str, *, timeout_s: float | None = None) -> object:
         """What another cell has published under a name; refs stay refs.
@@ -158,7 +166,8 @@ class DownloadBroker:
 
     def pull(self, what: object, into: object = None, *, timeout_s: float | None = None, abort: Signal | None = None,
              progress: Progress | None = None, consumer: Consumer | None = None, retries: int = RETRIES,
-             on_progress: OnProgress | None = None) -> object:
+             on_progress: OnProgress | None = None, progress_interval_s: float = INTERVAL_S,
+             request_timeout_s: float | None = None) -> object:
         """What a ref stands for: a writable array, or bytes; or a whole object with its refs replaced.
 
         Of an object that is lent piece by piece (of kind ``object``), `consumer` takes in the pieces, on this thread, and is
@@ -175,6 +184,8 @@ class DownloadBroker:
             consumer: takes in pieces.
             retries: how often in a row an answer with pieces is asked for again when the way to its origin fails.
             on_progress: gets `TransferProgress` as pieces are consumed, on this thread.
+            progress_interval_s: between two of these, at least.
+            request_timeout_s: for one answer with pieces, begun anew while it is being made; by default that of requests.
 
         Raises:
             OptionError: a consumer for what is pulled whole; or `into` does not fit, and nothing was asked for.
@@ -183,7 +194,7 @@ class DownloadBroker:
         if isinstance(what, Ref) and what.kind == "object":
             if into is not None:
                 raise OptionError(name="into", value=type(into).__name__, allowed="nothing for what is lent piece by piece")
-            consuming = Consuming(timeout_s=timeout_s, abort=abort, retries=retries, on_progress=on_progress)
+            consuming = Consuming(timeout_s, request_timeout_s, retries, abort, on_progress, progress_interval_s)
             taking = Pieces() if consumer is None else consumer
             PieceConsumer(self._cell, self._puller, what, taking, consuming).run()
             return taking.pieces if isinstance(taking, Pieces) and consumer is None else taking

@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from zdl.cell.handlers import Raised, guarded
@@ -35,6 +36,9 @@ from zdl.protocol.offers import Audience
 _LOG = logging.getLogger("zdl.download")
 # The end of a transaction waits so long for productions that still run; their object is released when they have ended.
 DRAIN_S = 60.0
+
+# Receivers that say nothing more themselves.
+_GONE = frozenset({Outcome.LOST, Outcome.EXPIRED, Outcome.PARTIAL})
 
 # What it is, in words, and the call.
 Call = tuple[str, Callable[[], object]]
@@ -91,10 +95,45 @@ class Ended(Protocol):
     def __call__(self, produced: Produced, *, is_done: bool) -> None: ...
 
 
+@dataclass(slots=True, eq=False)
+class _Object:
+    """One object of a transaction; all but the production is known to the data lane only.
+
+    Attributes:
+        production: of its pieces.
+        had_by: the receivers that have all of it.
+        told: the receivers whose end was told.
+        is_all_told: whether it was told that all have it.
+    """
+
+    production: Production
+    had_by: set[str] = field(default_factory=set)
+    told: set[str] = field(default_factory=set)
+    is_all_told: bool = False
+
+    def telling(self, receiver: str, status: str) -> list[Call]:
+        """Once for each receiver."""
+        if receiver in self.told:
+            return []
+        self.told.add(receiver)
+        return [("downloaded_to_one", lambda: self.production.downloadable.downloaded_to_one(receiver, status))]
+
+    def telling_all(self) -> list[Call]:
+        """Once."""
+        if self.is_all_told:
+            return []
+        self.is_all_told = True
+        return [("downloaded_to_all", lambda: self.production.downloadable.downloaded_to_all())]
+
+    def forgetting(self, receiver: str, *, is_barred: bool) -> list[Call]:
+        """A receiver is gone."""
+        return [(f"forgetting {receiver}", lambda: self.production.forget(receiver, is_barred=is_barred))]
+
+
 class Produced:
     """The objects of one transaction that are lent piece by piece.
 
-    Threads: `add` from one thread at a time; `receiver_settled` and `ended` on the data lane.
+    Threads: `add` from any thread; `had`, `receiver_settled` and `ended` on the data lane.
 
     Args:
         audience: who is counted.
@@ -103,56 +142,68 @@ class Produced:
 
     Attributes:
         transaction_id: as users' code is told it.
-        productions: the objects.
+        audience: who is counted.
         meters: who wants to know how far receivers are; None: nobody.
         on_done: is called with the status when all objects were told; None: nobody wants to know.
     """
 
     def __init__(self, audience: Audience, workers: Workers, ended: Ended) -> None:
         self.transaction_id = ""
-        self.productions: tuple[Production, ...] = ()
         self.meters: Meters | None = None
         self.on_done: Callable[[str], object] | None = None
-        self._audience = audience
+        self.audience = audience
         self._workers = workers
         self._ended = ended
         self._hooks = Hooks(workers)
-        self._told: set[str] = set()
-        self._lock = threading.Lock()  # guards the productions and the three below
+        self._lock = threading.Lock()  # guards the three below
+        self._objects: dict[bytes, _Object] = {}
         self._has_ended = False
-        self._ref_ids: set[str] = set()
         self._then: Callable[[], object] | None = None
 
-    def add(self, production: Production, ref_id: str) -> None:
-        """One more object. What its `set_transaction` raises is raised.
+    @property
+    def productions(self) -> list[Production]:
+        """Of its objects."""
+        return [each.production for each in self._all()]
+
+    def add(self, production: Production, offer_id: bytes) -> None:
+        """One more object. What its `set_transaction` raises is raised, and it is not added.
 
         Raises:
             LeaseEnded: the transaction has ended meanwhile; nothing was added.
         """
         downloadable = production.downloadable
         if isinstance(downloadable, CacheableObject):
-            downloadable.expect_receivers(self._audience.names, self._audience.count)
+            downloadable.expect_receivers(self.audience.names, self.audience.count)
         with self._lock:
             if self._has_ended:
                 raise LeaseEnded(ref=production.label, origin=production.origin, how="its transaction has ended")
-            self.productions += (production,)
-            self._ref_ids.add(ref_id)
-        downloadable.set_transaction(self.transaction_id, ref_id)
+            self._objects[offer_id] = _Object(production)
+        raised = guarded(lambda: downloadable.set_transaction(self.transaction_id, offer_id.hex()))
+        if isinstance(raised, Raised):
+            with self._lock:
+                del self._objects[offer_id]
+            raise raised.error
+
+    def had(self, offer_id: bytes, receiver: str) -> None:
+        """A receiver has consumed all of one object."""
+        known = self._objects.get(offer_id)
+        if known is None:
+            return
+        known.had_by.add(receiver)
+        calls = known.telling(receiver, DownloadStatus.SUCCESS)
+        names, count = self.audience.names, self.audience.count
+        if names <= known.had_by if names else 0 < count <= len(known.had_by):
+            calls += known.telling_all()
+        self._call(calls)
 
     def receiver_settled(self, receiver: str, outcome: Outcome) -> None:
         """A receiver has come to an end, for now or for good."""
-        is_finished = outcome is Outcome.FINISHED
-        calls: list[Call] = []
         meters = self.meters
-        if is_finished and meters is not None:
-            calls.append(("on_progress", lambda: meters.finished(receiver)))
-        for each in self.productions:
-            calls.append((f"forgetting {receiver}", lambda each=each: each.forget(  # type: ignore[misc]
-                receiver, is_finished=is_finished)))
-        if is_finished:
-            calls += self._telling(receiver, DownloadStatus.SUCCESS)
-        with suppress(Closed):
-            self._hooks.call(calls)
+        if outcome in _GONE:
+            self._call([call for each in self._all() if receiver not in each.had_by
+                        for call in each.forgetting(receiver, is_barred=outcome is Outcome.EXPIRED)])
+        elif outcome is Outcome.FINISHED and meters is not None:
+            self._call([("on_progress", lambda: meters.finished(receiver))])
 
     def ended(self, outcome: Outcome, receivers: Mapping[str, Outcome], then: Callable[[], object]) -> None:
         """The transaction has ended.
@@ -165,15 +216,17 @@ class Produced:
         with self._lock:
             self._then, self._has_ended = then, True
         self._ended(self, is_done=False)
-        objects = [each.downloadable for each in self.productions]
+        objects = self._all()
         status = done_status(outcome)
         calls: list[Call] = [("the drain of productions", self._drain)]
-        for receiver, how in receivers.items():
-            calls += self._telling(receiver, DownloadStatus.SUCCESS if how is Outcome.FINISHED else DownloadStatus.FAILED)
-        if outcome is Outcome.FINISHED and (self._audience.names or self._audience.count):
-            calls += [("downloaded_to_all", each.downloaded_to_all) for each in objects]
         for each in objects:
-            calls.append(("transaction_done", lambda each=each: each.transaction_done(  # type: ignore[misc]
+            for receiver in receivers:
+                if receiver in self.audience.names or each.production.has_begun(receiver):
+                    calls += each.telling(receiver, DownloadStatus.FAILED)  # of a success it was told already
+        if outcome is Outcome.FINISHED and (self.audience.names or self.audience.count):
+            calls += [call for each in objects for call in each.telling_all()]
+        for each in objects:
+            calls.append(("transaction_done", lambda each=each: each.production.downloadable.transaction_done(  # type: ignore[misc]
                 self.transaction_id, status)))
         meters, on_done = self.meters, self.on_done
         if meters is not None:
@@ -181,7 +234,7 @@ class Produced:
         if on_done is not None:
             calls.append(("on_done", lambda: on_done(status)))
         calls.append(("telling the end of a transaction", self.give_up))
-        calls += [("release", lambda each=each: self._release(each)) for each in self.productions]  # type: ignore[misc]
+        calls += [("release", lambda each=each: self._release(each.production)) for each in objects]  # type: ignore[misc]
         try:
             self._workers.submit("telling those who wait for pieces", lambda: self._close(outcome))
             self._hooks.call(calls)
@@ -190,17 +243,15 @@ class Produced:
 
     def served(self, ask: Ask) -> None:
         """What a receiver has asked for goes out; of what is lent piece by piece that means nothing yet."""
-        meters, ref_id = self.meters, ask.offer_id.hex()
-        if meters is not None and ref_id not in self._ref_ids:
-            with suppress(Closed):
-                self._hooks.call([("on_progress", lambda: meters.served(ask))])
+        meters = self.meters
+        if meters is not None and ask.offer_id not in self._objects:
+            self._call([("on_progress", lambda: meters.served(ask))])
 
     def consumed(self, receiver: str, ref_id: str, nbytes: int, items: int) -> None:
         """A receiver has consumed pieces."""
         meters = self.meters
         if meters is not None:
-            with suppress(Closed):
-                self._hooks.call([("on_progress", lambda: meters.consumed(receiver, ref_id, nbytes, items))])
+            self._call([("on_progress", lambda: meters.consumed(receiver, ref_id, nbytes, items))])
 
     def give_up(self) -> None:
         """Tell who waits for the end, once, whether all has been called or not."""
@@ -212,18 +263,18 @@ class Produced:
 
     # --- inside ---------------------------------------------------------------------------------
 
+    def _all(self) -> list[_Object]:
+        with self._lock:
+            return list(self._objects.values())
+
+    def _call(self, calls: Sequence[Call]) -> None:
+        with suppress(Closed):  # the cell is closed, and has waited for as long as it should
+            self._hooks.call(calls)
+
     def _close(self, outcome: Outcome) -> None:
         """Whoever waits for pieces is told, whatever the hooks do."""
         for each in self.productions:
             each.close(LeaseEnded(ref=each.label, origin=each.origin, how=outcome.value))
-
-    def _telling(self, receiver: str, status: str) -> list[Call]:
-        """Once for each receiver."""
-        if receiver in self._told:
-            return []
-        self._told.add(receiver)
-        return [("downloaded_to_one", lambda each=each: each.downloadable.downloaded_to_one(  # type: ignore[misc]
-            receiver, status)) for each in self.productions]
 
     def _drain(self) -> None:
         until = time.monotonic() + DRAIN_S

@@ -22,7 +22,7 @@ from zdl.download.transaction import Terms, Transaction
 from zdl.errors import Closed, OptionError, ZdlError
 from zdl.objects.manifest import Range
 from zdl.protocol.audiences import Audience, Offer, TransactionFacts
-from zdl.protocol.effects import Outcome, ReceiverSettled, TransactionSettled
+from zdl.protocol.effects import OfferHad, Outcome, ReceiverSettled, TransactionSettled
 from zdl.protocol.messages import Ask
 from zdl.refs import OFFER_ID_BYTES, SECRET_BYTES, Ref, Source
 
@@ -46,6 +46,9 @@ class Ending(Protocol):
 
     def receiver_settled(self, receiver: str, outcome: Outcome) -> None:
         """One receiver has come to an end."""
+
+    def had(self, offer_id: bytes, receiver: str) -> None:
+        """One receiver has all of one offer that is told of."""
 
     def ended(self, outcome: Outcome, receivers: Mapping[str, Outcome], then: Callable[[], object]) -> None:
         """All has ended; `then` tells those who wait, and must be called."""
@@ -118,11 +121,14 @@ class Lender:
             else:
                 ending.ended(effect.outcome, dict(effect.receivers), transaction.settled)
 
-        def receiver_settled(effect: ReceiverSettled) -> None:
-            """On the lane: a receiver has come to an end."""
-            transaction.receiver_settled(effect)
-            if ending is not None:
-                ending.receiver_settled(effect.receiver, effect.outcome)
+        def receiver_settled(effect: ReceiverSettled | OfferHad) -> None:
+            """On the lane: a receiver has come to an end, or has one offer."""
+            if isinstance(effect, ReceiverSettled):
+                transaction.receiver_settled(effect)
+                if ending is not None:
+                    ending.receiver_settled(effect.receiver, effect.outcome)
+            elif ending is not None:
+                ending.had(effect.offer_id, effect.receiver)
 
         transaction.has_objects = bool(lent)
         seconds = self._cell.options.offers.lease_s if terms.lease_s is None else terms.lease_s
@@ -153,7 +159,8 @@ class Lender:
         with self._lock:
             return None if number is None else self._transactions.get(number)
 
-    def add(self, transaction_id: bytes, readable: Readable, bytes_total: int, *, is_counted: bool = True) -> Source:
+    def add(self, transaction_id: bytes, readable: Readable, bytes_total: int, *, is_counted: bool = True,
+            is_told: bool = False) -> Source:
         """One more offer of an open transaction.
 
         Args:
@@ -162,12 +169,13 @@ class Lender:
             bytes_total: its length.
             is_counted: whether a receiver has finished only when it has this one too; a slice that is gathered for one
                 receiver out of what all have is not counted.
+            is_told: whether the `Ending` is told of each receiver that has it.
 
         Raises:
             Busy: a limit is reached.
             LeaseEnded: the transaction has ended.
         """
-        offer = Offer(os.urandom(OFFER_ID_BYTES), os.urandom(SECRET_BYTES), bytes_total, is_counted=is_counted)
+        offer = Offer(os.urandom(OFFER_ID_BYTES), os.urandom(SECRET_BYTES), bytes_total, is_counted=is_counted, is_told=is_told)
         self._cell.lane.lent.add(transaction_id, offer, readable)
         known = self.look_up(transaction_id)
         if known is not None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hmac
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -34,12 +33,11 @@ from zdl.download.production import Production
 from zdl.download.puller import CHANNEL
 from zdl.download.transaction import Terms, Transaction
 from zdl.download.workers import Running, Workers
-from zdl.errors import Closed, UnknownRef, ZdlError
+from zdl.errors import Refused, UnknownRef, ZdlError
 from zdl.objects.manifest import Manifest
 from zdl.objects.pack import Lent
-from zdl.protocol.effects import Outcome
-from zdl.protocol.offers import Audience, Offer
-from zdl.refs import OFFER_ID_BYTES, SECRET_BYTES, Ref, Source
+from zdl.protocol.offers import Audience
+from zdl.refs import Ref, Source
 
 _LOG = logging.getLogger("zdl.download")
 # Who waits for an answer is told so often that it is being made; a fiftieth of the shortest timeout that is of use, 30 s,
@@ -47,8 +45,6 @@ _LOG = logging.getLogger("zdl.download")
 TELL_S = 0.4
 # A job of users' code that runs for so long is logged, and again each time its age has doubled.
 SLOW_S = 30.0
-# The large leaves of an answer end with it, never by themselves.
-LEASE_S = 7 * 86400.0
 # What an object of pieces is to its transaction: see `zdl.download.pieces`.
 MARKER = b"\0"
 
@@ -60,6 +56,15 @@ class _Waiting:
     request: Request
     later: Later
     told_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Lent:
+    """One object that may be asked for."""
+
+    secret: bytes
+    audience: Audience
+    production: Production
 
 
 class Producing:
@@ -79,7 +84,7 @@ class Producing:
         options = cell.options.offers
         self.workers = Workers(f"zdl-produce-{cell.fqcn}", cell.fqcn, options.produce_threads_max)
         self._changed = threading.Condition()  # guards all below
-        self._productions: dict[bytes, tuple[bytes, Production]] = {}
+        self._productions: dict[bytes, _Lent] = {}
         self._waiting: set[_Waiting] = set()
         self._ending: set[Produced] = set()
         self._watcher: threading.Thread | None = None
@@ -120,15 +125,22 @@ class Producing:
             Exception: what its `set_transaction` raised; nothing was added.
         """
         marker = Buffers(Manifest.of([len(MARKER)]), [memoryview(MARKER)])
-        source = self._lender.add(transaction_id, marker, len(MARKER))
-        maker = Maker(downloadable, packing=self._cell.options.packing, lend=self._lend,
+        source = self._lender.add(transaction_id, marker, len(MARKER), is_told=True)
+
+        def lend(manifest: Manifest, lent: Sequence[Lent]) -> tuple[Source, Callable[[], None]]:
+            """The large leaves of an answer, until that is not needed any more; who has them counts for nothing by that."""
+            readable = Buffers(manifest, [each.buffer for each in lent])
+            leaves = self._lender.add(transaction_id, readable, manifest.bytes_total, is_counted=False)
+            return leaves, lambda: self._lender.withdraw(leaves)
+
+        maker = Maker(downloadable, packing=self._cell.options.packing, lend=lend,
                       bytes_max=self._cell.options.offers.produce_bytes_max, types=self._cell.types)
         production = Production(
             downloadable, source.label, self._cell.fqcn, maker=maker, submit=self.workers.submit,
             consumed=lambda receiver, nbytes, items: produced.consumed(receiver, source.offer_id.hex(), nbytes, items))
         with self._changed:
-            self._productions[source.offer_id] = source.secret, production
-        raised = guarded(lambda: produced.add(production, source.offer_id.hex()))
+            self._productions[source.offer_id] = _Lent(source.secret, produced.audience, production)
+        raised = guarded(lambda: produced.add(production, source.offer_id))
         if isinstance(raised, Raised):
             self._forget(production)
             self._lender.withdraw(source)
@@ -144,7 +156,7 @@ class Producing:
 
     def _forget(self, production: Production) -> None:
         with self._changed:
-            for offer_id in [key for key, (_, each) in self._productions.items() if each is production]:
+            for offer_id in [key for key, each in self._productions.items() if each.production is production]:
                 del self._productions[offer_id]
 
     def close(self, timeout_s: float) -> list[str]:
@@ -165,7 +177,7 @@ class Producing:
     def _asked(self, request: Request) -> object:
         try:
             question = Question.of(request.body)
-            production = self._find(question)
+            production = self._find(question, request.origin)
             if question.is_over:
                 production.ask(request.origin, question, lambda answer: None)
                 return None
@@ -181,12 +193,14 @@ class Producing:
         production.ask(request.origin, question, lambda answer: self._tell(waiting, answer))
         return waiting.later
 
-    def _find(self, question: Question) -> Production:
+    def _find(self, question: Question, requester: str) -> Production:
         with self._changed:
-            secret, production = self._productions.get(question.offer_id, (b"", None))
-        if production is None or not hmac.compare_digest(secret, question.secret):
+            lent = self._productions.get(question.offer_id)
+        if lent is None or not hmac.compare_digest(lent.secret, question.secret):
             raise UnknownRef(ref=f"ref:{question.offer_id[:4].hex()}…", origin=self._cell.fqcn)
-        return production
+        if lent.audience.is_closed and requester not in lent.audience.names:
+            raise Refused(by=self._cell.fqcn, reason="not-allowed", text="it is lent to others by name")
+        return lent.production
 
     def _tell(self, waiting: _Waiting, answer: Answer | ZdlError) -> None:
         with self._changed:
@@ -196,22 +210,6 @@ class Producing:
             waiting.later.reply(body)
         except ZdlError as error:  # it was packed before, so this is about what is around it
             waiting.later.fail(error)
-
-    def _lend(self, manifest: Manifest, lent: Sequence[Lent]) -> tuple[Source, Callable[[], None]]:
-        """Lend the large leaves of an answer, until that is not needed any more."""
-        number = os.urandom(OFFER_ID_BYTES)
-        offer = Offer(os.urandom(OFFER_ID_BYTES), os.urandom(SECRET_BYTES), manifest.bytes_total)
-        readable = Buffers(manifest, [each.buffer for each in lent])
-        lane = self._cell.lane.lent
-        lane.lend(number, [(offer, readable)], Audience(count=0), LEASE_S,
-                  on_settled=lambda effect: None, on_receiver=lambda effect: None)
-
-        def end() -> None:
-            """All who were given it have consumed it, or want it no more."""
-            with suppress(Closed):
-                lane.change(lambda offers, now: offers.end(number, Outcome.FINISHED, now))
-
-        return Source(self._cell.fqcn, offer.offer_id, offer.secret, manifest.bytes_total), end
 
     # --- watching -------------------------------------------------------------------------------
 

@@ -93,7 +93,7 @@ class Production:
         origin: this cell.
         maker: calls the user's code.
         submit: has a job run on a thread for users' code.
-        consumed: is told what receivers have consumed.
+        consumed: is told what receivers have consumed, and with 0 that one has begun.
     """
 
     def __init__(self, downloadable: Downloadable, label: str, origin: str, *, maker: Maker, submit: Submit,
@@ -107,6 +107,8 @@ class Production:
         self._nothing = maker.nothing()
         self._changed = threading.Condition()  # guards all below, and the servings
         self._servings: dict[tuple[str, bytes], _Serving] = {}
+        self._begun: set[str] = set()
+        self._barred: set[str] = set()
         self._over: dict[tuple[str, bytes], None] = {}
         self._shared: dict[bytes, _Shared] = {}
         self._ready: deque[_Serving] = deque()
@@ -126,16 +128,27 @@ class Production:
             tell(known)
         self._go_on(then)
 
-    def forget(self, requester: str, *, is_finished: bool) -> None:
-        """A receiver has all of it: what it was served to the end is forgotten; or none of it wants more."""
+    def has_begun(self, requester: str) -> bool:
+        """Whether this receiver has asked for anything."""
+        with self._changed:
+            return requester in self._begun
+
+    def forget(self, requester: str, *, is_barred: bool) -> None:
+        """A receiver is gone: what it was served is not needed any more, and nothing is kept for it.
+
+        One that has all of it, or has given up, says so itself for each of its downloads; others of them may go on.
+
+        Args:
+            requester: the receiver.
+            is_barred: it gets nothing any more.
+        """
         then: list[Callable[[], None]] = []
         with self._changed:
+            if is_barred:
+                self._barred.add(requester)
             for serving in [each for each in self._servings.values() if each.requester == requester]:
-                if is_finished and serving.is_at_end:
-                    self._consume(serving, serving.next, then)
-                if not is_finished or serving.is_at_end:
-                    self._drop(serving, then)
-        if not is_finished and isinstance(self.downloadable, CacheableObject):
+                self._drop(serving, then)
+        if isinstance(self.downloadable, CacheableObject):
             self.downloadable.without(requester)
         self._go_on(then)
 
@@ -160,6 +173,8 @@ class Production:
         """Under the lock: the answer, or why there is none, as far as known."""
         if self._why_closed is not None:
             return self._why_closed
+        if requester in self._barred:
+            return LeaseEnded(ref=self.label, origin=self.origin, how="expired")
         key = requester, question.token
         serving = self._servings.get(key)
         if serving is None:
@@ -191,6 +206,9 @@ class Production:
 
     def _begin(self, requester: str, question: Question, then: list[Callable[[], None]]) -> _Serving:
         """Under the lock."""
+        if requester not in self._begun:
+            self._begun.add(requester)
+            then.append(lambda: self._told(requester, 0, 0))
         own = [each for each in self._servings.values() if each.requester == requester]
         if len(own) >= SERVINGS_MAX:
             self._drop(own[0], then)

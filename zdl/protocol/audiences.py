@@ -25,6 +25,7 @@ class Offer:
         enough: ranges of it, each of which is as good as all of it: the same object in another form.
         is_counted: whether a receiver has finished only when it has this offer too. What is not counted (a slice, gathered
             for one receiver out of an offer that is) is served, kept and released like all else, and is waited for by nobody.
+        is_told: whether its lender is told of each receiver that has it: `OfferHad`.
     """
 
     offer_id: bytes
@@ -32,6 +33,7 @@ class Offer:
     bytes_total: int
     enough: tuple[Range, ...] = ()
     is_counted: bool = True
+    is_told: bool = False
 
     def is_had(self, confirmed: Sequence[Range]) -> bool:
         """Whether who has confirmed these joined ranges has the object."""

@@ -254,6 +254,15 @@ class ReceiverSettled:
     outcome: Outcome
 
 
+@dataclass(frozen=True, slots=True)
+class OfferHad:
+    """A receiver has all of one offer, whose lender wants to know."""
+
+    transaction_id: bytes
+    offer_id: bytes
+    receiver: str
+
+
 # --- streams ------------------------------------------------------------------------------------
 
 
@@ -357,5 +366,5 @@ class TransactionSettled:
 Effect = (Dial | Hang | Send | PeerUp | PeerDown | PeerStalled | PeerBack | Told | SubtreeUp | SubtreeDown | SubtreeFull
           | DialFailed | Post | Arrived | Unreachable
           | Handle | CallProgressed | PassedOn | Abort | Serve | Release | Progressed | Finish | ReceiverSettled | CallSettled
-          | PullSettled | PullForgotten | TransactionSettled
+          | PullSettled | PullForgotten | OfferHad | TransactionSettled
           | PushMoved | PushSettled | IntakeOpened | IntakeArrived | IntakeComplete | IntakeSettled)

@@ -56,9 +56,9 @@ from dataclasses import replace
 from zdl.errors import Busy, DecodeError, LeaseEnded, LocalProtocolError, Refused, ZdlError, from_wire, to_wire
 from zdl.options import CHUNK_BYTES_MAX, OfferOptions
 from zdl.protocol.audiences import UNLIMITED, Audience, Budgets, Offer, Receiver, Transaction, TransactionFacts
-from zdl.protocol.effects import Effect, Outcome, Post, Serve, Unreachable
+from zdl.protocol.effects import Effect, OfferHad, Outcome, Post, Serve, Unreachable
 from zdl.protocol.messages import Ask, Bounce, Confirm, Confirmed, Denial, Drop, Keep, Kind
-from zdl.protocol.ranges import union
+from zdl.protocol.ranges import Range, union
 from zdl.protocol.readings import Turn
 from zdl.protocol.switch import concerns
 from zdl.protocol.transactions import Transactions
@@ -338,11 +338,12 @@ class Offers:
             return self._note(confirm) if joined == have else []  # of another life, or never asked for: not believed
         receiver.confirmed[confirm.offer_id] = joined
         receiver.ends(confirm.id, confirm.offer_id)
+        told = self._note(confirm) + _had(transaction, confirm, have, joined)
         if not transaction.has_all(receiver):
-            return self._note(confirm) + self._all.give_up(transaction, confirm.origin, None, now)
+            return told + self._all.give_up(transaction, confirm.origin, None, now)
         if receiver.outcome is not Outcome.FINISHED:  # it has all, whatever was thought of it before
             receiver.outcome = None
-        return self._note(confirm) + self._all.settle(transaction, confirm.origin, Outcome.FINISHED, now)
+        return told + self._all.settle(transaction, confirm.origin, Outcome.FINISHED, now)
 
     def _bounced(self, bounce: Bounce, now: float) -> list[Effect]:
         """A chunk could not be delivered: its receiver is cut off; or, where a queue was full, may ask again soon."""
@@ -370,3 +371,10 @@ class Offers:
 
     def _renew(self, transaction: Transaction, now: float) -> None:
         transaction.deadline = max(transaction.deadline, now + transaction.lease_s)
+
+
+def _had(transaction: Transaction, confirm: Confirm, before: Sequence[Range], now_had: Sequence[Range]) -> list[Effect]:
+    """What the lender is told when a receiver has all of an offer for the first time, if he wants to know."""
+    offer = transaction.offers[confirm.offer_id]
+    is_news = offer.is_told and offer.is_had(now_had) and not offer.is_had(before)
+    return [OfferHad(transaction.id, offer.offer_id, confirm.origin)] if is_news else []

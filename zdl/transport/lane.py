@@ -28,6 +28,7 @@ from zdl.protocol.effects import (
     DialFailed,
     Effect,
     Finish,
+    OfferHad,
     PeerDown,
     PeerUp,
     Progressed,
@@ -240,7 +241,7 @@ class Lane:
                 self._do_later(pull_id, self._fetchings[pull_id].landing.finish, lambda now: self._pulls.finished(pull_id, now))
             case PullSettled() | PullForgotten() | Progressed():
                 self._tell_puller(effect)
-            case TransactionSettled() | ReceiverSettled():
+            case TransactionSettled() | ReceiverSettled() | OfferHad():
                 self.lent.tell(effect)
             case Release(offer_id=offer_id):
                 self.lent.release(offer_id)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from zdl.errors import Closed, ZdlError
 from zdl.options import OfferOptions
 from zdl.protocol.audiences import UNLIMITED, Audience, Budgets, Offer, TransactionFacts
-from zdl.protocol.effects import Effect, Post, ReceiverSettled, TransactionSettled
+from zdl.protocol.effects import Effect, OfferHad, Post, ReceiverSettled, TransactionSettled
 from zdl.protocol.messages import Ask, Chunk, Keep
 from zdl.protocol.offers import Offers
 from zdl.transport.chunks import Chunks, Readable
@@ -25,7 +25,7 @@ class _Watch:
     """Whom to tell about a transaction."""
 
     settled: Callable[[TransactionSettled], None]
-    receiver: Callable[[ReceiverSettled], None]
+    receiver: Callable[[ReceiverSettled | OfferHad], None]
     served: Callable[[Ask], None] | None = None
 
 
@@ -53,7 +53,7 @@ class Lent:
         self._background = run
 
     def lend(self, transaction_id: bytes, lent: Sequence[tuple[Offer, Readable]], audience: Audience, lease_s: float, *,
-             on_settled: Callable[[TransactionSettled], None], on_receiver: Callable[[ReceiverSettled], None],
+             on_settled: Callable[[TransactionSettled], None], on_receiver: Callable[[ReceiverSettled | OfferHad], None],
              on_served: Callable[[Ask], None] | None = None, budgets: Budgets = UNLIMITED) -> None:
         """Open a transaction. The callbacks run on the lane, so they must only hand over.
 
@@ -63,7 +63,7 @@ class Lent:
             audience: whose confirmation ends it.
             lease_s: what ends it when nobody asks.
             on_settled: it has ended; the last word.
-            on_receiver: one receiver has come to an end.
+            on_receiver: one receiver has come to an end, or has an offer that is told of.
             on_served: what a receiver has asked for goes out; None: nobody wants to know.
             budgets: how long it waits for a single receiver.
 
@@ -132,7 +132,7 @@ class Lent:
         self.chunks.release(offer_id)
         self._tellers.pop(offer_id, None)
 
-    def tell(self, effect: TransactionSettled | ReceiverSettled) -> None:
+    def tell(self, effect: TransactionSettled | ReceiverSettled | OfferHad) -> None:
         """Tell who watches the transaction."""
         if isinstance(effect, TransactionSettled):
             self._watches.pop(effect.transaction_id).settled(effect)
