@@ -49,6 +49,16 @@ def test_l2_start_and_close_may_be_called_as_often_as_one_likes(trees: Trees, sc
 
 
 @pytest.mark.row("L2")
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_l2_an_address_is_free_as_soon_as_its_cell_is_closed(trees: Trees, scheme: str) -> None:
+    with Cell("server", listen=trees.address(scheme)) as first:
+        address = first.addresses[0]
+    for _ in range(20):
+        with Cell("server", listen=address) as again:
+            assert again.addresses == (address,)
+
+
+@pytest.mark.row("L2")
 def test_l2_a_cell_that_was_never_started_or_could_not_start_closes_too(trees: Trees) -> None:
     assert Cell("server", listen="tcp://127.0.0.1:0").close() == []
     (server,) = trees.grow("server")

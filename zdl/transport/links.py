@@ -241,6 +241,9 @@ class Links:
             if self._router_monitor is not None:
                 self._unwatch(self._router_monitor)
                 self._router_monitor.close(0)
+            for address in self._bound:
+                if address.startswith("inproc://"):  # a thread of libzmq would free the name later: who binds it next waits for that
+                    self._router.unbind(address)
             self._router.close(LINGER_MS)
             self._router = None
         self.poller.close()
