@@ -6,7 +6,7 @@ import concurrent.futures
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from zdl.cell.waiting import LOOK_S
 from zdl.cell.workflow import Workflow
 from zdl.errors import Closed, ZdlError
 from zdl.protocol import messages as wire
+from zdl.protocol.hot import hot_value
 from zdl.transport.control import Control
 from zdl.transport.lead import FOREVER
 
@@ -28,7 +29,7 @@ NO_HEADERS: Mapping[str, object] = MappingProxyType({})
 OnProgress = Callable[[Mapping[str, object]], object]
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value
 class Sending:
     """What one call may choose.
 

@@ -242,7 +242,7 @@ class Links:
                 self._unwatch(self._router_monitor)
                 self._router_monitor.close(0)
             for address in self._bound:
-                if address.startswith("inproc://"):  # a thread of libzmq would free the name later: who binds it next waits for that
+                if address.startswith("inproc://"):  # else a thread of libzmq frees the name, some time later
                     self._router.unbind(address)
             self._router.close(LINGER_MS)
             self._router = None
