@@ -12,9 +12,10 @@ from hypothesis import given, settings, strategies as st
 from safetensors.numpy import save_file
 
 from zdl.assembly import Cell
+from zdl.cell.signal import Signal
 from zdl.download.containers import Container
 from zdl.download.files import FileSource
-from zdl.errors import CannotPack, OptionError, SourceChanged
+from zdl.errors import Cancelled, CannotPack, OptionError, SourceChanged
 from zdl.protocol.effects import Outcome
 from zdl.refs import Ref, Source
 
@@ -160,3 +161,19 @@ def test_D6_a_container_whose_name_goes_to_another_file_ends_the_pulls(cells: tu
     (tmp_path / "new").rename(path)
     with pytest.raises(SourceChanged):
         site.downloads.resolve(tensors)
+
+
+def test_the_file_of_a_container_is_gone_on_with_where_a_pull_of_it_was_ended(cells: tuple[Cell, ...], tmp_path: Path) -> None:
+    server, site = cells
+    path = tmp_path / "m.safetensors"
+    save_file({"a": np.frombuffer(os.urandom(12 * MIB), np.uint8), "b": np.zeros(3, np.int16)}, path)
+    os.utime(path, ns=(10**18, 10**18))
+    _, file = pulled(server, site, path)
+    abort = Signal()
+    with pytest.raises(Cancelled):
+        site.downloads.pull_file(file, tmp_path / "copy", resume=True, abort=abort,
+                                 progress=lambda done, total: abort.trigger("enough") if done > 4 * MIB else None)
+    seen: list[int] = []
+    copy = site.downloads.pull_file(file, tmp_path / "copy", resume=True, progress=lambda done, total: seen.append(done))
+    assert copy.read_bytes() == path.read_bytes()
+    assert seen[0] > 4 * MIB, "what was there is counted from the beginning"

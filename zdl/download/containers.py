@@ -20,12 +20,14 @@ from typing import Final
 
 from zdl.download.arrays import GATHER_BELOW_BYTES
 from zdl.download.files import FileSource
+from zdl.download.names import told_name
 from zdl.download.npy import Found, read_npy, read_npz
 from zdl.download.safetensors import Read, read_header
 from zdl.errors import OptionError, TooLarge
 from zdl.objects.arrays import flatten
+from zdl.objects.batch import Batch
 from zdl.objects.manifest import PADDING, Manifest, Piece, Range, aligned
-from zdl.refs import Ref, Source
+from zdl.refs import Holder, Ref, Source
 
 # Tensors of one chunk are read in one go when what lies between them is no more than this, or than they are.
 SPAN_EXTRA_BYTES: Final = 4096
@@ -55,7 +57,7 @@ class Container:
         read = _READERS.get(path.suffix)
         if read is None:
             raise OptionError(name="path", value=str(path), allowed=f"a file of tensors: {', '.join(_READERS)}")
-        self._name = path.name
+        self._name = told_name(path)
         self._source = source
         found, self.metadata = read(self._bytes, source.bytes_total, path)
         self._members = tuple(each.member for each in found)
@@ -91,13 +93,18 @@ class Container:
             parts += self._source.read(begin - self._file_begin, end - begin)
         return parts
 
-    def body(self, source: Source) -> dict[str, object]:
-        """What is told to receivers: refs of the file and of each tensor, and the metadata."""
-        tensors = {each.name: Ref(source, item, *self._manifest.range_of(item), each.kind, each.dtype, each.shape)
+    def body(self, source: Source, holder: Holder | None = None) -> dict[str, object]:
+        """What is told to receivers: refs of the file and of each tensor, and the metadata.
+
+        Args:
+            source: the offer.
+            holder: what the refs are bound to.
+        """
+        tensors = {each.name: Ref(source, item, *self._manifest.range_of(item), each.kind, each.dtype, each.shape, holder=holder)
                    for item, each in enumerate(self._members)}
         file = Ref(source, len(tensors), self._file_begin, self._source.bytes_total, "file", name=self._name,
-                   mode=self._source.mode, stamp=self._source.stamp.digest)
-        return {"file": file, "metadata": dict(self.metadata), "tensors": tensors}
+                   mode=self._source.mode, stamp=self._source.stamp.digest, holder=holder)
+        return Batch({"file": file, "metadata": dict(self.metadata), "tensors": Batch(tensors)})
 
     def _read_tensors(self, pieces: list[Piece]) -> list[bytes | memoryview]:
         """These pieces of tensors: large ones by themselves, runs of small ones gathered."""

@@ -83,7 +83,7 @@ class Filing:
             container = Container(Path(path), readable)
             transaction, source = self._lender.open(container, container.bytes_total, audience_of(receivers), lease_s,
                                                     enough=container.enough)
-            transaction.body = container.body(source)
+            transaction.body = container.body(source, self._holder())
             return transaction
         transaction, source = self._lender.open(readable, readable.bytes_total, audience_of(receivers), lease_s)
         transaction.body = Ref(source, 0, 0, readable.bytes_total, "file", name=told_name(Path(path)),
