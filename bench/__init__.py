@@ -10,6 +10,7 @@ ceiling, and no figure counts unless the bytes that arrived have the checksum of
 The questions, one file each:
 
 * ``pull``: how fast does a leaf get arrays from an origin, what does that cost in CPU and memory?
+* ``pack``: what does a message cost that lends a state dict of many leaves?
 * ``rtt``: how long does a request of 64 bytes take, and how many are answered per second?
 
 The method: ``rounds`` (alternate, drop, ratio), ``report`` (what is printed), ``processes`` and ``peer`` (the two
