@@ -17,7 +17,7 @@ from zdl.cell.tree import CHANNEL, PING_TOPIC
 from zdl.download import tensors
 from zdl.download.broker import DownloadBroker
 from zdl.objects.typetable import TypeTable
-from zdl.observe.snapshot import LinkFacts, ProcessFacts, Snapshot, TrafficFacts, TransferFacts
+from zdl.observe.snapshot import LinkFacts, ProcessFacts, RunningFacts, Snapshot, TrafficFacts, TransferFacts
 from zdl.options import Options
 from zdl.streaming.service import Streams
 
@@ -58,7 +58,8 @@ class Cell(BareCell):
                                    each.seconds, str(each.error or "")) for each in self.downloads.transfers]
         return Snapshot(self.fqcn, self.incarnation, self.addresses, self.data_addresses, tuple(links), tuple(traffic),
                         tuple(transfers), len(self.downloads.transactions), self.parent_error, process_facts(),
-                        self.tree.below_count)
+                        self.tree.below_count,
+                        tuple(RunningFacts(each.what, each.age_s) for each in self.downloads.running))
 
     def _mount_services(self) -> None:
         self.downloads.attach()

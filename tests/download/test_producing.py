@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -241,6 +243,7 @@ def test_D11_a_producer_that_hangs_keeps_only_its_own_receivers_and_stands_in_th
     thread.start()
     running = eventually(lambda: server.downloads.running)[0]
     assert running.what.startswith("production of ref:") and running.age_s >= 0.0
+    assert server.snapshot().running[0].what == running.what
     assert one.downloads.pull(ref_of(server.downloads.lend(Numbers(3)))) == [0, 1, 2]
     assert two.downloads.pull(ref_of(server.downloads.lend(Numbers(3)))) == [0, 1, 2]
     stuck.let_go.set()
@@ -469,3 +472,26 @@ def test_who_does_not_know_the_secret_hears_no_more_than_that_there_is_no_such_r
     assert asked(secret=b"x" * 16)["error"][0] == UnknownRef.code
     assert asked(offer=b"x" * 16)["error"][0] == UnknownRef.code
     assert asked(number="one")["error"][0] == DecodeError.code
+
+
+# --- memory -------------------------------------------------------------------------------------
+
+@pytest.mark.row("D5")
+@pytest.mark.parametrize("end", ["finished", "deleted", "expired"])
+def test_D5_after_the_end_nobody_holds_the_object_or_what_it_has_produced(trees: Trees, end: str) -> None:
+    server, one = trees.grow("server", "site-1")
+    blocks: Blocks | None = Blocks(6)
+    watched = weakref.ref(blocks)
+    lent = server.downloads.lend(blocks, receivers=1 if end == "finished" else 0, lease_s=0.5 if end == "expired" else 60.0)
+    blocks = None
+    assert isinstance(one.downloads.pull(ref_of(lent), consumer=Firsts()), Firsts)
+    if end == "deleted":
+        lent.delete()
+    assert lent.wait(PATIENCE_S).outcome.value == end
+
+    def is_freed() -> bool:
+        gc.collect()
+        return watched() is None
+
+    eventually(is_freed, what="the end of the object")
+    assert server.downloads.transactions == [] and lent.outcome is not None

@@ -117,7 +117,8 @@ def test_an_answer_is_full_when_it_has_enough_bytes_and_the_next_is_made_ahead_o
     assert asking.answer(1, 1) == [("ok", b"\2" * 60), ("ok", b"\3" * 60)]
 
 
-def test_who_asks_twice_is_told_the_same_and_nothing_is_made_twice(stage: Stage) -> None:
+@pytest.mark.fault("A4")
+def test_A4_who_asks_twice_is_told_the_same_and_nothing_is_made_or_counted_twice(stage: Stage) -> None:
     numbers = Numbers(3)
     numbers.let_go.clear()
     asking = Asking(stage.production(numbers))
@@ -128,6 +129,9 @@ def test_who_asks_twice_is_told_the_same_and_nothing_is_made_twice(stage: Stage)
     asking.ask(0)
     assert asking.told[0][1] is asking.told[1][1] is asking.told[2][1]
     assert len(numbers.calls) == 4
+    for _ in range(2):
+        assert asking.answer(1, 1) == []
+    assert [each[2] for each in stage.consumed] == [0, 3]
 
 
 def test_answers_that_were_consumed_are_forgotten_and_their_leaves_end(stage: Stage) -> None:

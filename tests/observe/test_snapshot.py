@@ -28,7 +28,7 @@ def test_plain_values_say_all_that_the_snapshot_says(snapshot: Snapshot) -> None
                        "why": "", "seconds": None, "error": ""},),
         "lent_count": 7, "parent_error": "",
         "process": {"pid": 123, "cpu_s": 0.5, "rss_bytes": 1000, "rss_peak_bytes": 2000},
-        "below_count": 3}
+        "below_count": 3, "running": ()}
 
 
 def test_plain_values_travel(snapshot: Snapshot) -> None:

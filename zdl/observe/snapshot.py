@@ -51,6 +51,14 @@ class TransferFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class RunningFacts:
+    """Code of a user that runs for those who pull: what it is, and since when; see `zdl.download.workers.Running`."""
+
+    what: str
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessFacts:
     """The process that a cell lives in.
 
@@ -82,6 +90,7 @@ class Snapshot:
     parent_error: str
     process: ProcessFacts
     below_count: int = 0
+    running: tuple[RunningFacts, ...] = ()
 
     def plain(self) -> dict[str, object]:
         """Dicts, lists and scalars only."""
