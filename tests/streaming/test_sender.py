@@ -19,6 +19,25 @@ from trees import Trees
 from waiting import PATIENCE_S, eventually
 
 
+def test_a_producer_is_finalized_whatever_happens(trees: Trees) -> None:
+    server, site = trees.grow("server", "site-1")
+    Noting().register(server)
+    ends: list[str] = []
+
+    class Ending(Counting):
+        def finalize(self, context: Context) -> None:
+            ends.append("end")
+
+    class Raising(Ending):
+        def produce(self, context: Context) -> tuple[object, float | None]:
+            raise ValueError("mine")
+
+    site.streams.stream_objects("metrics", "round", {}, ["server"], Ending(2))
+    with pytest.raises(ValueError):
+        site.streams.stream_objects("metrics", "round", {}, ["server"], Raising(2))
+    assert ends == ["end", "end"]
+
+
 class Replied(Counting):
     """Keeps the replies, and may end the stream by its verdict."""
 
@@ -59,7 +78,7 @@ def test_its_verdict_ends_the_stream_well_or_not(trees: Trees) -> None:
         ReturnCode.OK, "enough")
     eventually(lambda: noting.happened[-1] == "return")
     assert noting.contexts[0][StreamContextKey.RC] is ReturnCode.OK
-    rc, verdict = site.streams.stream_objects("metrics", "round", {}, ["server"], Replied(100, {2: False}))
+    rc, verdict = site.streams.stream_objects("metrics", "round", {}, ["server"], Replied(1 << 60, {2: False}))
     assert rc is ReturnCode.PROCESS_EXCEPTION and verdict is False
     eventually(lambda: isinstance(noting.contexts[1].get(StreamContextKey.ERROR), StreamError))
 

@@ -57,6 +57,9 @@ class ObjectProducer(ABC):
             error.
         """
 
+    def finalize(self, context: Context) -> None:
+        """The stream has ended, well or not: let go of what it was made of."""
+
 
 class ObjectConsumer(ABC):
     """Takes in the objects of one stream. Its methods are called by one thread at a time, in order."""

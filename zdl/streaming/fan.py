@@ -32,9 +32,11 @@ class Fan:
         open_flow: begins the stream to one of them; what it raises is what that one has ended with.
         packer: packs objects, unpacks replies.
         backlog_bytes_max: how far a slow one may lag.
+        wants_replies: whether anybody takes the answers; else they are only counted.
     """
 
-    def __init__(self, fqcn: str, targets: Sequence[str], open_flow: OpenFlow, packer: Packer, backlog_bytes_max: int) -> None:
+    def __init__(self, fqcn: str, targets: Sequence[str], open_flow: OpenFlow, packer: Packer, backlog_bytes_max: int, *,
+                 wants_replies: bool = True) -> None:
         self._fqcn = fqcn
         self._targets = targets
         self._packer = packer
@@ -45,8 +47,9 @@ class Fan:
         self._errors: dict[str, ZdlError] = {}
         self._flows: dict[str, Outflow] = {}
         self._is_aborted = False
+        self._wants_replies = wants_replies
+        self._answered = 0
         self.put_count = 0
-        self.answered = 0
         for target in targets:
             try:
                 self._flows[target] = open_flow(target, self.changed, partial(self._replied, target))
@@ -60,6 +63,13 @@ class Fan:
     def live(self) -> list[Outflow]:
         """The streams that have not ended."""
         return [flow for flow in self._flows.values() if not flow.has_ended]
+
+    @property
+    def answered(self) -> int:
+        """Objects below this are answered by all."""
+        if self._wants_replies:
+            return self._answered
+        return min((flow.consumed for flow in self.live), default=self.put_count)
 
     def error_of(self, target: str) -> ZdlError | None:
         """What the stream to one of them has ended with."""
@@ -83,6 +93,8 @@ class Fan:
         parts, scope = self._packer.pack(obj, [flow.target for flow in flows])
         if scope is not None:
             self._scopes[self.put_count] = scope
+            if not self._wants_replies:
+                self._let_go(flows)
         self.put_count += 1
         for flow in flows:
             flow.put(parts, timeout_s)
@@ -91,23 +103,21 @@ class Fan:
 
     def has_answer(self) -> bool:
         """Whether all have answered the next object, or have ended."""
-        if self.answered == self.put_count:
+        if not self._wants_replies or self._answered == self.put_count:
             return False
         return all(self._replies[target] or self._is_over(target) for target in self._targets)
 
-    def take_answer(self, *, is_wanted: bool = True) -> Mapping[str, object]:
-        """The replies to the next object; where a stream has failed, its error. Not unpacked unless they are wanted."""
+    def take_answer(self) -> Mapping[str, object]:
+        """The replies to the next object; where a stream has failed, its error."""
         with self.changed:
             found = {target: self._replies[target].popleft() if self._replies[target] else None for target in self._targets}
-        number = self.answered
-        self.answered += 1
+        number = self._answered
+        self._answered += 1
         scope = self._scopes.pop(number, None)
         if scope is not None:
             for target, parts in found.items():
                 if parts is None:
                     scope.miss(target)
-        if not is_wanted:
-            return {}
         return {target: self.error_of(target) if parts is None else self._unpacked(parts) for target, parts in found.items()}
 
     def wait(self, is_done: Callable[[], bool]) -> None:
@@ -163,7 +173,14 @@ class Fan:
             for flow in lagging:
                 flow.fail(Busy(limit="streams.backlog_bytes_max", value=self._backlog_bytes_max, at=flow.target))
 
+    def _let_go(self, flows: list[Outflow]) -> None:
+        """Of what was lent with objects that all have consumed: it is theirs now, or ends with its lease."""
+        answered = min((flow.consumed for flow in flows), default=self.put_count)
+        for number in [each for each in self._scopes if each < answered]:
+            del self._scopes[number]
+
     def _replied(self, target: str, first: int, replies: tuple[Body, ...]) -> None:
         with self.changed:
-            self._replies[target] += replies
+            if self._wants_replies:
+                self._replies[target] += replies
             self.changed.notify_all()

@@ -98,7 +98,8 @@ class Hub:
             raise Refused(by=self._cell.fqcn, reason="no-handler",
                           text=f"{message.channel}/{message.topic} takes {form}, not {message.form}")
 
-    def fan(self, channel: str, topic: str, context: Context, targets: Sequence[str]) -> tuple[Fan, Context]:
+    def fan(self, channel: str, topic: str, context: Context, targets: Sequence[str], *,
+            wants_replies: bool) -> tuple[Fan, Context]:
         """A stream of objects to these cells, and its context on this side."""
         names = [parse(each) for each in targets] if isinstance(targets, (list, tuple)) else []
         if not names or len(set(names)) != len(names):
@@ -115,7 +116,8 @@ class Hub:
             return self.outflow(OBJECTS, (channel, topic, target), changed, context=sent, replied=replied)
 
         limit = self._cell.options.streams.backlog_bytes_max
-        return Fan(self._cell.fqcn, names, open_flow, self.packer, limit), context
+        return Fan(self._cell.fqcn, names, open_flow, self.packer, limit,
+                   wants_replies=wants_replies), context
 
 
 def _nothing() -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from zdl.cell.cell import BareCell
 from zdl.errors import TimedOut, ZdlError
@@ -56,8 +57,7 @@ class Inflow:
     @property
     def has_work(self) -> bool:
         """Whether `take` returns at once."""
-        with self._changed:
-            return bool(self._items) or self._is_complete or self.error is not None
+        return bool(self._items) or self._is_complete or self.error is not None
 
     def take(self, timeout_s: float | None = None) -> Body | None:
         """The next item; None when there will be none.
@@ -66,8 +66,9 @@ class Inflow:
             ZdlError: the stream has ended with this.
             TimedOut: nothing came in time.
         """
-        if not self._items:
-            self.report()
+        with suppress(IndexError):
+            return self._items.popleft()  # most often it is here, and a single operation needs no lock
+        self.report()
         until = None if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:
             while not self._items and not self._is_complete and self.error is None:

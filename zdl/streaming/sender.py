@@ -19,6 +19,9 @@ def run(fan: Fan, producer: ObjectProducer, context: Context, *, fqcn: str, name
     """From the first object to the end; see `Streams.stream_objects`."""
     running = _Run(fan, producer, context, name, ahead_max)
     done = guarded(running.to_end)
+    finalized = guarded(lambda: producer.finalize(context))
+    if isinstance(finalized, Raised) and not isinstance(done, Raised):
+        raise finalized.error
     if isinstance(done, Raised):
         error = done.error
         channel, _, topic = name.partition("/")
@@ -26,6 +29,11 @@ def run(fan: Fan, producer: ObjectProducer, context: Context, *, fqcn: str, name
             fqcn=fqcn, channel=channel, topic=topic, kind=done.kind, text=done.text))
         raise error
     return done
+
+
+def wants_replies(producer: ObjectProducer) -> bool:
+    """Whether it does anything with replies."""
+    return type(producer).process_replies is not ObjectProducer.process_replies
 
 
 class _Run:
@@ -37,7 +45,6 @@ class _Run:
         self._context = context
         self._name = name
         self._ahead_max = ahead_max
-        self._is_wanted = type(producer).process_replies is not ObjectProducer.process_replies
 
     def to_end(self) -> Ended:
         """Objects, answers, and how it went."""
@@ -82,8 +89,7 @@ class _Run:
             fan.wait(lambda: fan.has_answer() or is_done())
 
     def _verdict(self) -> Ended | None:
-        replies = self._fan.take_answer(is_wanted=self._is_wanted)
-        verdict = self._producer.process_replies(replies, self._context) if self._is_wanted else None
+        verdict = self._producer.process_replies(self._fan.take_answer(), self._context)
         if verdict is None:
             return None
         if verdict:
@@ -139,8 +145,6 @@ class ObjectWriter:
             ZdlError: the stream has ended at all receivers, with this at the first of them.
         """
         fan = self._fan
-        while fan.has_answer():
-            fan.take_answer(is_wanted=False)
         fan.wait(lambda: fan.may_put(None))
         if not fan.live:
             for result in fan.results().values():

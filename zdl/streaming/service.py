@@ -29,7 +29,7 @@ from zdl.streaming.hub import OBJECTS, Hub
 from zdl.streaming.inflow import Inflow
 from zdl.streaming.reader import Blob, StreamReader, read_blob
 from zdl.streaming.receiver import Callback, Consuming, Processing
-from zdl.streaming.sender import Ended, ObjectWriter, run
+from zdl.streaming.sender import Ended, ObjectWriter, run, wants_replies
 from zdl.streaming.subscription import Subscription
 from zdl.streaming.writer import BlobHandle, Bytes, StreamWriter
 
@@ -176,7 +176,7 @@ class Streams:
         """
         if ahead_max is not None and ahead_max < 1:
             raise OptionError(name="ahead_max", value=str(ahead_max), allowed="a number from 1 on, or None")
-        fan, own = self._hub.fan(channel, topic, context, targets)
+        fan, own = self._hub.fan(channel, topic, context, targets, wants_replies=wants_replies(producer))
         own[StreamContextKey.APP] = app
         unlink = None if abort is None else abort.on_trigger(fan.abort)
         try:
@@ -217,7 +217,7 @@ class Streams:
     def objects(self, channel: str, topic: str, targets: str | Sequence[str], context: Context | None = None) -> ObjectWriter:
         """Begin a stream of objects that is fed by hand: ``put`` them; see `stream_objects` for the arguments."""
         names = [targets] if isinstance(targets, str) else targets
-        fan, _ = self._hub.fan(channel, topic, context or {}, names)
+        fan, _ = self._hub.fan(channel, topic, context or {}, names, wants_replies=False)
         return ObjectWriter(fan, f"{channel}/{topic}")
 
     def register_stream_processing(self, channel: str, topic: str, factory: ConsumerFactory, *,
@@ -246,6 +246,10 @@ class Streams:
             return Consuming(self._cell, message, processing, self._hub.crew, self._hub.packer).inflow
 
         self._hub.registry.add(channel, topic, opened)
+
+    def unregister(self, channel: str, topic: str) -> None:
+        """No more streams of this name are taken in; those that are open go on."""
+        self._hub.registry.remove(channel, topic)
 
     def subscribe(self, channel: str, topic: str, *, idle_timeout_s: float | None = None) -> Subscription:
         """The objects of all streams of this name, as an iterator, plain or asynchronous.
