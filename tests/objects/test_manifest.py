@@ -117,3 +117,9 @@ def test_a_cut_keeps_the_bytes_in_order_and_no_piece_is_too_long(ranges: list[tu
 def test_a_chunk_of_no_bytes_is_refused() -> None:
     with pytest.raises(ObjectError, match="holds nothing"):
         list(cut([(0, 1)], 0))
+
+
+def test_it_knows_what_lies_between_items() -> None:
+    assert Manifest.of([100, 64, 1, 0, 7]).gaps == {100: 28, 193: 63}
+    assert Manifest.of([64, 128]).gaps == Manifest.of([]).gaps == Manifest.of([5]).gaps == {}
+    assert Manifest.of([5, 0]).gaps == {5: 59}

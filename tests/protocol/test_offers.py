@@ -634,3 +634,17 @@ def test_a_lender_who_wants_to_know_is_told_once_of_each_receiver_that_has_all_o
     assert answered(offers, confirm("site-1", B, number=10), 2.0) == [
         noted(number=10), ReceiverSettled(T, "site-1", Outcome.FINISHED), Release(A), Release(B),
         settled(Outcome.FINISHED, ("site-1", Outcome.FINISHED))]
+
+
+# --- exactly all --------------------------------------------------------------------------------
+
+
+def test_a_few_bytes_that_are_missing_are_missing_and_what_lies_between_items_is_not() -> None:
+    offers = Offers("server", OPTIONS)
+    offers.lend(T, [Offer(A, SECRET, 228, gaps={100: 28})], Audience(), 60.0, 0.0)
+    served(offers, ask(), 1.0)
+    assert offers.receive(confirm("site-1", A, (128, 100)), 1.0) == [noted()]
+    served(offers, ask(), 1.0)
+    assert offers.receive(confirm("site-1", A, (0, 48), (64, 36)), 1.0) == [noted()], "bytes 48 to 63 are missing"
+    served(offers, ask(), 1.0)
+    assert offers.receive(confirm("site-1", A, (48, 16)), 1.0)[-1] == settled(Outcome.FINISHED, ("site-1", Outcome.FINISHED))

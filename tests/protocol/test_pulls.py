@@ -335,6 +335,8 @@ def test_more_ranges_than_fit_into_a_header_are_confirmed_in_several_messages() 
         effects = [*pulls.landed(chunk(at, 1), True, 1.0), *pulls.stored(100, at, 1.0)]
     confirms = [each.message for each in effects if isinstance(each, Post)]
     assert [len(each.ranges) for each in confirms if isinstance(each, Confirm)] == [RANGES_MAX, 1]
+    assert pulls.receive(Confirmed("site-2", "site-1", 100), 2.0) == [], "one of them may have been lost"
+    assert pulls.receive(Confirmed("site-2", "site-1", 100), 2.0) == [PullForgotten(100)]
 
 
 # --- wrong digests ------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ class Container:
         metadata: what the file says beside its tensors.
         bytes_total: the length of the stream.
         enough: ranges of the stream, each of which is as good as all of it.
+        gaps: what lies between the tensors.
 
     Args:
         path: a file whose name ends in ``.safetensors``, ``.npz`` or ``.npy``.
@@ -67,6 +68,7 @@ class Container:
         self.bytes_total = self._file_begin + source.bytes_total
         tensors_end = max((offset + length for offset, length in zip(self._manifest.offsets, self._manifest.lengths) if length),
                           default=0)
+        self.gaps = self._manifest.gaps
         self.enough: tuple[Range, ...] = ((0, tensors_end), (self._file_begin, source.bytes_total))
 
     @property

@@ -82,7 +82,7 @@ class Filing:
         if as_tensors:
             container = Container(Path(path), readable)
             transaction, source = self._lender.open(container, container.bytes_total, audience_of(receivers), lease_s,
-                                                    enough=container.enough)
+                                                    enough=container.enough, gaps=container.gaps)
             transaction.body = container.body(source, self._holder())
             return transaction
         transaction, source = self._lender.open(readable, readable.bytes_total, audience_of(receivers), lease_s)
@@ -105,7 +105,8 @@ class Filing:
             TooLarge: there is too much in it.
         """
         folder = FolderSource(Path(path), self._cell.fqcn, symlinks=symlinks)
-        transaction, source = self._lender.open(folder, folder.bytes_total, audience_of(receivers), lease_s)
+        transaction, source = self._lender.open(folder, folder.bytes_total, audience_of(receivers), lease_s,
+                                                gaps=folder.index.manifest.gaps)
         transaction.body = Ref(source, 0, 0, folder.bytes_total, "folder", name=told_name(Path(path).resolve()),
                                mode=folder.mode, stamp=folder.stamp, holder=self._holder())
         return transaction

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Protocol
 
 from zdl.cell.cell import BareCell
@@ -28,6 +29,7 @@ from zdl.refs import OFFER_ID_BYTES, SECRET_BYTES, Ref, Source
 
 # Threads that read and write what may block; the disk and the hashing are shared by all pulls.
 THREADS_MAX = 4
+NO_GAPS: Mapping[int, int] = MappingProxyType({})
 
 
 class Readable(Protocol):
@@ -78,7 +80,8 @@ class Lender:
             return list(self._transactions.values())
 
     def open(self, readable: Readable, bytes_total: int, audience: Audience, lease_s: float | None, *,
-             enough: tuple[Range, ...] = (), ending: Ending | None = None) -> tuple[Transaction, Source]:
+             enough: tuple[Range, ...] = (), gaps: Mapping[int, int] = NO_GAPS,
+             ending: Ending | None = None) -> tuple[Transaction, Source]:
         """Open a transaction with one offer.
 
         Args:
@@ -87,12 +90,13 @@ class Lender:
             audience: whose confirmation ends it.
             lease_s: what ends it when nobody asks; None for the cell's default.
             enough: ranges of the stream, each of which is as good as all of it.
+            gaps: what lies between the items of the stream; see `Manifest.gaps`.
             ending: has things to do at its end.
 
         Raises:
             Busy: a limit is reached; nothing was opened.
         """
-        offer = Offer(os.urandom(OFFER_ID_BYTES), os.urandom(SECRET_BYTES), bytes_total, enough)
+        offer = Offer(os.urandom(OFFER_ID_BYTES), os.urandom(SECRET_BYTES), bytes_total, enough, gaps=gaps)
         transaction = self.begin(Terms(audience, lease_s), [(offer, readable)], ending=ending)
         return transaction, Source(self._cell.fqcn, offer.offer_id, offer.secret, bytes_total)
 
@@ -160,7 +164,7 @@ class Lender:
             return None if number is None else self._transactions.get(number)
 
     def add(self, transaction_id: bytes, readable: Readable, bytes_total: int, *, is_counted: bool = True,
-            is_told: bool = False) -> Source:
+            is_told: bool = False, gaps: Mapping[int, int] = NO_GAPS) -> Source:
         """One more offer of an open transaction.
 
         Args:
@@ -170,12 +174,14 @@ class Lender:
             is_counted: whether a receiver has finished only when it has this one too; a slice that is gathered for one
                 receiver out of what all have is not counted.
             is_told: whether the `Ending` is told of each receiver that has it.
+            gaps: what lies between its items; see `Manifest.gaps`.
 
         Raises:
             Busy: a limit is reached.
             LeaseEnded: the transaction has ended.
         """
-        offer = Offer(os.urandom(OFFER_ID_BYTES), os.urandom(SECRET_BYTES), bytes_total, is_counted=is_counted, is_told=is_told)
+        offer = Offer(os.urandom(OFFER_ID_BYTES), os.urandom(SECRET_BYTES), bytes_total, is_counted=is_counted, is_told=is_told,
+                      gaps=gaps)
         self._cell.lane.lent.add(transaction_id, offer, readable)
         known = self.look_up(transaction_id)
         if known is not None:

@@ -32,7 +32,8 @@ class MessageScope:
     def lend(self, manifest: Manifest, lent: Sequence[Lent]) -> Source:
         """Open the transaction."""
         readable = Buffers(manifest, [each.buffer for each in lent])
-        self.transaction, source = self._lender.open(readable, manifest.bytes_total, self._audience, self._lease_s)
+        self.transaction, source = self._lender.open(
+            readable, manifest.bytes_total, self._audience, self._lease_s, gaps=manifest.gaps)
         return source
 
     def undeliverable(self) -> None:

@@ -136,7 +136,8 @@ class Transacting:
 
         def lend(manifest: Manifest, lent: Sequence[Lent]) -> Source:
             """The large leaves become one more offer."""
-            added.append(self._lender.add(number, Buffers(manifest, [each.buffer for each in lent]), manifest.bytes_total))
+            readable = Buffers(manifest, [each.buffer for each in lent])
+            added.append(self._lender.add(number, readable, manifest.bytes_total, gaps=manifest.gaps))
             return added[0]
 
         packing = replace(self._cell.options.packing, inline_bytes_max=LEND_ALL, beside_bytes_max=LEND_ALL)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from operator import add
 
 from zdl.errors import ObjectError
 
@@ -56,6 +57,12 @@ class Manifest:
             offsets.append(aligned(end))
             end = offsets[-1] + size
         return cls(offsets=tuple(offsets), lengths=sizes, bytes_total=end)
+
+    @property
+    def gaps(self) -> dict[int, int]:
+        """What lies between items: how many bytes, by where they begin."""
+        ends = map(add, self.offsets, self.lengths)
+        return {end: begin - end for end, begin in zip(ends, self.offsets[1:]) if begin > end}
 
     def range_of(self, item: int) -> Range:
         """The range of the stream that is this item."""

@@ -5,11 +5,11 @@ Values and questions only: what happens, and when, is `zdl.protocol.offers`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from zdl.protocol.effects import Outcome
-from zdl.protocol.ranges import Range, contains, covers
+from zdl.protocol.ranges import Range, contains
 
 # A receiver that has come to one of these stays there, whatever it says later.
 ABSORBING = frozenset({Outcome.FINISHED, Outcome.EXPIRED})
@@ -23,6 +23,7 @@ class Offer:
 
     Attributes:
         enough: ranges of it, each of which is as good as all of it: the same object in another form.
+        gaps: what lies between items and is nobody's: how many bytes, by where they begin.
         is_counted: whether a receiver has finished only when it has this offer too. What is not counted (a slice, gathered
             for one receiver out of an offer that is) is served, kept and released like all else, and is waited for by nobody.
         is_told: whether its lender is told of each receiver that has it: `OfferHad`.
@@ -34,10 +35,11 @@ class Offer:
     enough: tuple[Range, ...] = ()
     is_counted: bool = True
     is_told: bool = False
+    gaps: Mapping[int, int] = field(default_factory=dict, repr=False, compare=False)
 
     def is_had(self, confirmed: Sequence[Range]) -> bool:
         """Whether who has confirmed these joined ranges has the object."""
-        return covers(confirmed, self.bytes_total) or any(contains(confirmed, each) for each in self.enough)
+        return any(contains(confirmed, each) for each in ((0, self.bytes_total), *self.enough))
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ from zdl.options import CHUNK_BYTES_MAX, OfferOptions
 from zdl.protocol.audiences import UNLIMITED, Audience, Budgets, Offer, Receiver, Transaction, TransactionFacts
 from zdl.protocol.effects import Effect, OfferHad, Outcome, Post, Serve, Unreachable
 from zdl.protocol.messages import Ask, Bounce, Confirm, Confirmed, Denial, Drop, Keep, Kind
-from zdl.protocol.ranges import Range, union
+from zdl.protocol.ranges import Range, grown, union
 from zdl.protocol.readings import Turn
 from zdl.protocol.switch import concerns
 from zdl.protocol.transactions import Transactions
@@ -333,7 +333,7 @@ class Offers:
 
     def _confirm(self, transaction: Transaction, receiver: Receiver, confirm: Confirm, now: float) -> list[Effect]:
         have = receiver.confirmed.get(confirm.offer_id, ())
-        joined = union([*have, *confirm.ranges])
+        joined = union([*have, *grown(confirm.ranges, transaction.offers[confirm.offer_id].gaps)])
         if (confirm.id, confirm.offer_id) not in receiver.pulls and transaction.offers[confirm.offer_id].bytes_total:
             return self._note(confirm) if joined == have else []  # of another life, or never asked for: not believed
         receiver.confirmed[confirm.offer_id] = joined

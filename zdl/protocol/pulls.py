@@ -101,6 +101,7 @@ class Pull:
     no_way_at: float = 0.0
     no_way_why: str = ""
     confirms: int = 0
+    unnoted: int = 0  # CONFIRMs of the last round that are not answered: many ranges take several
 
     @property
     def is_wanting(self) -> bool:
@@ -337,7 +338,8 @@ class Pulls:
                 return []
             case Confirmed():
                 is_noted = known.state is State.CONFIRMING and message.origin == known.source.origin
-                return self._forget(known) if is_noted else []
+                known.unnoted -= is_noted
+                return self._forget(known) if is_noted and known.unnoted <= 0 else []
             case Denial():
                 if message.origin != known.source.origin:
                     return []
@@ -432,6 +434,7 @@ class Pulls:
         pull.retry_at = now + pause
         joined = union(pull.ranges)
         whole = [joined[at:at + RANGES_MAX] for at in range(0, len(joined), RANGES_MAX)] or [()]
+        pull.unnoted = len(whole)
         # An origin believes only a pull that has spoken before: all of it may have been here already.
         spoken: list[Effect] = [] if pull.has_asked else [
             Post(Keep(self._me, source.origin, pull.id, source.offer_id, source.secret))]
