@@ -74,9 +74,9 @@ def test_places_are_looked_at_before_a_byte_is_asked_for(tmp_path: Path) -> None
     (tmp_path / "file").write_bytes(b"")
     os.symlink(tmp_path / "nowhere", tmp_path / "link")
     two = [ref("file"), ref("b")]
-    for refs, out, said in (([ref("a")], "file", "file exists; --force replaces"), ([ref("a")], "link", "link exists"),
+    for refs, out, said in (([ref("a")], "file", "file exists; --overwrite replaces"), ([ref("a")], "link", "link exists"),
                             ([ref("a")], "absent/x", "there is no folder"), (two, "file", "is a file; 2 files need a folder"),
-                            (two, "absent/x", "there is no folder"), (two, "", "file exists; --force replaces")):
+                            (two, "absent/x", "there is no folder"), (two, "", "file exists; --overwrite replaces")):
         with pytest.raises(click.UsageError, match=said):
             check(planned(refs, tmp_path / out), is_overwriting=False, context=context)
     check(planned([ref("a")], tmp_path / "file"), is_overwriting=True, context=context)
@@ -125,7 +125,7 @@ def test_what_is_there_stays_without_force(run: Start, server: str, tmp_path: Pa
     out.write_bytes(b"old")
     name = run("put", lent, "--parent", server).line()
     done = ended("get", name, "-o", out, "--parent", server)
-    assert (done.code, done.out) == (2, "") and f"{out} exists; --force replaces" in done.err
+    assert (done.code, done.out) == (2, "") and f"{out} exists; --overwrite replaces" in done.err
     assert out.read_bytes() == b"old"
     assert ended("get", name, "-o", out, "--parent", server, "--force").code == 0
     assert out.read_bytes() == b"new"
@@ -153,27 +153,61 @@ def test_an_unknown_ref_is_3(server: str, tmp_path: Path) -> None:
     assert left_in(tmp_path) == []
 
 
-def large(folder: Path) -> Path:
-    """A file of a GiB that takes no room where it lies, and long enough to be fetched."""
+def large(folder: Path, size: int = GIB) -> Path:
+    """A file that takes no room where it lies, and long enough to be fetched."""
     path = folder / "large"
     with path.open("wb") as file:
-        file.truncate(GIB)
+        file.truncate(size)
     return path
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_get_leaves_nothing(run: Start, server: str, tmp_path: Path, number: signal.Signals) -> None:
-    put = run("put", large(tmp_path), "--parent", server)
-    out = tmp_path / "out"
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_get_is_gone_on_with_by_the_same_command(run: Start, server: str, tmp_path: Path,
+                                                                number: signal.Signals) -> None:
+    put = run("put", large(tmp_path, GIB // 4), "--parent", server)
+    text, out = put.line(), tmp_path / "out"
     out.mkdir()
-    get = run("get", put.line(), "-o", out / "got", "--parent", server)
-    eventually(lambda: left_in(out), PROCESS_S)
+    get = run("get", text, "-o", out / "got", "--parent", server)
+    eventually(lambda: left_in(out) == [".got.zdl-part", ".got.zdl-resume"] and (out / ".got.zdl-part").stat().st_size, PROCESS_S)
     put.signal(signal.SIGSTOP)
     get.signal(number)
     done = get.ended()
     put.signal(signal.SIGCONT)
-    assert (done.code, done.out) == (130, "")
+    assert (done.code, done.out) == (-9 if number is signal.SIGKILL else 130, "")
+    assert left_in(out) == [".got.zdl-part", ".got.zdl-resume"]
+    assert ended("get", text, "-o", out / "got", "--parent", server).code == 0
+    assert left_in(out) == ["got"] and (out / "got").stat().st_size == GIB // 4
+
+
+def test_an_interrupted_get_that_was_to_begin_anew_leaves_nothing(run: Start, server: str, tmp_path: Path) -> None:
+    put = run("put", large(tmp_path), "--parent", server)
+    out = tmp_path / "out"
+    out.mkdir()
+    get = run("get", put.line(), "-o", out / "got", "--fresh", "--parent", server)
+    eventually(lambda: left_in(out), PROCESS_S)
+    put.signal(signal.SIGSTOP)
+    get.signal(signal.SIGINT)
+    assert get.ended().code == 130
+    put.signal(signal.SIGCONT)
     assert left_in(out) == []
+
+
+def test_a_folder_is_got_as_a_folder(run: Start, server: str, tmp_path: Path) -> None:
+    lent, out = tmp_path / "shard", tmp_path / "out"
+    (lent / "a" / "b").mkdir(parents=True)
+    (lent / "a" / "b" / "x").write_bytes(b"deep")
+    (lent / "empty").touch()
+    put = run("put", lent, "--until", "2", "--parent", server)
+    text = put.line()
+    assert text.endswith("/shard")
+    done = ended("get", text, "-o", out, "--parent", server)
+    assert (done.code, done.lines) == (0, [str(out)])
+    assert (out / "a" / "b" / "x").read_bytes() == b"deep" and left_in(out) == ["a", "empty"]
+    (out / "own").touch()
+    done = ended("get", text, "-o", out, "--parent", server)
+    assert done.code == 2 and str(out / "a" / "b" / "x") in done.err and "a name that is free" in done.err
+    assert ended("get", text, "-o", out, "--overwrite", "--parent", server).code == 0
+    assert left_in(out) == ["a", "empty", "own"]
 
 
 def test_an_interrupted_get_of_several_leaves_nothing(run: Start, server: str, tmp_path: Path) -> None:
@@ -190,7 +224,7 @@ def test_an_interrupted_get_of_several_leaves_nothing(run: Start, server: str, t
     assert left_in(parent) == []
 
 
-def test_an_origin_that_is_killed_is_told_and_leaves_nothing(run: Start, server: str, tmp_path: Path) -> None:
+def test_an_origin_that_is_killed_is_told_and_leaves_what_can_be_gone_on_with(run: Start, server: str, tmp_path: Path) -> None:
     put = run("put", large(tmp_path), "--parent", server)
     out = tmp_path / "out"
     out.mkdir()
@@ -199,7 +233,9 @@ def test_an_origin_that_is_killed_is_told_and_leaves_nothing(run: Start, server:
     put.signal(signal.SIGKILL)
     done = get.ended()
     assert done.code == 1 and " was lost while " in done.err and done.err.count("\n") == 1
-    assert left_in(out) == []
+    assert left_in(out) == [".got.zdl-part", ".got.zdl-resume"]
+    for path in out.iterdir():
+        path.unlink()
 
 
 def test_a_file_that_changes_while_it_is_lent_is_never_delivered_as_a_mixture(run: Start, server: str, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_what_cannot_be_lent_is_2(file: Path, tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "other").mkdir()
     twin = tmp_path / "other" / file.name
     twin.write_bytes(b"")
-    for words, said in (([tmp_path / "absent"], "does not exist"), ([tmp_path], "is a directory"), ([], "missing argument"),
+    for words, said in (([tmp_path / "absent"], "does not exist"), ([], "missing argument"),
                         ([file, twin], "two files are named policy.bin"), ([file, "--name", ""], "--name '' is empty"),
                         ([file, "--name", "a\nb"], "do not print"), ([file, "--ttl", "5"], "is not a duration")):
         assert main(["put", *map(str, words), "--parent", "tcp://127.0.0.1:1"]) == 2

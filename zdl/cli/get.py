@@ -1,8 +1,9 @@
-"""``zdl get``: fetch the files that another cell lends under a name.
+"""``zdl get``: fetch the files and folders that another cell lends under a name.
 
-Nothing appears under its final name before all of it is there and verified. Several files are fetched into a folder of
-their own beside their place, and moved when all of them are there. What the lender says a file is called is taken as
-one harmless name at most, never as a path.
+Nothing appears under its final name before all of it is there, verified, and kept by the disk. Several are fetched into a
+folder of their own beside their place, and moved when all of them are there. What the lender says a file is called is
+taken as one harmless name at most, never as a path. Of one file or folder, what is verified stays hidden beside its
+place when the command is interrupted: the same command goes on from there.
 """
 
 from __future__ import annotations
@@ -58,6 +59,15 @@ class Fetch:
         return sum(ref.length for ref in self.refs)
 
 
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How it is fetched: replacing what is there, going on from what is left, until it is aborted."""
+
+    is_overwriting: bool
+    is_resumable: bool
+    abort: Signal
+
+
 class RefParam(click.ParamType):  # type: ignore[type-arg]
     """What ``zdl put`` prints."""
 
@@ -85,22 +95,24 @@ class RefParam(click.ParamType):  # type: ignore[type-arg]
 @click.argument("ref", metavar="REF", type=RefParam())
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path),
               help="A file name for one file, a folder for several.")
-@click.option("--force", is_flag=True, help="Replace files that are there.")
+@click.option("--overwrite", "--force", "is_overwriting", is_flag=True, help="Replace files that are there.")
+@click.option("--resume/--fresh", "is_resumable", default=True, show_default=True,
+              help="Go on from what an interrupted zdl get has left; or begin anew, and leave nothing if interrupted.")
 @parent_option
 @timeout_option
 @output_options
 @click.pass_context
-def get(context: click.Context, *, ref: Lent, out: Path, force: bool, parent: str, timeout_s: float,
-        is_json: bool) -> None:
+def get(context: click.Context, *, ref: Lent, out: Path, is_overwriting: bool, is_resumable: bool, parent: str,
+        timeout_s: float, is_json: bool) -> None:
     """Fetch what another cell lends as REF, straight from there, verified. The last line is the path."""
     output = Output.of(context, is_json=is_json)
     with Endings() as endings, joined(parent, timeout_s=timeout_s) as here:
         found = here.cell.downloads.find(ref.origin, ref.name, timeout_s=timeout_s)
         fetch = planned(files_of(found, ref), out)
-        check(fetch, is_overwriting=force, context=context)
+        check(fetch, is_overwriting=is_overwriting, context=context)
         began = time.monotonic()
         with output.bar(ref.name, fetch.bytes_total) as bar:
-            endings.run(lambda abort: _pull(here, fetch, abort=abort, is_overwriting=force, told=bar))
+            endings.run(lambda abort: _pull(here, fetch, Wishes(is_overwriting, is_resumable, abort), told=bar))
         seconds = time.monotonic() - began
         ways = sorted({each.way for each in here.cell.downloads.transfers if each.way})
         output.remark(f"{size_text(fetch.bytes_total)} from {ref.origin} in {duration_text(seconds)} "
@@ -118,7 +130,8 @@ def files_of(body: object, lent: Lent) -> tuple[Ref, ...]:
         click.ClickException: there are none, or too many.
     """
     files = body.get("files") if isinstance(body, dict) else None
-    refs = tuple(each for each in files if isinstance(each, Ref) and each.kind == "file") if isinstance(files, list) else ()
+    listed = files if isinstance(files, list) else []
+    refs = tuple(each for each in listed if isinstance(each, Ref) and each.kind in ("file", "folder"))
     if not refs:
         raise click.ClickException(f"what {lent.origin} has published as {lent.name} are no files")
     if len(refs) > FILES_MAX:
@@ -127,9 +140,12 @@ def files_of(body: object, lent: Lent) -> tuple[Ref, ...]:
 
 
 def planned(refs: Sequence[Ref], out: Path) -> Fetch:
-    """Where each file goes: one file to `out`, or into it if it is a folder; several into the folder `out`."""
+    """Where each file goes: one file to `out`, or into it if it is a folder; several into the folder `out`.
+
+    One folder goes to `out`: what is in the one will be in the other.
+    """
     if len(refs) == 1:
-        place = out / safe_name(refs[0].name, 0) if out.is_dir() else out
+        place = out / safe_name(refs[0].name, 0) if out.is_dir() and refs[0].kind == "file" else out
         return Fetch(tuple(refs), (place,), None)
     names: dict[str, None] = {}
     for index, ref in enumerate(refs):
@@ -147,10 +163,12 @@ def check(fetch: Fetch, *, is_overwriting: bool, context: click.Context) -> None
     folder = fetch.folder or fetch.places[0].parent
     if fetch.folder is not None and os.path.lexists(folder) and not folder.is_dir():
         raise click.UsageError(f"{folder} is a file; {len(fetch.refs)} files need a folder", context)
-    taken = [each for each in fetch.places if os.path.lexists(each)]
+    # A folder may be fetched into one that is there: what of it is in the way is told later, by its name.
+    taken = [place for ref, place in zip(fetch.refs, fetch.places) if os.path.lexists(place) and not (
+        fetch.folder is None and ref.kind == "folder" and place.is_dir())]
     if taken and not is_overwriting:
         more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
-        raise click.UsageError(f"{taken[0]} exists{more}; --force replaces", context)
+        raise click.UsageError(f"{taken[0]} exists{more}; --overwrite replaces", context)
     there = folder if folder.is_dir() or fetch.folder is None else folder.parent
     if not there.is_dir():
         raise click.UsageError(f"there is no folder {there}", context)
@@ -158,25 +176,26 @@ def check(fetch: Fetch, *, is_overwriting: bool, context: click.Context) -> None
         raise click.UsageError(f"the folder {there} cannot be written", context)
 
 
-def _pull(here: Joined, fetch: Fetch, *, abort: Signal, is_overwriting: bool, told: Callable[[int], None]) -> None:
-    """Fetch all of it, or leave nothing."""
-    downloads = here.cell.downloads
-    folder = fetch.folder
+def _pull(here: Joined, fetch: Fetch, wishes: Wishes, *, told: Callable[[int], None]) -> None:
+    """Fetch all of it; of several, nothing is moved to its place before all of them are there."""
+    downloads, folder = here.cell.downloads, fetch.folder
+
+    def pull(ref: Ref, place: Path, before: int, *, is_resumable: bool, is_overwriting: bool) -> Path:
+        """Fetch one."""
+        fetched = downloads.pull_folder if ref.kind == "folder" else downloads.pull_file
+        return fetched(ref, place, overwrite=is_overwriting, resume=is_resumable, abort=wishes.abort,
+                       progress=lambda done, _: told(before + done))
+
     if folder is None:
-        downloads.pull_file(fetch.refs[0], fetch.places[0], overwrite=is_overwriting, abort=abort,
-                            progress=lambda done, _: told(done))
+        pull(fetch.refs[0], fetch.places[0], 0, is_resumable=wishes.is_resumable, is_overwriting=wishes.is_overwriting)
         return
     beside = folder if folder.is_dir() else folder.parent
     with tempfile.TemporaryDirectory(prefix=f".{folder.name[:NAME_BYTES_MAX]}.", suffix=PART, dir=beside) as staging:
         before = 0
         fetched = []
         for ref, place in zip(fetch.refs, fetch.places, strict=True):
-            fetched.append(downloads.pull_file(ref, Path(staging) / place.name, abort=abort, progress=_after(before, told)))
+            fetched.append(pull(ref, Path(staging) / place.name, before, is_resumable=False, is_overwriting=False))
             before += ref.length
         folder.mkdir(exist_ok=True)
         for path, place in zip(fetched, fetch.places, strict=True):
             path.replace(place)
-
-
-def _after(before: int, told: Callable[[int], None]) -> Callable[[int, int], None]:
-    return lambda done, _: told(before + done)

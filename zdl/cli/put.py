@@ -1,4 +1,4 @@
-"""``zdl put``: lend files under a name until others have them.
+"""``zdl put``: lend files and folders under a name until others have them.
 
 Several files are several transactions with one audience: the command ends when each of them has been verified by so
 many cells as ``--until`` says, or when the ``--ttl`` is over.
@@ -18,6 +18,7 @@ from zdl.cli.failing import INTERRUPTED, Partial
 from zdl.cli.joining import Joined, joined, parent_option, timeout_option
 from zdl.cli.output import Output, output_options
 from zdl.cli.units import DURATION, DURATION_S_MAX, duration_text, size_text
+from zdl.download.folders import SYMLINKS
 from zdl.download.transaction import Transaction
 from zdl.refs import Ref
 
@@ -40,48 +41,60 @@ class Keeping:
 
 @click.command()
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True,
-                type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path))
+                type=click.Path(exists=True, readable=True, path_type=Path))
 @click.option("--name", help="What others ask for; by default the name of the first file.")
 @click.option("--until", metavar="N", type=click.IntRange(min=1),
               help="End when N cells have them; 1 unless there is a --ttl.")
+@click.option("--symlinks", type=click.Choice(SYMLINKS), default=SYMLINKS[0], show_default=True,
+              help="What to do with symbolic links in a folder.")
 @click.option("--ttl", metavar="TIME", type=DURATION, help="End after this time, e.g. 1h.")
 @parent_option
 @timeout_option
 @output_options
 @click.pass_context
-def put(context: click.Context, *, paths: tuple[Path, ...], name: str | None, until: int | None, ttl: float | None,
-        parent: str, timeout_s: float, is_json: bool) -> int:
-    """Lend files until others have them. The last line is what they give to zdl get."""
-    same = sorted({path.name for path in paths if sum(path.name == other.name for other in paths) > 1})
+def put(context: click.Context, *, paths: tuple[Path, ...], name: str | None, until: int | None, symlinks: str,
+        ttl: float | None, parent: str, timeout_s: float, is_json: bool) -> int:
+    """Lend files and folders until others have them. The last line is what they give to zdl get."""
+    names = [path.resolve().name for path in paths]
+    same = sorted({each for each in names if names.count(each) > 1})
     if same:
         raise click.UsageError(f"two files are named {same[0]}; their receiver could not tell them apart", context)
-    published = paths[0].name if name is None else name
+    published = names[0] if name is None else name
     if not published or not published.isprintable():
         raise click.UsageError(f"--name {published!r} is empty or has characters that do not print", context)
     output = Output.of(context, is_json=is_json)
     keeping = Keeping(until or (0 if ttl is not None else 1), ttl)
     with Endings() as endings, joined(parent, timeout_s=timeout_s) as here:
-        transactions = lend(here, paths, keeping)
+        transactions = lend(here, paths, keeping, symlinks=symlinks)
         refs = [each.body for each in transactions if isinstance(each.body, Ref)]
         here.cell.downloads.publish(published, {"files": refs})
         endings.collect()
         text = f"ref:{here.cell.fqcn}/{published}"
         total = sum(ref.length for ref in refs)
-        output.remark(f"lends {len(refs)} file{'s' * (len(refs) > 1)}, {size_text(total)}, through {here.dialled}")
+        output.remark(f"lends {counted(refs)}, {size_text(total)}, through {here.dialled}")
         output.result(text, {"ref": text, "files": [ref.name for ref in refs], "bytes": total})
         _watch(transactions, endings)
         ending = endings.wait(ttl)
     return _verdict(ending, transactions, keeping)
 
 
-def lend(here: Joined, paths: Sequence[Path], keeping: Keeping) -> list[Transaction]:
-    """Lend each file.
+def lend(here: Joined, paths: Sequence[Path], keeping: Keeping, *, symlinks: str) -> list[Transaction]:
+    """Lend each file or folder.
 
     Raises:
-        OptionError: one cannot be read.
+        OptionError: one cannot be read, or is neither.
     """
+    downloads = here.cell.downloads
     # The command itself is the lease: as long as it runs, nobody who takes his time loses anything.
-    return [here.cell.downloads.lend_file(path, receivers=keeping.receivers, lease_s=DURATION_S_MAX) for path in paths]
+    return [downloads.lend_folder(path, receivers=keeping.receivers, lease_s=DURATION_S_MAX, symlinks=symlinks) if path.is_dir()
+            else downloads.lend_file(path, receivers=keeping.receivers, lease_s=DURATION_S_MAX) for path in paths]
+
+
+def counted(refs: Sequence[Ref]) -> str:
+    """``1 file``, ``2 files and 1 folder``."""
+    folders = sum(ref.kind == "folder" for ref in refs)
+    counts = ((len(refs) - folders, "file"), (folders, "folder"))
+    return " and ".join(f"{count} {what}{'s' * (count > 1)}" for count, what in counts if count)
 
 
 def _watch(transactions: Sequence[Transaction], endings: Endings) -> None:

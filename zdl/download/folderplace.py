@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import shutil
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -49,6 +50,7 @@ class FolderPlace:
         self._mode = mode
         self._is_overwriting = is_overwriting
         self._is_new = not os.path.lexists(path)
+        self._lock = threading.Lock()  # one writer at a time: see `zdl.download.places`
         self._check()
         self._part = hidden(anchor_of(path), PART)
         with suppress(FileExistsError):
@@ -69,7 +71,8 @@ class FolderPlace:
             if self._is_file(item):
                 descriptor = self._open(item, os.O_WRONLY | os.O_CREAT)
                 try:
-                    write_all(descriptor, start, view[at:at + stop - start])
+                    with self._lock:
+                        write_all(descriptor, start, view[at:at + stop - start])
                 finally:
                     os.close(descriptor)
             at += stop if item == PADDING else stop - start

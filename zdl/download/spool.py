@@ -95,10 +95,11 @@ class SpoolFile:
         folder: where it is, for errors.
     """
 
-    __slots__ = ("_descriptor", "size", "folder", "__weakref__")
+    __slots__ = ("_descriptor", "_lock", "size", "folder", "__weakref__")
 
     def __init__(self, descriptor: int, size: int, folder: Path, given_back: object) -> None:
         self._descriptor = descriptor
+        self._lock = threading.Lock()  # one writer at a time: see `zdl.download.places`
         self.size = size
         self.folder = folder
         weakref.finalize(self, _close, descriptor, size, given_back).atexit = False
@@ -109,7 +110,8 @@ class SpoolFile:
 
     def write(self, at: int, view: memoryview) -> None:
         """Write bytes to a place."""
-        write_all(self._descriptor, at, view)
+        with self._lock:
+            write_all(self._descriptor, at, view)
 
     def read(self, at: int, length: int) -> bytes:
         """Bytes, copied into memory."""

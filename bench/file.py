@@ -1,0 +1,112 @@
+"""How fast does a file come to a disk, beside cp between the same two places?
+
+The leaf may use so much more memory than its cell takes by itself, even of mere addresses (RLIMIT_AS): much less than the
+file. The file is in the page cache. ``zdl`` fetches it to a name, and has the disk keep it; beside it stand ``cp`` and
+``cp_synced``, which has the disk keep it too. ``zdl_disk`` fetches to a file without a name, which need not last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from zdl_bench.processes import Child
+from zdl_bench.report import Result, write_json, write_table
+from zdl_bench.rounds import Case, Rounds, Sample, measure as measured
+from zdl_bench.sizes import parsed, written
+from zdl_bench.zdl_file import written as make_file
+
+GIB = 1 << 30
+MIB = 1 << 20
+# A system's name, and how the leaf gets the file then.
+SYSTEMS = (("zdl", "file"), ("zdl_disk", "disk"), ("cp", "cp"), ("cp_synced", "cp_synced"))
+CEILINGS = ("cp", "cp_synced")
+
+
+@dataclass(frozen=True, slots=True)
+class FileQuestion:
+    """What to measure.
+
+    Attributes:
+        size_bytes: of the file.
+        memory_bytes: what the leaf may use beyond what its cell takes.
+        folder: where both files are.
+        rounds: how often.
+    """
+
+    size_bytes: int = GIB
+    memory_bytes: int = 512 * MIB
+    folder: str = "/var/tmp"
+    rounds: Rounds = Rounds(5, warm_ups=1)
+
+
+class FileSystem:
+    """One way of getting the file; see `zdl_bench.rounds.System`. All ways share the two processes."""
+
+    def __init__(self, name: str, way: str, question: FileQuestion) -> None:
+        self.name = name
+        self._way = way
+        self._question = question
+        self._open = ExitStack()
+        self._leaf = Child("zdl_bench.zdl_file:Leaf")
+        self._lent = Path()
+
+    def start(self) -> None:
+        """Makes the file, and starts the processes."""
+        folder = self._open.enter_context(TemporaryDirectory(prefix="zdl-bench-", dir=self._question.folder))
+        self._lent = Path(folder) / "lent"
+        make_file(self._lent, self._question.size_bytes)
+        origin = self._open.enter_context(Child("zdl_bench.zdl_file:Origin"))
+        self._open.enter_context(self._leaf)
+        address = origin.ask("start", scheme="tcp", folder=folder, path=str(self._lent))["address"]
+        self._leaf.ask("start", address=address, place=str(Path(folder) / "came"), memory_bytes=self._question.memory_bytes)
+
+    def run(self) -> Sample:
+        """Gets it once."""
+        seen = self._leaf.ask("get", way=self._way, path=str(self._lent))
+        size_gib = self._question.size_bytes / GIB
+        return Sample(size_gib / seen["elapsed_s"], {"leaf_peak_rss_bytes": seen.get("peak_growth_bytes", 0)})
+
+    def stop(self) -> None:
+        """Ends the processes and removes the files."""
+        self._open.close()
+
+
+def measure(question: FileQuestion = FileQuestion(), *, told: Callable[[str], None] = lambda line: None) -> list[Result]:
+    """Measures all ways, in turns.
+
+    Args:
+        question: what, and how often.
+        told: is given lines of progress.
+
+    Raises:
+        PeerFailed: a measured process failed, or other bytes came than were lent.
+    """
+    name = f"{written(question.size_bytes)} within {written(question.memory_bytes)}"
+    case = Case("file", name, "GiB/s", "higher", CEILINGS)
+    return measured(case, [FileSystem(name, way, question) for name, way in SYSTEMS], question.rounds, told=told)
+
+
+def main(argv: list[str]) -> int:
+    """``python -m zdl_bench.file [--size 1G] [--memory 512M] [--folder /var/tmp] [--rounds 5] [--json]``."""
+    default = FileQuestion()
+    parser = argparse.ArgumentParser(prog="zdl_bench.file", description=__doc__)
+    parser.add_argument("--size", type=parsed, default=default.size_bytes)
+    parser.add_argument("--memory", type=parsed, default=default.memory_bytes, help="what the leaf may use")
+    parser.add_argument("--folder", default=default.folder, help="where both files are")
+    parser.add_argument("--rounds", type=int, default=default.rounds.count)
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args(argv)
+    question = FileQuestion(asked.size, asked.memory, asked.folder, Rounds(asked.rounds, warm_ups=1))
+    found = measure(question, told=lambda line: print(line, file=sys.stderr))
+    (write_json if asked.json else write_table)(found, sys.stdout)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
