@@ -59,7 +59,7 @@ from zdl.errors import (
     UnknownRef,
     ZdlError,
 )
-from zdl.options import CallOptions, DiskOptions, LinkOptions, OfferOptions, Options, PackOptions, PullOptions
+from zdl.options import CallOptions, DiskOptions, LinkOptions, OfferOptions, Options, PackOptions, PullOptions, StreamOptions
 from zdl.refs import LazyDownloadRef, Ref
 
 __version__ = "0.1.0"
@@ -69,7 +69,7 @@ __all__ = [
     "Ref", "LazyDownloadRef", "Batch", "contains_refs",
     "TypeTable", "Unbuilt",
     "dumps", "loads", "dump", "load",
-    "Options", "LinkOptions", "CallOptions", "PackOptions", "PullOptions", "OfferOptions", "DiskOptions",
+    "Options", "LinkOptions", "CallOptions", "PackOptions", "PullOptions", "OfferOptions", "DiskOptions", "StreamOptions",
     "Signal", "Request", "Reply", "Answer", "Later", "Route",
     "Lending", "Lent", "Workflow",
     "ReturnCode", "Passing", "Verdict", "Passed",
@@ -77,6 +77,8 @@ __all__ = [
     "Downloadable", "CacheableObject", "ProduceRC", "DownloadStatus", "TransactionDoneStatus",
     "Consumer", "ItemConsumer", "TransferProgress",
     "DiskDict", "DiskFile",
+    "ObjectProducer", "ObjectConsumer", "ConsumerFactory", "StreamContextKey", "StreamReader", "Blob",
+    "FileFactory", "stream_file", "ContainerFactory", "ContainerProducer", "Retriever",
     "ZdlError",
     "FqcnError", "OptionError",
     "ProtocolError", "LocalProtocolError", "RemoteProtocolError", "DecodeError",
@@ -128,6 +130,17 @@ _LAZY = MappingProxyType({
     "TransferProgress": "zdl.observe.progress",
     "DiskDict": "zdl.download.diskdict",
     "DiskFile": "zdl.download.diskdict",
+    "ObjectProducer": "zdl.streaming.api",
+    "ObjectConsumer": "zdl.streaming.api",
+    "ConsumerFactory": "zdl.streaming.api",
+    "StreamContextKey": "zdl.streaming.api",
+    "StreamReader": "zdl.streaming.reader",
+    "Blob": "zdl.streaming.reader",
+    "FileFactory": "zdl.streaming.files",
+    "stream_file": "zdl.streaming.files",
+    "ContainerFactory": "zdl.streaming.containers",
+    "ContainerProducer": "zdl.streaming.containers",
+    "Retriever": "zdl.streaming.retriever",
 })
 
 
