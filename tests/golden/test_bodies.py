@@ -37,6 +37,7 @@ BODIES: dict[str, Any] = {
     "PLAIN": {"a": [1, -2.5, None, True, "é", b"b"], 7: {}}, "TUPLE": (1, (2,)), "BIGINT": 1 << 70, "SCALAR": np.float32(0.5),
     "SCALAR_TIME": np.datetime64("2026-03-01", "us"), "INLINE": np.arange(4, dtype="<i2"), "BESIDE": np.arange(9, dtype=">f4"),
     "BESIDE_BYTES": b"a leaf of bytes that is large", "REF": Ref(SOURCE, 3, 64, 24, "array", "<f4", (2, 3)),
+    "REF_COLUMNS": Ref(SOURCE, 3, 64, 24, "array", "<f4", (2, 3))[::-1, ::2],
     "STRUCT": np.zeros(1, [("a b", "<i4", (2,)), ("at", "<M8[s]"), ("in", [("s", "S2"), ("u", "<U1")])]),
     "COMPLEX": 1 + 2j, "DATETIME": datetime(2026, 3, 1, 12, 30, tzinfo=timezone(timedelta(hours=1))), "DATE": date(2026, 3, 1),
     "TIME": time(1, 2, 3, 4, fold=1), "TIMEDELTA": timedelta(-1, 2, 3), "DECIMAL": Decimal("1.50"), "UUID": UUID(int=7),

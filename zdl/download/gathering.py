@@ -33,7 +33,8 @@ from zdl.protocol.messages import Keep
 from zdl.refs import Ref
 
 GATHER_TOPIC = "gather"
-# What one request may ask for.
+# What one request may ask for. Measured with all cells in one process: half of the columns of 256 MiB of float32 come at
+# 0.99 GiB/s in such slabs, where the whole array comes at 1.86 into the same memory.
 SLAB_BYTES_MAX = 32 << 20
 SLAB_PARTS_MAX = 1024
 # A source is read in pieces of this size: what is between the elements is not kept.
