@@ -49,7 +49,7 @@ THIRD_PARTY = MappingProxyType({
     "msgpack": frozenset({"protocol", "objects"}),
     "numpy": frozenset({"objects", "download", "streaming", "testing", "cli"}),
     "blake3": frozenset({"transport", "download", "streaming", "cli"}),
-    "xxhash": frozenset({"transport"}),
+    "xxhash": frozenset({"transport", "download"}),
     "click": frozenset({"cli"}),
     "rich": frozenset({"cli"}),
     "psutil": frozenset({"cli", "topology", "transport"}),

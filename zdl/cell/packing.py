@@ -90,7 +90,8 @@ class Packing:
         def lend(manifest: Manifest, leaves: Sequence[Leaf]) -> Source:
             """All is packed: open the transaction."""
             assert lender is not None
-            scope = lender.scope(sending.receivers, targets=targets, lease_s=self._lease_s(sending))
+            scope = lender.scope(sending.receivers, targets=targets, lease_s=self._lease_s(sending),
+                                 guard=packing.guard)
             source = scope.lend(manifest, leaves)
             scopes.append(scope)
             return source

@@ -49,13 +49,15 @@ class Scope(Protocol):
 class Lender(Protocol):
     """The service that lends what is too large to travel in a message."""
 
-    def scope(self, receivers: Sequence[str] | int, *, targets: Sequence[str] = (), lease_s: float | None = None) -> Scope:
+    def scope(self, receivers: Sequence[str] | int, *, targets: Sequence[str] = (), lease_s: float | None = None,
+              guard: str = "check") -> Scope:
         """A scope for one message.
 
         Args:
             receivers: by name, or so many.
             targets: to whom it goes.
             lease_s: what nobody uses for so long is not lent any more; None: as the cell's options say.
+            guard: what keeps it from changing; see `zdl.options.PackOptions`.
         """
 
     def holder(self, heard: Callable[[int, int], object] | None = None) -> Holder:

@@ -133,7 +133,7 @@ class DownloadBroker:
         """
         if isinstance(obj, Downloadable):
             return self._producing.lend(obj, audience_of(receivers), lease_s)
-        scope = MessageScope(self._lender, audience_of(receivers), lease_s)
+        scope = MessageScope(self._lender, audience_of(receivers), lease_s, self._cell.options.packing.guard)
         packing = replace(self._cell.options.packing, inline_bytes_max=LEND_ALL, beside_bytes_max=LEND_ALL)
         packed = pack(obj, options=packing, types=self._cell.types, lend=scope.lend)
         if scope.transaction is None:
@@ -269,9 +269,9 @@ class DownloadBroker:
     # --- for the cell ---------------------------------------------------------------------------
 
     def scope(self, receivers: Sequence[str] | int, *, targets: Sequence[str] = (),
-              lease_s: float | None = None) -> MessageScope:
+              lease_s: float | None = None, guard: str = "check") -> MessageScope:
         """What one message lends."""
-        return MessageScope(self._lender, audience_of(receivers, targets), lease_s)
+        return MessageScope(self._lender, audience_of(receivers, targets), lease_s, guard)
 
     def holder(self, heard: Callable[[int, int], object] | None = None) -> Binding:
         """What refs are bound to that this cell unpacks."""

@@ -74,6 +74,11 @@ class Lender:
         self._pool = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix=f"zdl-broker-{cell.fqcn}")
 
     @property
+    def fqcn(self) -> str:
+        """The cell that lends."""
+        return self._cell.fqcn
+
+    @property
     def transactions(self) -> list[Transaction]:
         """Those that have not ended."""
         with self._lock:

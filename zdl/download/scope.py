@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zdl.download.arrays import Buffers
+from zdl.download.guards import guarded
 from zdl.download.lending import Lender
 from zdl.download.transaction import Transaction
 from zdl.objects.manifest import Manifest
@@ -21,17 +21,19 @@ class MessageScope:
         lender: who opens it.
         audience: whose confirmation ends it.
         lease_s: see `DownloadBroker.lend`; None: as the options say.
+        guard: what keeps the objects from changing; see `zdl.download.guards`.
     """
 
-    def __init__(self, lender: Lender, audience: Audience, lease_s: float | None) -> None:
+    def __init__(self, lender: Lender, audience: Audience, lease_s: float | None, guard: str) -> None:
         self._lender = lender
         self._audience = audience
         self._lease_s = lease_s
+        self._guard = guard
         self.transaction: Transaction | None = None
 
     def lend(self, manifest: Manifest, lent: Sequence[Lent]) -> Source:
         """Open the transaction."""
-        readable = Buffers(manifest, [each.buffer for each in lent])
+        readable = guarded(manifest, lent, self._guard, self._lender.fqcn)
         self.transaction, source = self._lender.open(
             readable, manifest.bytes_total, self._audience, self._lease_s, gaps=manifest.gaps)
         return source

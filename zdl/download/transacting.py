@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from zdl.cell.cell import BareCell
-from zdl.download.arrays import Buffers
 from zdl.download.downloadable import Downloadable
 from zdl.download.files import FileSource
 from zdl.download.hooks import Produced, run_hook
+from zdl.download.guards import guarded
 from zdl.download.lending import Lender, audience_of
 from zdl.download.meters import Meters
 from zdl.download.producing import Producing
@@ -136,7 +136,7 @@ class Transacting:
 
         def lend(manifest: Manifest, lent: Sequence[Lent]) -> Source:
             """The large leaves become one more offer."""
-            readable = Buffers(manifest, [each.buffer for each in lent])
+            readable = guarded(manifest, lent, packing.guard, self._cell.fqcn)
             added.append(self._lender.add(number, readable, manifest.bytes_total, gaps=manifest.gaps))
             return added[0]
 

@@ -1,0 +1,150 @@
+"""Guards: a receiver gets what was lent, or a named error; never a mixture."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+
+from zdl import Options, PackOptions, PullOptions
+from zdl.assembly import Cell
+from zdl.download.arrays import Buffers
+from zdl.download.guards import BLOCK_BYTES, CheckedBuffers, FrozenBuffers, guarded
+from zdl.errors import OptionError, SourceChanged
+from zdl.objects.manifest import Manifest
+from zdl.objects.pack import Lent
+from zdl.options import GUARDS
+
+from trees import Trees
+from waiting import eventually
+
+SIZE = 2 * BLOCK_BYTES + 100
+
+
+def lent_of(*leaves: object) -> tuple[Manifest, list[Lent]]:
+    """Leaves as they come out of packing."""
+    lent = [Lent(leaf, memoryview(leaf).cast("B")) for leaf in leaves]  # type: ignore[arg-type]
+    return Manifest.of(each.buffer.nbytes for each in lent), lent
+
+
+@pytest.mark.parametrize("guard", GUARDS)
+def test_whatever_the_guard_the_bytes_are_those_that_were_lent(guard: str) -> None:
+    array, text = np.arange(SIZE, dtype=np.uint8), b"bytes"
+    manifest, lent = lent_of(array, text)
+    readable = guarded(manifest, lent, guard, "server")
+    assert not readable.may_block
+    whole = b"".join(bytes(part) for part in readable.read(0, manifest.bytes_total))
+    assert whole[:SIZE] == array.tobytes() and whole.endswith(text)
+
+
+@pytest.mark.parametrize(("changed", "offset", "length"), [
+    (0, 0, 10), (BLOCK_BYTES, BLOCK_BYTES + 5, 1), (BLOCK_BYTES - 1, BLOCK_BYTES - 1, 2), (SIZE - 1, SIZE - 50, 50), (7, 0, SIZE)])
+def test_a_change_is_found_wherever_the_block_is_read(changed: int, offset: int, length: int) -> None:
+    array = np.zeros(SIZE, np.uint8)
+    manifest, lent = lent_of(array)
+    readable = CheckedBuffers(manifest, [each.buffer for each in lent], "server")
+    array[changed] = 1
+    with pytest.raises(SourceChanged, match="are not what was lent"):
+        readable.read(offset, length)
+
+
+def test_a_change_elsewhere_is_found_when_that_is_read() -> None:
+    array = np.zeros(SIZE, np.uint8)
+    manifest, lent = lent_of(array)
+    readable = CheckedBuffers(manifest, [each.buffer for each in lent], "server")
+    array[SIZE - 1] = 1
+    assert len(b"".join(readable.read(0, BLOCK_BYTES))) == BLOCK_BYTES
+    with pytest.raises(SourceChanged):
+        readable.read(2 * BLOCK_BYTES, 1)
+
+
+def test_what_is_copied_may_be_changed_at_once() -> None:
+    array = np.zeros(SIZE, np.uint8)
+    manifest, lent = lent_of(array)
+    readable = guarded(manifest, lent, "copy", "server")
+    array[:] = 1
+    assert not any(b"".join(readable.read(0, SIZE)))
+
+
+def test_a_frozen_array_is_read_only_until_it_is_let_go() -> None:
+    array, constant = np.zeros(SIZE, np.uint8), np.zeros(10, np.uint8)
+    constant.flags.writeable = False
+    manifest, lent = lent_of(array, constant, b"text")
+    readable = guarded(manifest, lent, "freeze", "server")
+    assert isinstance(readable, FrozenBuffers)
+    with pytest.raises(ValueError, match="read-only"):
+        array[0] = 1
+    del readable, lent
+    gc.collect()
+    array[0] = 1
+    assert not constant.flags.writeable
+
+
+def test_what_cannot_be_frozen_is_checked() -> None:
+    memory = bytearray(SIZE)
+    manifest, lent = lent_of(memory)
+    readable = guarded(manifest, lent, "freeze", "server")
+    memory[5] = 1
+    with pytest.raises(SourceChanged):
+        readable.read(0, 10)
+
+
+def test_an_array_that_is_frozen_twice_is_checked_after_the_first_has_ended() -> None:
+    array = np.zeros(SIZE, np.uint8)
+    first, second = (guarded(*lent_of(array), "freeze", "server") for _ in range(2))
+    assert isinstance(first, Buffers)
+    del first
+    gc.collect()
+    array[0] = 1
+    with pytest.raises(SourceChanged):
+        second.read(0, 10)
+
+
+def test_another_guard_is_refused_by_name() -> None:
+    with pytest.raises(OptionError, match="guard"):
+        PackOptions(guard="hope")
+
+
+# --- between cells ------------------------------------------------------------------------------
+
+
+class Two:
+    """An origin with a guard, and a leaf."""
+
+    def __init__(self, stack: ExitStack, address: str, guard: str, verify: str) -> None:
+        self.server = stack.enter_context(Cell("server", listen=address, options=Options(packing=PackOptions(guard=guard))))
+        self.leaf = stack.enter_context(Cell("leaf", parent=self.server.addresses[0],
+                                             options=Options(pulls=PullOptions(verify=verify))))
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as made:
+        yield made
+
+
+@pytest.mark.parametrize("verify", ["auto", "none"])
+def test_an_array_that_is_changed_while_it_is_lent_ends_its_pulls_and_is_never_a_mixture(
+        stack: ExitStack, trees: Trees, verify: str) -> None:
+    two = Two(stack, trees.address("tcp"), "check", verify)
+    array = np.zeros(4 * SIZE, np.uint8)
+    lent = two.server.downloads.lend({"w": array}, receivers=2)
+    assert isinstance(lent.body, dict)
+    array[3 * SIZE] = 1
+    with pytest.raises(SourceChanged):
+        two.leaf.downloads.pull(lent.body["w"])
+    lent.delete()
+    assert isinstance(two.leaf.request("server", "zdl", "ping").body, type(None)), "the cell lives on"
+
+
+def test_a_frozen_array_may_be_written_again_when_the_transaction_has_ended(stack: ExitStack, trees: Trees) -> None:
+    two = Two(stack, trees.address("tcp"), "freeze", "auto")
+    array = np.zeros(SIZE, np.uint8)
+    lent = two.server.downloads.lend({"w": array})
+    assert isinstance(lent.body, dict) and not array.flags.writeable
+    assert np.array_equal(two.leaf.downloads.pull(lent.body["w"]), array)  # type: ignore[arg-type]
+    lent.wait(30.0)
+    eventually(lambda: array.flags.writeable, what="a writable array")

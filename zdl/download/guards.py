@@ -1,0 +1,122 @@
+"""Guards: what keeps a receiver from getting a mixture of an object before and after its owner has changed it.
+
+``check``  a fingerprint of each block is taken when it is lent, and compared whenever a byte of it is read: a change ends the
+           pulls with `SourceChanged`. What is changed between the comparison and the sending fails the receiver's digest, is
+           asked for again, and then ends so too. Costs 35 ms per GiB when it is lent, and as much for each receiver (XXH3).
+``freeze`` numpy arrays are read-only while they are lent: the owner's own line that writes raises ``ValueError``. Costs nothing;
+           but other views of the same memory stay writable. Leaves that cannot be frozen are checked.
+``copy``   the bytes are copied when they are lent, and the owner may go on at once. Costs the memory, and the copy.
+``none``   nobody looks: for objects that nothing can change.
+
+A file has its own guard: its size and times (`zdl.download.files`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from xxhash import xxh3_64_intdigest
+
+from zdl.download.arrays import Buffers
+from zdl.errors import SourceChanged
+from zdl.objects.manifest import PADDING, Manifest
+from zdl.objects.pack import Lent
+
+# What is compared at once. A chunk of the default size that begins where an item does is one block.
+BLOCK_BYTES = 1 << 20
+
+
+class CheckedBuffers(Buffers):
+    """Buffers that must not change while they are lent.
+
+    Threads: `read` from any thread.
+
+    Args:
+        manifest: where each buffer begins.
+        buffers: flat views of bytes.
+        fqcn: the cell that lends them, for errors.
+    """
+
+    def __init__(self, manifest: Manifest, buffers: Sequence[memoryview], fqcn: str) -> None:
+        super().__init__(manifest, buffers)
+        self._fqcn = fqcn
+        self._prints = [_fingerprints(each) for each in buffers]
+
+    def read(self, offset: int, length: int) -> list[bytes | memoryview]:
+        """The byte range.
+
+        Raises:
+            SourceChanged: it is not what was lent.
+        """
+        for item, start, stop in self._manifest.pieces(offset, length):
+            if item != PADDING:
+                self._compare(item, start, stop)
+        return super().read(offset, length)
+
+    def _compare(self, item: int, start: int, stop: int) -> None:
+        buffer, prints = self._buffers[item], self._prints[item]
+        for block in range(start // BLOCK_BYTES, -(-stop // BLOCK_BYTES)):
+            at = block * BLOCK_BYTES
+            if xxh3_64_intdigest(buffer[at:at + BLOCK_BYTES]) != prints[block]:
+                raise SourceChanged(ref=f"item {item}", origin=self._fqcn,
+                                    why=f"bytes {at} to {min(at + BLOCK_BYTES, buffer.nbytes)} are not what was lent")
+
+
+class FrozenBuffers(CheckedBuffers):
+    """Buffers of arrays that are read-only until these are let go; the others are checked.
+
+    Args:
+        manifest: where each buffer begins.
+        lent: the leaves.
+        fqcn: the cell that lends them, for errors.
+    """
+
+    def __init__(self, manifest: Manifest, lent: Sequence[Lent], fqcn: str) -> None:
+        self._frozen: list[np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = []
+        frozen: set[int] = set()
+        for item, each in enumerate(lent):
+            leaf = each.leaf
+            if isinstance(leaf, np.ndarray) and leaf.flags.writeable:  # else who made it read-only may undo it: it is checked
+                leaf.flags.writeable = False
+                self._frozen.append(leaf)
+                frozen.add(item)
+            elif isinstance(leaf, bytes):
+                frozen.add(item)
+        self._unguarded = frozenset(frozen)
+        super().__init__(manifest, [memoryview(b"") if item in frozen else each.buffer for item, each in enumerate(lent)], fqcn)
+        self._buffers = tuple([each.buffer for each in lent])
+
+    def __del__(self) -> None:
+        for array in self.__dict__.pop("_frozen", ()):
+            array.flags.writeable = True
+
+    def _compare(self, item: int, start: int, stop: int) -> None:
+        if item not in self._unguarded:
+            super()._compare(item, start, stop)
+
+
+def guarded(manifest: Manifest, lent: Sequence[Lent], guard: str, fqcn: str) -> Buffers:
+    """The leaves of one message as what is lent.
+
+    Args:
+        manifest: where each begins.
+        lent: the leaves, in that order.
+        guard: see above; of `zdl.options.GUARDS`.
+        fqcn: the cell that lends them, for errors.
+    """
+    match guard:
+        case "copy":
+            return Buffers(manifest, [memoryview(bytes(each.buffer)) for each in lent])
+        case "freeze":
+            return FrozenBuffers(manifest, lent, fqcn)
+        case "none":
+            return Buffers(manifest, [each.buffer for each in lent])
+        case _:
+            return CheckedBuffers(manifest, [each.buffer for each in lent], fqcn)
+
+
+def _fingerprints(buffer: memoryview) -> tuple[int, ...]:
+    if buffer.nbytes <= BLOCK_BYTES:  # most leaves are small
+        return (xxh3_64_intdigest(buffer),)
+    return tuple([xxh3_64_intdigest(buffer[at:at + BLOCK_BYTES]) for at in range(0, buffer.nbytes, BLOCK_BYTES)])
