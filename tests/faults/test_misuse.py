@@ -113,8 +113,8 @@ class Mine:
 @pytest.mark.fault("A8")
 @pytest.mark.parametrize(("body", "path", "kind"), [
     ({"a": {"b": [1, 2, 3, Mine()]}}, "a.b[3]", "Mine"), (Mine(), "the object", "Mine"), ([lambda: 1], "[0]", "function"),
-    ({"lock": threading.Lock()}, "lock", "lock"), ({"x": {1, 2}}, "x", "set"), ({"x": np.array([Mine()])}, "x", "object"),
-    ({"deep": [{"er": (0, 1j)}]}, "deep[0].er[1]", "complex")])
+    ({"lock": threading.Lock()}, "lock", "lock"), ({"x": iter((1, 2))}, "x", "tuple_iterator"), ({"x": np.array([Mine()])}, "x", "object"),
+    ({"deep": [{"er": (0, Mine)}]}, "deep[0].er[1]", "type")])
 def test_a8_an_object_that_may_not_travel_is_refused_by_path_and_type_before_anything_is_sent(
         trees: Trees, body: object, path: str, kind: str) -> None:
     server, site = trees.grow("server", "site-1")
@@ -156,7 +156,7 @@ def test_a9_what_is_over_a_limit_is_refused_at_the_sender_by_the_limits_name(tre
     for names in (("c" * 300, "t"), ("c", "t" * 300)):
         with pytest.raises(OptionError):
             site.request("server", *names, 1)
-    with pytest.raises(OptionError, match="fewer than"):
+    with pytest.raises(OptionError, match="at most 62"):
         site.request("server", "a", "b", 1, headers={str(number): number for number in range(100)})
     with pytest.raises(TooLarge):
         site.request("server", "a", "b", 1, headers={"big": "x" * 100_000})
