@@ -113,7 +113,8 @@ class Mine:
 @pytest.mark.fault("A8")
 @pytest.mark.parametrize(("body", "path", "kind"), [
     ({"a": {"b": [1, 2, 3, Mine()]}}, "a.b[3]", "Mine"), (Mine(), "the object", "Mine"), ([lambda: 1], "[0]", "function"),
-    ({"lock": threading.Lock()}, "lock", "lock"), ({"x": iter((1, 2))}, "x", "tuple_iterator"), ({"x": np.array([Mine()])}, "x", "object"),
+    ({"lock": threading.Lock()}, "lock", "lock"), ({"x": iter((1, 2))}, "x", "tuple_iterator"),
+    ({"x": np.array([Mine()])}, "x", "object"),
     ({"deep": [{"er": (0, Mine)}]}, "deep[0].er[1]", "type")])
 def test_a8_an_object_that_may_not_travel_is_refused_by_path_and_type_before_anything_is_sent(
         trees: Trees, body: object, path: str, kind: str) -> None:

@@ -116,6 +116,7 @@ class Loop:
             if not self._is_running:
                 raise Closed(fqcn=self._me)
             answer = question()
+            self._send_or_hold()
             is_wanted = self._shell.deadline() < self.lead.wakes_at
         if is_wanted:
             self.mailbox.wake()
