@@ -20,8 +20,8 @@ from typing import Any
 from zdl.cell.cell import BareCell
 from zdl.download.downloadable import Downloadable
 from zdl.download.files import FileSource
-from zdl.download.hooks import Produced, run_hook
 from zdl.download.guards import guarded
+from zdl.download.hooks import Produced, run_hook
 from zdl.download.lending import Lender, audience_of
 from zdl.download.meters import Meters
 from zdl.download.producing import Producing
