@@ -129,6 +129,7 @@ class SimCell:
         self.fetching: dict[int, Pull] = {}
         self.dialled: dict[int, str] = {}
         self.parent_data_address = ""
+        self.hanging = ""
         self.wake_at = [NEVER, NEVER]
 
     @property
@@ -291,6 +292,9 @@ class SimCell:
             self.perform(lane, self.calls.receive(effect, now))
             self.perform(lane, self.serving.receive_loss(effect))
         self.perform(DATA, self.offers.receive(effect, now))
+        for origin in self._origins():
+            if concerns(effect, origin) and self.data.routes.is_direct(origin):
+                self.pulls.suspect(origin, now)
         for origin in self._cut_off(effect):
             lost = asked.Unreachable(effect.at, origin, False, effect.why)
             self.perform(DATA, self.pulls.receive(lost, now))
@@ -342,13 +346,25 @@ class SimCell:
             return
         if lane == DATA:
             for origin in self._led_by(effect.fqcn, effect.is_parent):
-                self.perform(DATA, self.pulls.way_changed(origin, self.world.now))
+                is_broken = origin == effect.fqcn and origin != self.hanging
+                self.perform(DATA, self.pulls.way_changed(origin, self.world.now, is_broken=is_broken))
             for target in self._pushed_over(effect.fqcn, effect.is_parent):
                 self.perform(DATA, self.pushes.way_changed(target, self.world.now))
             return
         same = self.data.peers.up(effect.fqcn)  # silence ends control links only: the data link goes with it
         if same is not None:
-            self.perform(DATA, self.data.hang(same.link, effect.why, self.world.now))
+            self._leave_link(effect.fqcn, effect.why)
+
+    def _leave_link(self, fqcn: str, why: str) -> None:
+        link = self.data.peers.up(fqcn)
+        if link is not None:
+            self.hanging = fqcn
+            self.perform(DATA, self.data.hang(link.link, why, self.world.now))
+            self.hanging = ""
+
+    def _detour(self, lane: int, effect: asked.Detour) -> None:
+        self.world.tell(self.fqcn, "=", effect)
+        self._leave_link(effect.origin, "nothing comes over it")
 
     def _told(self, lane: int, effect: asked.Told) -> None:
         assert lane == CONTROL, "who is below is told on the control lane"
@@ -502,7 +518,7 @@ _PERFORM: Mapping[type, Callable[[SimCell, int, Effect], None]] = {  # type: ign
     asked.PeerStalled: SimCell._watch, asked.PeerBack: SimCell._watch, asked.DialFailed: SimCell._dial_failed,
     asked.Handle: SimCell._handle, asked.Abort: SimCell._abort,
     asked.Serve: SimCell._serve, asked.Release: SimCell._release, asked.Progressed: SimCell._tell,
-    asked.Finish: SimCell._finish,
+    asked.Finish: SimCell._finish, asked.Detour: SimCell._detour,
     asked.CallProgressed: SimCell._progressed, asked.ReceiverSettled: SimCell._receiver_settled,
     asked.CallSettled: SimCell._settled, asked.PullSettled: SimCell._settled, asked.TransactionSettled: SimCell._settled,
     asked.PullForgotten: SimCell._pull_forgotten, asked.PushMoved: SimCell._push_moved, asked.PushSettled: SimCell._pushed,

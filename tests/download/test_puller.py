@@ -257,12 +257,12 @@ with Cell(sys.argv[1], parent=sys.argv[2], options=options) as cell:
 """
 
 
-@pytest.mark.parametrize(("end", "way", "expected"), [
-    ("kill", "direct", OriginLost), ("kill", "routed", OriginLost), ("stop", "routed", OriginLost), ("stop", "direct", Stalled)])
-def test_an_origin_that_dies_is_told_within_its_bound(trees: Trees, end: str, way: str,
-                                                      expected: type[OriginLost] | type[Stalled]) -> None:
+@pytest.mark.row("D18")
+@pytest.mark.parametrize(("end", "way"), [("kill", "direct"), ("kill", "routed"), ("stop", "routed"), ("stop", "direct")])
+def test_an_origin_that_dies_is_told_within_its_bound(trees: Trees, end: str, way: str) -> None:
+    """A killed one breaks its links. A frozen one breaks none: the tree tells, and the direct link is left."""
     options = Options(links=LinkOptions(heartbeat_s=0.3), pulls=PullOptions(
-        lost_timeout_s=1.0, stall_timeout_s=3.0, direct=way == "direct", window_bytes_min=MIB, window_bytes_max=MIB))
+        lost_timeout_s=1.0, stall_timeout_s=600.0, direct=way == "direct", window_bytes_min=MIB, window_bytes_max=MIB))
     server, relay, receiver = trees.grow("server", "site-1", "site-2", options=options)
     with Child(LENDER, "site-3", server.addresses[0]) as child:
         child.expect("ready")
@@ -275,11 +275,24 @@ def test_an_origin_that_dies_is_told_within_its_bound(trees: Trees, end: str, wa
                 ended.append(end)
                 child.kill() if end == "kill" else child.stop()
 
-        with pytest.raises(expected) as caught:
+        with pytest.raises(OriginLost) as caught:
             receiver.downloads.pull(ref, progress=progress, timeout_s=PATIENCE_S)
         assert caught.value.origin == "site-3"
         assert 0 < caught.value.bytes_done < caught.value.bytes_total == 32 * MIB
         assert last(receiver).error is caught.value
+
+
+@pytest.mark.row("D18")
+def test_the_death_of_an_origin_is_known_long_before_patience_ends(trees: Trees) -> None:
+    """Its direct link breaks, and the tree has lost it too: nothing but its end does both."""
+    options = Options(pulls=PullOptions(lost_timeout_s=600.0, stall_timeout_s=600.0, window_bytes_min=MIB, window_bytes_max=MIB))
+    server, receiver = trees.grow("server", "site-2", options=options)
+    with Child(LENDER, "site-3", server.addresses[0]) as child:
+        child.expect("ready")
+        ref = receiver.downloads.find("site-3", "it")
+        assert isinstance(ref, Ref)
+        with pytest.raises(OriginLost):
+            receiver.downloads.pull(ref, progress=lambda *_: child.kill(), timeout_s=PATIENCE_S)
 
 
 def test_a_relay_that_dies_ends_the_pulls_behind_it(trees: Trees) -> None:

@@ -24,10 +24,11 @@ from zdl.errors import (
     to_wire,
 )
 from zdl.options import PullOptions
-from zdl.protocol.effects import Effect, Finish, Post, Progressed, PullForgotten, PullSettled, Unreachable
+from zdl.protocol.effects import Detour, Effect, Finish, Post, Progressed, PullForgotten, PullSettled, Unreachable
+from zdl.protocol.fetching import BOUNCED_S, CONFIRM_AGAIN_S, SUSPECT_S
 from zdl.protocol.frames import RANGES_MAX
 from zdl.protocol.messages import Ask, Bounce, Chunk, Confirm, Confirmed, Denial, Drop, Keep, Kind, Verify, Withdrawn
-from zdl.protocol.pulls import BOUNCED_S, CONFIRM_AGAIN_S, Pulls
+from zdl.protocol.pulls import Pulls
 from zdl.refs import Source
 
 OPTIONS = PullOptions(chunk_bytes=100, window_bytes_min=300, window_bytes_max=3000, retry_s=10.0, stall_timeout_s=60.0,
@@ -77,6 +78,11 @@ def bounce(kind: Kind = Kind.ASK) -> Bounce:
 
 def ended(error: ZdlError) -> list[str]:
     return shown([PullForgotten(100), PullSettled(100, error)])
+
+
+def dropped(why: str, error: ZdlError) -> list[str]:
+    """The user knows; that the origin has noted it is waited for."""
+    return shown([drop(why), PullSettled(100, error)])
 
 
 def land(pulls: Pulls, now: float, *offsets: int) -> list[Effect]:
@@ -254,7 +260,7 @@ def test_while_it_is_made_to_last_neither_the_user_nor_the_origin_nor_a_loss_end
 
 def test_what_cannot_be_made_to_last_ends_the_pull() -> None:
     pulls, error = finishing(), DiskFull(ref="r", origin="site-2", path="/p", need=2, free=1)
-    assert shown(pulls.cancel(100, error, 2.0)) == [repr(drop("disk-full")), *ended(error)]
+    assert shown(pulls.cancel(100, error, 2.0)) == dropped("disk-full", error)
     assert pulls.finished(100, 3.0) == []
 
 
@@ -355,8 +361,8 @@ def test_a_chunk_that_is_wrong_again_and_again_ends_the_pull() -> None:
         assert pulls.landed(chunk(0), False, 1.0) == [ask(0)]
         assert pulls.landed(chunk(100), False, 1.0) == [ask(100)], "each chunk is counted by itself"
     error = IntegrityError(ref=SOURCE.label, origin="site-2", offset=0, attempts=3)
-    assert shown(pulls.landed(chunk(0), False, 1.0)) == [repr(drop("integrity")), *ended(error)]
-    assert len(pulls) == 0
+    assert shown(pulls.landed(chunk(0), False, 1.0)) == dropped("integrity", error)
+    assert (len(pulls), pulls.dropping) == (1, 1)
 
 
 # --- asking again -------------------------------------------------------------------------------
@@ -514,7 +520,7 @@ def test_no_verified_byte_for_too_long_ends_the_pull_and_the_origin_is_told() ->
         now = min(pulls.deadline() or 65.0, 65.0)
         effects = pulls.tick(now)
     error = Stalled(ref=SOURCE.label, origin="site-2", bytes_done=100, bytes_total=450, waited_s=60.0)
-    assert shown(effects) == [repr(drop("stalled")), *ended(error)]
+    assert shown(effects) == dropped("stalled", error)
 
 
 def test_a_disk_that_is_slower_than_the_stall_timeout_does_not_end_the_pull() -> None:
@@ -547,13 +553,13 @@ def test_a_withdrawn_offer_ends_the_pull() -> None:
 def test_a_cancelled_pull_settles_and_the_origin_is_told() -> None:
     error = Cancelled(what=f"the pull of {SOURCE.label} from site-2", why="no longer wanted")
     pulls = pulling()
-    assert shown(pulls.cancelled(100, "no longer wanted", 1.0)) == [repr(drop("cancelled")), *ended(error)]
+    assert shown(pulls.cancelled(100, "no longer wanted", 1.0)) == dropped("cancelled", error)
     assert pulls.cancelled(100, "again", 1.0) == []
 
 
 def test_a_pull_that_cannot_store_its_bytes_is_ended_with_that_error() -> None:
     error = DiskFull(ref=SOURCE.label, origin="site-2", path="/tmp/x", need=10, free=1)
-    assert shown(pulling().cancel(100, error, 1.0)) == [repr(drop("disk-full")), *ended(error)]
+    assert shown(pulling().cancel(100, error, 1.0)) == dropped("disk-full", error)
 
 
 def test_a_pull_that_still_waits_can_be_cancelled_too() -> None:
@@ -600,3 +606,66 @@ def test_in_any_order_of_events_the_invariants_hold_and_the_pull_settles_once(
     if ends and ends[0].error is None:
         assert Progressed(100, 850, 850) in effects
     assert len(pulls) == 1 or len(ends) == 1
+
+
+# --- what the origin must note, and what is thought of it -----------------------------------------
+
+
+def test_a_drop_is_repeated_until_it_is_noted() -> None:
+    pulls = pulling()
+    pulls.cancelled(100, "no longer wanted", 1.0)
+    assert (len(pulls), pulls.dropping, pulls.deadline()) == (1, 1, 1.5)
+    assert pulls.landed(chunk(0), True, 1.1) == [] and pulls.stored(100, 0, 1.1) == [], "what comes now is not wanted"
+    assert (pulls.tick(1.5), pulls.tick(2.4)) == ([drop("cancelled")], [])
+    assert pulls.receive(Confirmed("site-3", "site-1", 100), 2.4) == []
+    assert pulls.receive(Confirmed("site-2", "site-1", 100), 2.4) == [PullForgotten(100)]
+    assert len(pulls) == 0
+
+
+def test_an_origin_that_never_notes_a_drop_is_given_up() -> None:
+    pulls = pulling()
+    pulls.cancelled(100, "no longer wanted", 1.0)
+    assert [pulls.tick(now) for now in (1.5, 2.5, 4.5, 6.5)] == [
+        [drop("cancelled")], [drop("cancelled")], [drop("cancelled")], [PullForgotten(100)]]
+
+
+def test_where_a_queue_was_full_the_oldest_chunk_is_asked_for_again_soon() -> None:
+    pulls = pulling()
+    code, facts = to_wire(Busy(limit="queue", value=9, at="site-2"))
+    assert pulls.receive(Bounce("site-2", "site-1", 100, int(Kind.ASK), code, facts), 1.0) == []
+    assert pulls.deadline() == 1.0 + BOUNCED_S
+    assert [type(each.message) for each in pulls.tick(1.0 + BOUNCED_S) if isinstance(each, Post)] == [Ask]
+    later = pulls.deadline()
+    assert later is not None and later > 1.0 + 2 * BOUNCED_S, "once for each that was lost"
+
+
+@pytest.mark.parametrize("is_broken", [True, False])
+def test_an_origin_whose_link_has_broken_and_that_the_tree_has_lost_is_dead_soon(is_broken: bool) -> None:
+    pulls = pulling(options=replace(OPTIONS, lost_timeout_s=60.0, stall_timeout_s=600.0))
+    pulls.way_changed("site-2", 1.0, is_broken=is_broken)
+    pulls.receive(GOODBYE, 1.1)
+    code, facts = to_wire(NoRoute(target="site-2", at="server"))
+    pulls.receive(Bounce("server", "site-1", 100, int(Kind.ASK), code, facts), 2.5)
+    ends = [effect for now in (2.6, 2.9, 3.2) for effect in pulls.tick(now) if isinstance(effect, PullSettled)]
+    assert [type(each.error) for each in ends] == ([OriginLost] if is_broken else [])
+
+
+def test_an_origin_that_is_heard_again_is_not_dead() -> None:
+    pulls = pulling(options=replace(OPTIONS, lost_timeout_s=60.0, stall_timeout_s=600.0))
+    pulls.way_changed("site-2", 1.0, is_broken=True)
+    pulls.receive(GOODBYE, 1.1)
+    pulls.tick(1.5)
+    land(pulls, 2.0, 0)
+    assert not any(isinstance(effect, PullSettled) for now in (3.2, 9.0) for effect in pulls.tick(now))
+
+
+def test_a_direct_link_over_which_nothing_comes_is_left_when_the_tree_has_lost_its_peer() -> None:
+    pulls = pulling(options=replace(OPTIONS, lost_timeout_s=60.0, stall_timeout_s=600.0))
+    pulls.suspect("site-3", 1.0)
+    pulls.suspect("site-2", 1.0)
+    pulls.suspect("site-2", 1.5)
+    land(pulls, 2.0, 0)  # it comes all the same
+    assert not any(isinstance(each, Detour) for each in pulls.tick(5.0))
+    pulls.suspect("site-2", 6.0)
+    assert Detour("site-2") in pulls.tick(6.0 + SUSPECT_S)
+    assert Detour("site-2") not in pulls.tick(20.0)

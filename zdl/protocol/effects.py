@@ -263,6 +263,13 @@ class OfferHad:
     receiver: str
 
 
+@dataclass(frozen=True, slots=True)
+class Detour:
+    """Leave the direct link to this origin, over which nothing comes any more: what was asked is asked along the tree."""
+
+    origin: str
+
+
 # --- streams ------------------------------------------------------------------------------------
 
 
@@ -365,6 +372,6 @@ class TransactionSettled:
 
 Effect = (Dial | Hang | Send | PeerUp | PeerDown | PeerStalled | PeerBack | Told | SubtreeUp | SubtreeDown | SubtreeFull
           | DialFailed | Post | Arrived | Unreachable
-          | Handle | CallProgressed | PassedOn | Abort | Serve | Release | Progressed | Finish | ReceiverSettled | CallSettled
-          | PullSettled | PullForgotten | OfferHad | TransactionSettled
+          | Handle | CallProgressed | PassedOn | Abort | Serve | Release | Progressed | Finish | Detour | ReceiverSettled
+          | CallSettled | PullSettled | PullForgotten | OfferHad | TransactionSettled
           | PushMoved | PushSettled | IntakeOpened | IntakeArrived | IntakeComplete | IntakeSettled)

@@ -25,6 +25,7 @@ from zdl.fqcn import is_within
 from zdl.options import Options
 from zdl.protocol.effects import (
     Arrived,
+    Detour,
     DialFailed,
     Effect,
     Finish,
@@ -120,6 +121,7 @@ class Lane:
         self._dialled: dict[int, str] = {}
         self._replaced: set[str] = set()
         self._parent_address = ""
+        self._hanging = ""
         self._incoming: Incoming | None = None
         self._background: Run | None = None
 
@@ -241,6 +243,8 @@ class Lane:
                 self._do_later(pull_id, self._fetchings[pull_id].landing.finish, lambda now: self._pulls.finished(pull_id, now))
             case PullSettled() | PullForgotten() | Progressed():
                 self._tell_puller(effect)
+            case Detour(origin=origin):
+                return self._hang(origin, "nothing comes over it, and the tree has lost its peer", now)
             case TransactionSettled() | ReceiverSettled() | OfferHad():
                 self.lent.tell(effect)
             case Release(offer_id=offer_id):
@@ -270,7 +274,8 @@ class Lane:
                     for fetching in self._fetchings.values():
                         if fetching.origin == origin:
                             fetching.events.chosen(False, f"the link to {fqcn} was lost: {why}")
-                    effects += self._pulls.way_changed(origin, now)
+                    is_broken = origin == fqcn and fqcn != self._hanging
+                    effects += self._pulls.way_changed(origin, now, is_broken=is_broken)
             case Unreachable(at=at):
                 effects += self._offers.receive(effect, now)
                 if at != self._fqcn:  # what this lane has lost itself may be reached another way: see `PeerDown`
@@ -284,11 +289,24 @@ class Lane:
             not is_within(each, self._fqcn) if is_parent else is_within(each, fqcn))}
 
     def _lose_ways(self, lost: Unreachable, now: float) -> list[Effect]:
-        """Some cells are cut off: pulls from them have no way, but for those that are linked directly."""
+        """Some cells are cut off: pulls from them have no way; those that are linked directly are suspect."""
         is_direct = self._loop.switch.routes.is_direct
         origins = {each.origin for each in self._fetchings.values()} - {self._fqcn}
+        for origin in origins:
+            if concerns(lost, origin) and is_direct(origin):
+                self._pulls.suspect(origin, now)
         return [effect for origin in origins if concerns(lost, origin) and not is_direct(origin)
                 for effect in self._pulls.receive(Unreachable(lost.at, origin, False, lost.why), now)]
+
+    def _hang(self, fqcn: str, why: str, now: float) -> list[Effect]:
+        """End the link to a peer, if there is one."""
+        link = self._loop.switch.peers.up(fqcn)
+        if link is None:
+            return []
+        self._hanging = fqcn  # what is told of it now is our own doing, and says nothing about the peer
+        self._loop.act(self._loop.switch.hang(link.link, why, now), now)
+        self._hanging = ""
+        return []
 
     # --- pulling --------------------------------------------------------------------------------
 
@@ -355,7 +373,7 @@ class Lane:
         return [each for number in list(self._fetchings) for each in self._pulls.cancelled(number, "the cell is closed", now)]
 
     def _is_quiet(self) -> bool:
-        return not len(self._pulls) and not self._offers.is_pulled_from()
+        return len(self._pulls) == self._pulls.dropping and not self._offers.is_pulled_from()
 
 
 def _failed(job: Callable[[], None]) -> ZdlError | None:
