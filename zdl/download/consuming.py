@@ -160,7 +160,7 @@ class PieceConsumer:
         self._meter.advance(0, 0, time.monotonic())
         self._consume_all(marker)
         self._consumer.download_completed(self._ref_id)
-        self._say_over()
+        self._say_over(is_noted=True)  # before the end is confirmed, over another lane: what is told of the end is all of it
         marker.finish()
         self._meter.end(COMPLETED, time.monotonic())
 
@@ -176,11 +176,15 @@ class PieceConsumer:
             _LOG.warning("! download_failed raised %s: %s", told.kind, told.text, exc_info=told.error)
         guarded(lambda: self._meter.end(ABORTED if is_aborted else FAILED, time.monotonic()))
 
-    def _say_over(self) -> None:
-        """The origin may forget what it has made for this download."""
-        question = self._question(self._download.consumed, None, is_over=True)
+    def _say_over(self, *, is_noted: bool = False) -> None:
+        """The origin may forget what it has made for this download; `is_noted`: and has noted it when this returns."""
+        question, origin = self._question(self._download.consumed, None, is_over=True).plain(), self._download.source.origin
         with suppress(ZdlError):  # it will hear of it by the marker
-            self._cell.notice(self._download.source.origin, CHANNEL, PRODUCE_TOPIC, question.plain(), optional=True)
+            if is_noted:
+                self._cell.request(origin, CHANNEL, PRODUCE_TOPIC, question, optional=True, resolve=False,
+                                   timeout_s=self._cell.options.pulls.lost_timeout_s)
+            else:
+                self._cell.notice(origin, CHANNEL, PRODUCE_TOPIC, question, optional=True)
 
     def _consume_all(self, marker: Holding) -> None:
         consumer, download = self._consumer, self._download
