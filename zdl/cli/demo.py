@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ CONSOLE = "console"
 READY_S = 60.0
 CLOSE_S = 5.0
 LOOK_S = 0.05
+READ_BYTES = 65536
 SETTLE_S = 0.3
 GIB = 1 << 30
 MIB = 1 << 20
@@ -108,10 +110,23 @@ class Processes:
         return each
 
     def wait_ready(self, each: Running) -> None:
-        """Wait until the cell says where it listens."""
-        with os.fdopen(each.ready, "rb") as ready:
-            line = ready.readline()
-        if not line:
+        """Wait until the cell says where it listens.
+
+        Raises:
+            PeerLost: its process has ended, or another one, without which it may wait for long.
+        """
+        line = b""
+        with os.fdopen(each.ready, "rb", buffering=0) as ready:
+            while not line.endswith(b"\n"):
+                if select.select([ready], [], [], LOOK_S)[0]:
+                    piece = ready.read(READ_BYTES)
+                    if not piece:
+                        break
+                    line += piece
+                else:
+                    self._look_around(each)
+        if not line.endswith(b"\n"):
+            self._look_around(each)
             each.process.wait(CLOSE_S)
             each.said.seek(0)
             last = each.said.read().decode(errors="replace").strip().rpartition("\n")[2]
@@ -119,6 +134,13 @@ class Processes:
                            why=f"its process ended at once, {_how(each.process)}: {last}")
         told = json.loads(line)
         each.address = told["addresses"][0] if told["addresses"] else ""
+
+    def _look_around(self, starting: Running) -> None:
+        """Raises for a process, other than the one that starts, that has ended."""
+        dead = next((each for each in self.running if each is not starting and each.process.poll() is not None), None)
+        if dead is not None:
+            raise PeerLost(target=dead.fqcn, lost=dead.fqcn, at=CONSOLE,
+                           why=f"its process {dead.process.pid} ended while {starting.fqcn} was started, {_how(dead.process)}")
 
     def dead(self) -> Running | None:
         """A process that has ended although the demo goes on."""
