@@ -36,7 +36,8 @@ class Book:
         self.fate: list[object] = []
         self.transaction: Loan | None = None
 
-    def scope(self, receivers: Sequence[str] | int, *, targets: Sequence[str] = (), lease_s: float | None = None) -> Book:
+    def scope(self, receivers: Sequence[str] | int, *, targets: Sequence[str] = (), lease_s: float | None = None,
+              guard: str = "check") -> Book:
         self.asked.append((receivers, tuple(targets), lease_s))
         return self
 

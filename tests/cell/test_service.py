@@ -35,7 +35,8 @@ class Notebook:
         self.ended.append(self.name)
         return [f"{self.name} had more to do"]
 
-    def scope(self, receivers: Sequence[str] | int, *, targets: Sequence[str] = (), lease_s: float | None = None) -> Page:
+    def scope(self, receivers: Sequence[str] | int, *, targets: Sequence[str] = (), lease_s: float | None = None,
+              guard: str = "check") -> Page:
         self.scopes.append(Page(receivers, targets))
         return self.scopes[-1]
 
