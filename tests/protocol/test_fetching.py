@@ -45,8 +45,11 @@ def test_an_origin_counts_as_lost_sooner_when_two_connections_have_ended() -> No
     assert one.lost_at(OPTIONS) == 61.0
     one.is_broken = one.is_told_lost = True
     assert one.lost_at(OPTIONS) == 61.0, "nobody answers: it may be a relay that is silent"
-    one.bounced_at = 2.5
-    assert one.lost_at(OPTIONS) == 1.0 + DEATH_S
+    one.bounced(1.5)
+    one.bounced(2.5)
+    assert one.lost_at(OPTIONS) == 1.5 + DEATH_S
+    one.bounced(3.6)
+    assert one.lost_at(OPTIONS) == 61.0, "there was a pause: what was asked meanwhile did not come back"
     one.has_news()
     assert one.lost_at(OPTIONS) is None
 

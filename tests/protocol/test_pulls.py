@@ -645,8 +645,9 @@ def test_an_origin_whose_link_has_broken_and_that_the_tree_has_lost_is_dead_soon
     pulls.way_changed("site-2", 1.0, is_broken=is_broken)
     pulls.receive(GOODBYE, 1.1)
     code, facts = to_wire(NoRoute(target="site-2", at="server"))
-    pulls.receive(Bounce("server", "site-1", 100, int(Kind.ASK), code, facts), 2.5)
-    ends = [effect for now in (2.6, 2.9, 3.2) for effect in pulls.tick(now) if isinstance(effect, PullSettled)]
+    for now in (1.2, 2.0, 2.9):
+        pulls.receive(Bounce("server", "site-1", 100, int(Kind.ASK), code, facts), now)
+    ends = [effect for now in (3.0, 3.1, 3.3) for effect in pulls.tick(now) if isinstance(effect, PullSettled)]
     assert [type(each.error) for each in ends] == ([OriginLost] if is_broken else [])
 
 

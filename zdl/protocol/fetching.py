@@ -88,6 +88,7 @@ class Pull:
     missing: int = 0
     suspect_at: float | None = None
     bounced_at: float = float("-inf")
+    bouncing_since: float = float("inf")
     is_broken: bool = False
     is_told_lost: bool = False
     why_dropped: str = ""
@@ -129,8 +130,14 @@ class Pull:
         """When the origin counts as lost, unless a way to it is found before."""
         if self.no_way_since is None or not self.is_wanting:
             return None
-        dead_at = self.no_way_since + min(DEATH_S, options.lost_timeout_s)
+        dead_at = self.bouncing_since + min(DEATH_S, options.lost_timeout_s)
         return dead_at if self.is_dead and self.bounced_at >= dead_at - BOUNCES_S else self.no_way_since + options.lost_timeout_s
+
+    def bounced(self, now: float) -> None:
+        """A question has come back. Only such as come back one after the other, without a pause, say that there is no origin."""
+        if now > self.bounced_at + BOUNCES_S:
+            self.bouncing_since = now
+        self.bounced_at = now
 
     @property
     def is_dead(self) -> bool:

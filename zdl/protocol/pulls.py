@@ -238,7 +238,7 @@ class Pulls:
                     known.missing += 1
                     known.soon(now)
                 elif message.of_kind in (Kind.ASK, Kind.KEEP, Kind.CONFIRM):
-                    known.bounced_at = now
+                    known.bounced(now)
                     known.no_way(self._options, str(error), now)
                 return []
             case Confirmed():
