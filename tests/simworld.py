@@ -398,8 +398,9 @@ class World(Network):
             return
         transaction = self.transactions[effect.transaction_id]
         assert transaction.settled is None, "a transaction settles twice"
+        # A cell that closes waits for no reading: what is being read then is let go with the end of that.
         is_released = all(cell.lent[each.offer_id].is_released for each in transaction.sources)
-        assert is_released, "a transaction settles before all of it was released"
+        assert is_released or effect.outcome is Outcome.CLOSED, "a transaction settles before all of it was released"
         transaction.settled = effect
         transaction.ended_at = self.now if transaction.ended_at is None else transaction.ended_at
         finished = [name for name, outcome in effect.receivers if outcome is Outcome.FINISHED]

@@ -28,7 +28,8 @@ READY_S = 60.0
 CLOSE_S = 5.0
 LOOK_S = 0.05
 READ_BYTES = 65536
-SETTLE_S = 0.3
+# How long the system may take from a broken link to the end of the process: it gives the memory back first.
+SETTLE_S = 2.0
 GIB = 1 << 30
 MIB = 1 << 20
 
@@ -146,6 +147,17 @@ class Processes:
         """A process that has ended although the demo goes on."""
         return next((each for each in self.running if each.process.poll() is not None), None)
 
+    def look(self, when: str) -> None:
+        """See whether all of them run.
+
+        Raises:
+            PeerLost: one has ended.
+        """
+        dead = self.dead()
+        if dead is not None:
+            raise PeerLost(target=dead.fqcn, lost=dead.fqcn, at=CONSOLE,
+                           why=f"its process {dead.process.pid} ended {when}, {_how(dead.process)}")
+
     def settle(self) -> None:
         """Give a process that is dying the moment that it takes."""
         until = time.monotonic() + SETTLE_S
@@ -229,20 +241,14 @@ class _Run:
             reply: Reply = future.result()
         except Cancelled:
             raise
-        except ZdlError as error:
-            self._look(topic)
-            if isinstance(error, TimedOut):
-                raise
+        except ZdlError:
             self.processes.settle()  # a death is seen through its links a moment before the system reports it
             self._look(topic)
             raise
         return reply.body
 
     def _look(self, topic: str) -> None:
-        dead = self.processes.dead()
-        if dead is not None:
-            raise PeerLost(target=dead.fqcn, lost=dead.fqcn, at=CONSOLE,
-                           why=f"its process {dead.process.pid} ended during '{topic}', {_how(dead.process)}")
+        self.processes.look(f"during '{topic}'")
 
 
 @contextmanager
@@ -263,8 +269,20 @@ def _cells(shape: Shape, display: Any) -> Iterator[tuple[Processes, Cell, Progre
         for each in leaves:
             processes.wait_ready(each)
         stack.enter_context(console)
-        console.wait_ready(READY_S)
+        _wait_linked(console, processes)
         yield processes, console, progress
+
+
+def _wait_linked(console: Cell, processes: Processes) -> None:
+    """Wait until this cell is linked to the server, which may die meanwhile."""
+    until = time.monotonic() + READY_S
+    while True:
+        try:
+            return console.wait_ready(LOOK_S)
+        except TimedOut:
+            processes.look("before it was asked for anything")
+            if time.monotonic() > until:
+                raise
 
 
 def _how(process: subprocess.Popen[bytes]) -> str:
