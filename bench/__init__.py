@@ -7,11 +7,8 @@ are shared and drift, so a ratio is taken *within* a round and the median of the
 the absolute figures are printed with their least and greatest value. No figure is printed without its
 ceiling, and no figure counts unless the bytes that arrived have the checksum of the bytes that were lent.
 
-The questions, one file each:
-
-* ``pull``: how fast does a leaf get arrays from an origin, what does that cost in CPU and memory?
-* ``pack``: what does a message cost that lends a state dict of many leaves?
-* ``rtt``: how long does a request of 64 bytes take, and how many are answered per second?
+The questions, one file each, are listed in ``registry``. To add one: a file with a ``BENCH``, as ``question`` tells, and a
+line in the registry; ``zdl bench`` and its ``--help`` follow from both.
 
 The method: ``rounds`` (alternate, drop, ratio), ``report`` (what is printed), ``processes`` and ``peer`` (the two
 ends of the pipe between the measuring process and a measured one), ``meter`` (CPU and memory of a process),

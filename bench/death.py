@@ -6,21 +6,20 @@ and the other one, in this process, tells when it knows. In heartbeats, so that 
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import signal
-import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
-from statistics import median
+from dataclasses import dataclass
 
 from zdl.assembly import Cell
 from zdl.options import LinkOptions, Options
 from zdl_bench.fleet import CELLS, SERVER
 from zdl_bench.processes import Child
+from zdl_bench.question import Bench, Told, silent
+from zdl_bench.report import Environment, Result
+from zdl_bench.rounds import Case, Rounds, Sample, results
 
 HEARTBEAT_S = 0.5
 SIGNALS = {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP}
@@ -58,21 +57,33 @@ def beats_until_known(who: str, how: str) -> float:
     return beats
 
 
-def main(argv: list[str], told: Callable[[str], None] = print) -> int:
-    """``python -m zdl_bench.death [--rounds 7] [--json]``."""
-    parser = argparse.ArgumentParser(prog="zdl_bench.death", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args(argv)
+@dataclass(frozen=True, slots=True)
+class DeathQuestion:
+    """What to measure: each way in which each side can die.
+
+    Attributes:
+        rounds: how often.
+    """
+
+    rounds: Rounds = Rounds(7, warm_ups=0)
+
+
+def measure(question: DeathQuestion = DeathQuestion(), *, told: Told = silent) -> list[Result]:
+    """Measures all of them.
+
+    Raises:
+        PeerFailed: a process failed.
+        TimeoutError: a death was not known.
+    """
+    environment = Environment.found()
+    found: list[Result] = []
     for who in ("site", "server"):
         for how in SIGNALS:
-            beats = [beats_until_known(who, how) for _ in range(asked.rounds)]
-            if asked.json:
-                told(json.dumps({"who": who, "how": how, "median_beats": median(beats), "max_beats": max(beats)}))
-            else:
-                told(f"{who} {how}\t{median(beats):.2f} heartbeats\t(at most {max(beats):.2f} in {len(beats)} runs)")
-    return 0
+            beats = [beats_until_known(who, how) for _ in range(question.rounds.warm_ups + question.rounds.count)]
+            told(f"{who} {how}  {max(beats):.3g} heartbeats at most")
+            case = Case("death", f"{who} {how}", "heartbeats", "lower", ())
+            found.extend(results(case, [{"zdl": Sample(each)} for each in beats[question.rounds.warm_ups:]], environment))
+    return found
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+BENCH = Bench(DeathQuestion, measure)

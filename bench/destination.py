@@ -1,7 +1,7 @@
 """Fresh memory for arrays that arrive.
 
-Fresh small pages take in at most 2–3 GiB/s, huge ones twice that (data-plane.md). Small arrays are views into one
-advised arena, which lives as long as any of them. Arrays of 4 MiB and more are, by choice,
+Fresh small pages take in at most 2–3 GiB/s, huge ones twice that: see ``memcpy_fresh`` of the question ``pull``. Small
+arrays are views into one advised arena, which lives as long as any of them. Arrays of 4 MiB and more are, by choice,
 
 * ``numpy``: made by `np.empty`, which advises huge pages too. But malloc does not begin them on a huge page, so that
   each has up to 511 small pages at its ends; and once malloc has seen a few large blocks freed (after two pulls, or

@@ -7,18 +7,16 @@ file. The file is in the page cache. ``zdl`` fetches it to a name, and has the d
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from zdl_bench.processes import Child
-from zdl_bench.report import Result, write_json, write_table
+from zdl_bench.question import Bench, Flag, Told, silent
+from zdl_bench.report import Result
 from zdl_bench.rounds import Case, Rounds, Sample, measure as measured
-from zdl_bench.sizes import parsed, written
+from zdl_bench.sizes import written
 from zdl_bench.zdl_file import written as make_file
 
 GIB = 1 << 30
@@ -77,7 +75,7 @@ class FileSystem:
         self._open.close()
 
 
-def measure(question: FileQuestion = FileQuestion(), *, told: Callable[[str], None] = lambda line: None) -> list[Result]:
+def measure(question: FileQuestion = FileQuestion(), *, told: Told = silent) -> list[Result]:
     """Measures all ways, in turns.
 
     Args:
@@ -92,21 +90,7 @@ def measure(question: FileQuestion = FileQuestion(), *, told: Callable[[str], No
     return measured(case, [FileSystem(name, way, question) for name, way in SYSTEMS], question.rounds, told=told)
 
 
-def main(argv: list[str]) -> int:
-    """``python -m zdl_bench.file [--size 1G] [--memory 512M] [--folder /var/tmp] [--rounds 5] [--json]``."""
-    default = FileQuestion()
-    parser = argparse.ArgumentParser(prog="zdl_bench.file", description=__doc__)
-    parser.add_argument("--size", type=parsed, default=default.size_bytes)
-    parser.add_argument("--memory", type=parsed, default=default.memory_bytes, help="what the leaf may use")
-    parser.add_argument("--folder", default=default.folder, help="where both files are")
-    parser.add_argument("--rounds", type=int, default=default.rounds.count)
-    parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args(argv)
-    question = FileQuestion(asked.size, asked.memory, asked.folder, Rounds(asked.rounds, warm_ups=1))
-    found = measure(question, told=lambda line: print(line, file=sys.stderr))
-    (write_json if asked.json else write_table)(found, sys.stdout)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+BENCH = Bench(FileQuestion, measure, (
+    Flag("size", "size_bytes", "Of the file."),
+    Flag("memory", "memory_bytes", "What the leaf may use."),
+    Flag("folder", "folder", "Where both files are.")))

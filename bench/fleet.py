@@ -8,22 +8,23 @@ There is no baseline: bare sockets connect, but nobody says who they are, or tha
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import signal
-import statistics
-import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from zdl_bench.processes import Child
+from zdl_bench.question import Bench, Flag, Told, silent
+from zdl_bench.report import Environment, Result
+from zdl_bench.rounds import Case, Rounds, Sample, results
 
 PROCESSES = 8  # so that no interpreter is shared by more than some hundred cells, which no fleet would do
 SERVER, CELLS = "zdl_bench.fleet_roles:Server", "zdl_bench.fleet_roles:Cells"
+# The name of each figure, the field that has it, its unit, and which way it is better.
+FIGURES = (("up", "up_s", "s", "lower"), ("memory of a peer", "kib_per_peer", "KiB", "lower"),
+           ("asked at once", "requests_per_s", "requests/s", "higher"), ("back", "back_s", "s", "lower"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class FleetRun:
     back_s: float
 
 
-def measure(cells: int, asked: int) -> FleetRun:
+def one_run(cells: int, asked: int) -> FleetRun:
     """One run.
 
     Raises:
@@ -79,25 +80,44 @@ def measure(cells: int, asked: int) -> FleetRun:
         return FleetRun(each * PROCESSES, up_s, gathered["bytes_per_peer"] / 1024, asked, requests_per_s, back["elapsed_s"])
 
 
-def main(argv: list[str], told: Callable[[str], None] = print) -> int:
-    """``python -m zdl_bench.fleet [--cells 1000] [--asked 10000] [--rounds 3] [--json]``."""
-    parser = argparse.ArgumentParser(prog="zdl_bench.fleet", description=__doc__)
-    parser.add_argument("--cells", type=int, default=1000)
-    parser.add_argument("--asked", type=int, default=10_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args(argv)
-    runs = [measure(asked.cells, asked.asked) for _ in range(asked.rounds)]
-    if asked.json:
-        for run in runs:
-            told(json.dumps(asdict(run)))
-        return 0
-    for name, unit in (("up_s", "s"), ("kib_per_peer", "KiB"), ("requests_per_s", "requests/s"), ("back_s", "s")):
-        values = [getattr(run, name) for run in runs]
-        told(f"{name}\t{statistics.median(values):,.2f} {unit}\t({min(values):,.2f} to {max(values):,.2f}, "
-             f"{len(values)} runs of {runs[0].cells} cells)")
-    return 0
+@dataclass(frozen=True, slots=True)
+class FleetQuestion:
+    """What to measure.
+
+    Attributes:
+        cells: so many.
+        asked: requests in flight at once.
+        rounds: how often.
+    """
+
+    cells: int = 1000
+    asked: int = 10_000
+    rounds: Rounds = Rounds(3, warm_ups=0)
+
+    def __post_init__(self) -> None:
+        if self.cells < PROCESSES or self.asked < PROCESSES:
+            raise ValueError(f"cells and asked must be at least {PROCESSES}, not {self.cells} and {self.asked}")
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def measure(question: FleetQuestion = FleetQuestion(), *, told: Told = silent) -> list[Result]:
+    """Measures all figures, each of which is a case.
+
+    Raises:
+        PeerFailed: a process failed, or not every cell, or not every answer, came.
+    """
+    runs: list[FleetRun] = []
+    for number in range(question.rounds.warm_ups + question.rounds.count):
+        runs.append(one_run(question.cells, question.asked))
+        told(f"run {number + 1}  up {runs[-1].up_s:.3g} s  back {runs[-1].back_s:.3g} s")
+    environment = Environment.found()
+    found: list[Result] = []
+    for name, field, unit, better in FIGURES:
+        case = Case("fleet", f"{runs[0].cells} cells {name}", unit, better, ())
+        counted = [{"zdl": Sample(getattr(run, field))} for run in runs[question.rounds.warm_ups:]]
+        found.extend(results(case, counted, environment))
+    return found
+
+
+BENCH = Bench(FleetQuestion, measure, (
+    Flag("cells", "cells", "How many there are."),
+    Flag("asked", "asked", "Requests in flight at once.")))

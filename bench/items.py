@@ -8,18 +8,16 @@ origin must keep no more than it is allowed to; a run in which that is not so is
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from zdl_bench.processes import Child
-from zdl_bench.report import Result, write_json, write_table
+from zdl_bench.question import Bench, Flag, Told, silent
+from zdl_bench.report import Result
 from zdl_bench.rounds import Case, Rounds, Sample, measure as measured
-from zdl_bench.sizes import parsed, written
+from zdl_bench.sizes import written
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -97,7 +95,7 @@ class ItemsSystem:
         self._open.close()
 
 
-def measure(question: ItemsQuestion = ItemsQuestion(), *, told: Callable[[str], None] = lambda line: None) -> list[Result]:
+def measure(question: ItemsQuestion = ItemsQuestion(), *, told: Told = silent) -> list[Result]:
     """Measures what was asked for.
 
     Raises:
@@ -109,23 +107,8 @@ def measure(question: ItemsQuestion = ItemsQuestion(), *, told: Callable[[str], 
     return measured(case, [ItemsSystem(each, question) for each in question.systems], question.rounds, told=told)
 
 
-def main(argv: list[str]) -> int:
-    """``python -m zdl_bench.items [--items 512] [--size 1M] [--leaves 4] [--rounds 7] [--json]``."""
-    parser = argparse.ArgumentParser(prog="zdl_bench.items", description=__doc__)
-    parser.add_argument("--items", type=int, default=ItemsQuestion().items)
-    parser.add_argument("--size", type=parsed, default=ItemsQuestion().item_bytes, help="of one item")
-    parser.add_argument("--leaves", type=int, default=ItemsQuestion().leaves)
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
-    parser.add_argument("--rounds", type=int, default=Rounds().count)
-    parser.add_argument("--warm-ups", type=int, default=Rounds().warm_ups)
-    parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args(argv)
-    question = ItemsQuestion(systems=tuple(asked.systems), items=asked.items, item_bytes=asked.size, leaves=asked.leaves,
-                             rounds=Rounds(asked.rounds, asked.warm_ups))
-    found = measure(question, told=lambda line: print(line, file=sys.stderr))
-    (write_json if asked.json else write_table)(found, sys.stdout)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+BENCH = Bench(ItemsQuestion, measure, (
+    Flag("items", "items", "How many."),
+    Flag("size", "item_bytes", "Of one item."),
+    Flag("leaves", "leaves", "Who pull at the same time."),
+    Flag("systems", "systems", "Who is measured.", SYSTEMS)))

@@ -13,7 +13,7 @@ from itertools import accumulate
 
 from zdl_bench.state import DTYPE, Array, Shapes, bytes_of
 
-# numpy asks for huge pages for single arrays from here on; smaller ones share an arena (data-plane.md, bulk).
+# numpy asks for huge pages for single arrays from here on (`zdl_bench.destination` measures it); smaller ones share an arena.
 LARGE_BYTES = 4 * 1024 * 1024
 
 

@@ -7,9 +7,7 @@ of band, and bare msgpack of names, dtypes and shapes. Neither has an origin, a 
 
 from __future__ import annotations
 
-import argparse
 import pickle
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +22,8 @@ from zdl.objects.pack import Lent, pack
 from zdl.objects.unpack import unpack
 from zdl.options import PackOptions
 from zdl.refs import Source
-from zdl_bench.report import Result, write_json, write_table
+from zdl_bench.question import Bench, Flag, Told, silent
+from zdl_bench.report import Result
 from zdl_bench.rounds import Case, Rounds, Sample, measure as measured
 
 CASES = ("pack", "unpack")
@@ -140,7 +139,7 @@ class PackSystem:
         self._state.clear()
 
 
-def measure(question: PackQuestion = PackQuestion(), *, told: Callable[[str], None] = lambda line: None) -> list[Result]:
+def measure(question: PackQuestion = PackQuestion(), *, told: Told = silent) -> list[Result]:
     """Measures both cases."""
     results: list[Result] = []
     for kind in CASES:
@@ -150,17 +149,4 @@ def measure(question: PackQuestion = PackQuestion(), *, told: Callable[[str], No
     return results
 
 
-def main(argv: list[str]) -> int:
-    """``python -m zdl_bench.pack [--leaves 10000] [--rounds 7] [--json]``."""
-    parser = argparse.ArgumentParser(prog="zdl_bench.pack", description=__doc__)
-    parser.add_argument("--leaves", type=int, default=LEAVES_COUNT)
-    parser.add_argument("--rounds", type=int, default=Rounds().count)
-    parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args(argv)
-    found = measure(PackQuestion(asked.leaves, Rounds(asked.rounds)), told=lambda line: print(line, file=sys.stderr))
-    (write_json if asked.json else write_table)(found, sys.stdout)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+BENCH = Bench(PackQuestion, measure, (Flag("leaves", "leaves_count", "Arrays of the state."),))

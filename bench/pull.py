@@ -6,16 +6,14 @@ at the leaf from the asking to named arrays in memory that is allocated meanwhil
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from zdl_bench.destination import KINDS
 from zdl_bench.endpoints import SCHEMES
-from zdl_bench.report import Result, write_json, write_table
+from zdl_bench.question import Bench, Flag, Told, silent
+from zdl_bench.report import Result
 from zdl_bench.rounds import Case, Rounds, measure as measured
-from zdl_bench.sizes import parsed, written
+from zdl_bench.sizes import written
 from zdl_bench.state import Load
 from zdl_bench.systems import PullSystem, Recipe
 
@@ -26,7 +24,7 @@ ITEM_BYTES = 4096
 SYSTEMS = ("zdl", "zdl_quick", "zdl_unverified", "bare_pyzmq", "bare_pyzmq_best", "raw_tcp", "raw_tcp_best", "memcpy",
            "memcpy_fresh")
 CEILINGS = ("raw_tcp", "raw_tcp_best", "bare_pyzmq", "bare_pyzmq_best", "memcpy")
-# A piece that stays in the cache between the kernel's two copies (data-plane.md, bulk).
+# A piece that stays in the cache between the kernel's two copies.
 RAW_PIECE_BYTES = 256 * 1024
 # The best of 128 KiB to 1 MiB with the congestion control below, by 5 % over 256 KiB; see `zdl_bench.raw_tcp`.
 BEST_PIECE_BYTES = 512 * 1024
@@ -70,7 +68,7 @@ class PullQuestion:
 
 
 def measure(question: PullQuestion = PullQuestion(), *,
-            told: Callable[[str], None] = lambda line: None) -> list[Result]:
+            told: Told = silent) -> list[Result]:
     """Measures every case asked for.
 
     Args:
@@ -87,7 +85,7 @@ def measure(question: PullQuestion = PullQuestion(), *,
     return results
 
 
-def _measured(question: PullQuestion, kind: str, *, told: Callable[[str], None]) -> list[Result]:
+def _measured(question: PullQuestion, kind: str, *, told: Told) -> list[Result]:
     if kind == "mixed":
         load = Load(kind, question.size_bytes)
         case = Case("pull", f"{written(load.size_bytes)}-mixed {question.scheme}", "GiB/s", "higher", CEILINGS)
@@ -123,27 +121,11 @@ def _recipe(name: str, question: PullQuestion) -> Recipe:
     raise ValueError(f"system must be one of {', '.join(SYSTEMS)}, not {name!r}")
 
 
-def main(argv: list[str]) -> int:
-    """``python -m zdl_bench.pull [--size 512M] [--chunk 1M] [--window 8M] [--scheme tcp] [--rounds 7] [--json]``."""
-    parser = argparse.ArgumentParser(prog="zdl_bench.pull", description=__doc__)
-    parser.add_argument("--size", type=parsed, default=PullQuestion().size_bytes, help="of the mixed arrays")
-    parser.add_argument("--chunk", type=parsed, default=PullQuestion().chunk_bytes)
-    parser.add_argument("--window", type=parsed, default=None, help="without it zdl tunes its own")
-    parser.add_argument("--scheme", choices=SCHEMES, default="tcp")
-    parser.add_argument("--case", nargs="+", choices=CASES, default=CASES)
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
-    parser.add_argument("--destination", choices=KINDS, default=PullQuestion().destination,
-                        help="memory of the baselines")
-    parser.add_argument("--rounds", type=int, default=Rounds().count)
-    parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args(argv)
-    question = PullQuestion(cases=tuple(asked.case), systems=tuple(asked.systems), scheme=asked.scheme,
-                            size_bytes=asked.size, chunk_bytes=asked.chunk, window_bytes=asked.window,
-                            destination=asked.destination, rounds=Rounds(asked.rounds))
-    found = measure(question, told=lambda line: print(line, file=sys.stderr))
-    (write_json if asked.json else write_table)(found, sys.stdout)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+BENCH = Bench(PullQuestion, measure, (
+    Flag("size", "size_bytes", "Of the mixed arrays together."),
+    Flag("chunk", "chunk_bytes", "One piece on the wire."),
+    Flag("window", "window_bytes", "How much is asked for and not yet here, e.g. 4M; without it zdl tunes its own."),
+    Flag("scheme", "scheme", "How they are linked.", SCHEMES),
+    Flag("case", "cases", "What is pulled.", CASES),
+    Flag("systems", "systems", "Who is measured.", SYSTEMS),
+    Flag("destination", "destination", "Memory of the baselines.", KINDS)))

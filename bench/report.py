@@ -7,13 +7,16 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
 import zmq
 
-HEADINGS = ("case", "system", "median", "min", "max", "unit", "runs", "ratio", "extra")
+HEADINGS = ("case", "system", "median", "min", "max", "unit", "runs", "cv", "ratio", "extra")
+# Of the JSON lines; raised when a field changes its meaning. Fields may be appended within one schema.
+SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,11 @@ class Environment:
         cores: those this process may use.
         python: version of the interpreter.
         zmq: version of libzmq.
-        commit: of the checkout that holds this file; ``unknown`` where it was installed from elsewhere.
+        commit: of the checkout that holds this file, with a ``+`` where its files differ from it; ``unknown`` where it was
+            installed from elsewhere.
+        memory_bytes: of the machine; 0 where it does not tell.
+        kernel: the system and its version.
+        pyzmq, numpy: their versions.
     """
 
     cpu: str
@@ -33,13 +40,18 @@ class Environment:
     python: str
     zmq: str
     commit: str
+    memory_bytes: int = 0
+    kernel: str = ""
+    pyzmq: str = ""
+    numpy: str = ""
 
     @classmethod
     def found(cls) -> Environment:
         """This machine, now."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return cls(cpu=_cpu(), cores=cores, python=platform.python_version(), zmq=zmq.zmq_version(),
-                   commit=_commit())
+                   commit=_commit(), memory_bytes=_memory_bytes(), kernel=f"{platform.system()} {platform.release()}",
+                   pyzmq=zmq.__version__, numpy=np.__version__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +65,12 @@ class Result:
         ratio: by ceiling, the median of (this system's value / the ceiling's) within each round.
         extra: by name, unit last in the name.
         env: where.
+        values: of each round that counted, oldest first.
+        ratios: by ceiling, the same of the ratios.
+        cv: the values' coefficient of variation: standard deviation by mean; 0 of one value.
+        ratio_cv: by ceiling, the same of the ratios: how much may be believed of `ratio`.
+        options: what was asked, by the names of the question's fields.
+        schema: see `SCHEMA`.
     """
 
     bench: str
@@ -67,6 +85,27 @@ class Result:
     ratio: Mapping[str, float]
     extra: Mapping[str, float]
     env: Environment
+    values: tuple[float, ...] = ()
+    ratios: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    cv: float = 0.0
+    ratio_cv: Mapping[str, float] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    @classmethod
+    def parsed(cls, line: str) -> Result:
+        """The other way: of a saved line.
+
+        Raises:
+            ValueError: it is no such line, or of another schema.
+        """
+        try:
+            told = json.loads(line)
+            if told["schema"] != SCHEMA:
+                raise ValueError(f"a line of schema {told['schema']}, where {SCHEMA} is known")
+            return cls(**{**told, "env": Environment(**told["env"])})
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"no line of a benchmark: {line.strip()[:80]!r}") from error
 
 
 def json_line(result: Result) -> str:
@@ -102,7 +141,7 @@ def _write_rich(head: str, rows: Sequence[Sequence[str]], stream: TextIO) -> Non
 
     table = Table(box=None, title=head, title_justify="left", title_style="dim", pad_edge=False)
     for heading in HEADINGS:
-        table.add_column(heading, justify="right" if heading in ("median", "min", "max", "runs") else "left",
+        table.add_column(heading, justify="right" if heading in ("median", "min", "max", "runs", "cv") else "left",
                          overflow="fold")
     for row in rows:
         table.add_row(*row)
@@ -110,14 +149,15 @@ def _write_rich(head: str, rows: Sequence[Sequence[str]], stream: TextIO) -> Non
 
 
 def _headline(env: Environment) -> str:
-    return f"cpu={env.cpu} cores={env.cores} python={env.python} zmq={env.zmq} commit={env.commit}"
+    return (f"cpu={env.cpu} cores={env.cores} memory={env.memory_bytes / (1 << 30):.0f}GiB {env.kernel} python={env.python} "
+            f"zmq={env.zmq} commit={env.commit}")
 
 
 def _cells(result: Result) -> tuple[str, ...]:
-    ratios = "  ".join(f"{name} → {value:.2f}" for name, value in result.ratio.items())
+    ratios = "  ".join(f"{name} → {value:.2f} ±{result.ratio_cv.get(name, 0.0):.0%}" for name, value in result.ratio.items())
     extras = "  ".join(f"{name}={_number(value)}" for name, value in result.extra.items())
     return (result.case, result.system, _number(result.median), _number(result.min), _number(result.max),
-            result.unit, str(result.runs), ratios, extras)
+            result.unit, str(result.runs), f"{result.cv:.0%}", ratios, extras)
 
 
 def _number(value: float) -> str:
@@ -131,6 +171,8 @@ def _cut(value: object) -> object:
     """Floats to five digits, whole ones to integers, at every depth."""
     if isinstance(value, dict):
         return {key: _cut(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_cut(each) for each in value]
     if isinstance(value, float):
         return int(value) if value.is_integer() else float(f"{value:.5g}")
     return value
@@ -153,7 +195,15 @@ def _commit() -> str:
     here = Path(__file__).resolve()
     tracked = _git(here.parent, "ls-files", "--error-unmatch", here.name)
     commit = _git(here.parent, "rev-parse", "--short", "HEAD") if tracked else None
-    return commit or "unknown"
+    if not commit:
+        return "unknown"
+    return commit + ("+" if _git(here.parent, "status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _memory_bytes() -> int:
+    if not {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= os.sysconf_names.keys():
+        return 0
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -57,7 +57,7 @@ class Case:
         name: size, kind and scheme, such as ``512MiB-mixed tcp``.
         unit: of every value: ``GiB/s``, ``us``.
         better: ``higher`` or ``lower``.
-        ceilings: the systems that all others are compared with.
+        ceilings: the systems that all others are compared with; none where nothing else does the work.
     """
 
     bench: str
@@ -125,9 +125,9 @@ def played(systems: Sequence[System], rounds: Rounds, *,
     return counted
 
 
-def ratio(rounds: Sequence[Round], name: str, *, against: str) -> float:
-    """The median over the rounds of one system's value divided by the other's."""
-    return statistics.median(each[name].value / each[against].value for each in rounds)
+def variation(values: Sequence[float]) -> float:
+    """Standard deviation by mean; 0 of a single value."""
+    return statistics.stdev(values) / statistics.fmean(values) if len(values) > 1 else 0.0
 
 
 def results(case: Case, rounds: Sequence[Round], environment: Environment) -> list[Result]:
@@ -140,7 +140,7 @@ def results(case: Case, rounds: Sequence[Round], environment: Environment) -> li
         raise ValueError("no round was counted")
     names = list(rounds[0])
     ceilings = [name for name in case.ceilings if name in names]
-    bare = [name for name in names if not ceilings and name not in case.ceilings]
+    bare = [name for name in names if case.ceilings and not ceilings]
     if bare:
         raise ValueError(f"no figure without its ceiling: run {' or '.join(case.ceilings)} beside {', '.join(bare)}")
     return [_result(case, rounds, environment, name=name, ceilings=[each for each in ceilings if each != name])
@@ -149,11 +149,13 @@ def results(case: Case, rounds: Sequence[Round], environment: Environment) -> li
 
 def _result(case: Case, rounds: Sequence[Round], environment: Environment, *, name: str,
             ceilings: Sequence[str]) -> Result:
-    values = [each[name].value for each in rounds]
+    values = tuple(each[name].value for each in rounds)
+    ratios = {ceiling: tuple(each[name].value / each[ceiling].value for each in rounds) for ceiling in ceilings}
     return Result(bench=case.bench, case=case.name, system=name, unit=case.unit, better=case.better,
                   median=statistics.median(values), min=min(values), max=max(values), runs=len(values),
-                  ratio={ceiling: ratio(rounds, name, against=ceiling) for ceiling in ceilings},
-                  extra=_extra([each[name].extra for each in rounds]), env=environment)
+                  ratio={ceiling: statistics.median(each) for ceiling, each in ratios.items()},
+                  extra=_extra([each[name].extra for each in rounds]), env=environment, values=values, ratios=ratios,
+                  cv=variation(values), ratio_cv={ceiling: variation(each) for ceiling, each in ratios.items()})
 
 
 def _extra(seen: Sequence[Mapping[str, float]]) -> dict[str, float]:

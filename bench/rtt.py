@@ -7,16 +7,16 @@ waits for its reply before it asks again, beside one thread of the baselines wit
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from zdl_bench.endpoints import SCHEMES
 from zdl_bench.exchange import PAYLOAD
-from zdl_bench.report import Result, write_json, write_table
-from zdl_bench.rounds import Case, Rounds, measure as measured
-from zdl_bench.systems import EchoSystem, Recipe
+from zdl_bench.question import Bench, Flag, Told, silent
+from zdl_bench.report import Result
+from zdl_bench.rounds import Case, Rounds
+from zdl_bench.systems import Exchanges, Recipe
 
 CASES = ("latency", "throughput", "callers")
 CEILINGS = ("raw_tcp", "bare_pyzmq")
@@ -64,7 +64,7 @@ class RttQuestion:
 
 
 def measure(question: RttQuestion = RttQuestion(), *,
-            told: Callable[[str], None] = lambda line: None) -> list[Result]:
+            told: Told = silent) -> list[Result]:
     """Measures every case asked for.
 
     Args:
@@ -77,44 +77,24 @@ def measure(question: RttQuestion = RttQuestion(), *,
     """
     results: list[Result] = []
     for kind in question.cases:
-        results.extend(_measured(question, kind, told=told))
+        results.extend(_exchanges(question, kind).measured([RECIPES[name] for name in question.systems], question.rounds,
+                                                           scheme=question.scheme, is_pinned=question.is_pinned, told=told))
     return results
 
 
-def _measured(question: RttQuestion, kind: str, *, told: Callable[[str], None]) -> list[Result]:
-    arguments = {"count": question.latency_count}
-    case = Case("rtt", f"{len(PAYLOAD)}B {question.scheme}", "us", "lower", CEILINGS)
-    value_name = "p50_us"
-    if kind == "throughput":
-        arguments = {"count": question.throughput_count, "in_flight": question.in_flight}
-        case = Case("rtt", f"{len(PAYLOAD)}B x{question.in_flight} {question.scheme}", "requests/s", "higher", CEILINGS)
-        value_name = "requests_per_s"
-    if kind == "callers":
-        arguments = {"count": question.throughput_count, "in_flight": question.callers}
-        case = Case("rtt", f"{len(PAYLOAD)}B {question.callers} callers {question.scheme}", "requests/s", "higher", CEILINGS)
-        value_name = "requests_per_s"
-    systems = [EchoSystem(RECIPES[name], scheme=question.scheme, command=kind, arguments=arguments,
-                          value_name=value_name, is_pinned=question.is_pinned) for name in question.systems]
-    return measured(case, systems, question.rounds, told=told)
+def _exchanges(question: RttQuestion, kind: str) -> Exchanges:
+    if kind == "latency":
+        return Exchanges.single("rtt", question.scheme, CEILINGS, count=question.latency_count)
+    in_flight = question.callers if kind == "callers" else question.in_flight
+    shown = f"{in_flight} callers" if kind == "callers" else f"x{in_flight}"
+    case = Case("rpc", f"{len(PAYLOAD)}B {shown} {question.scheme}", "requests/s", "higher", CEILINGS)
+    return Exchanges.many(case, command=kind, count=question.throughput_count, in_flight=in_flight)
 
 
-def main(argv: list[str]) -> int:
-    """``python -m zdl_bench.rtt [--scheme tcp] [--in-flight 64] [--rounds 7] [--unpinned] [--json]``."""
-    parser = argparse.ArgumentParser(prog="zdl_bench.rtt", description=__doc__)
-    parser.add_argument("--scheme", choices=SCHEMES, default="tcp")
-    parser.add_argument("--in-flight", type=int, default=RttQuestion().in_flight)
-    parser.add_argument("--case", nargs="+", choices=CASES, default=CASES)
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
-    parser.add_argument("--rounds", type=int, default=Rounds().count)
-    parser.add_argument("--unpinned", action="store_true", help="let the system choose the cores of both ends")
-    parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args(argv)
-    question = RttQuestion(cases=tuple(asked.case), systems=tuple(asked.systems), scheme=asked.scheme,
-                           in_flight=asked.in_flight, rounds=Rounds(asked.rounds), is_pinned=not asked.unpinned)
-    found = measure(question, told=lambda line: print(line, file=sys.stderr))
-    (write_json if asked.json else write_table)(found, sys.stdout)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+_FLAGS = (Flag("scheme", "scheme", "How they are linked.", SCHEMES),
+          Flag("systems", "systems", "Who is measured.", SYSTEMS),
+          Flag("in-flight", "in_flight", "Requests on their way at once, if many."),
+          Flag("callers", "callers", "Threads that ask at once, if many."),
+          Flag("pinned", "is_pinned", "Whether each end has a core of its own, or the system chooses."))
+BENCH = Bench(partial(RttQuestion, cases=("latency",)), measure, _FLAGS)
+RPC = Bench(partial(RttQuestion, cases=("throughput", "callers")), measure, _FLAGS)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from zdl_bench.exchange import PAYLOAD
 from zdl_bench.processes import Child
-from zdl_bench.rounds import Sample
+from zdl_bench.question import Told, silent
+from zdl_bench.report import Result
+from zdl_bench.rounds import Case, Rounds, Sample, measure
 from zdl_bench.state import Load
 
 GIB = 1 << 30
@@ -148,3 +151,38 @@ class EchoSystem:
     def stop(self) -> None:
         """Ends the processes, origin first."""
         self._open.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanges:
+    """One case of small messages: which command of the leaf is called, and which of its figures counts.
+
+    Attributes:
+        case: as it is reported.
+        command: of the leaf.
+        arguments: of the command.
+        value_name: the figure.
+    """
+
+    case: Case
+    command: str
+    arguments: Mapping[str, int]
+    value_name: str
+
+    @classmethod
+    def single(cls, bench: str, scheme: str, ceilings: tuple[str, ...], *, count: int) -> Exchanges:
+        """One message after the other: microseconds."""
+        case = Case(bench, f"{len(PAYLOAD)}B {scheme}", "us", "lower", ceilings)
+        return cls(case, "latency", {"count": count}, "p50_us")
+
+    @classmethod
+    def many(cls, case: Case, *, command: str, count: int, in_flight: int) -> Exchanges:
+        """Many on their way at once: messages per second."""
+        return cls(case, command, {"count": count, "in_flight": in_flight}, "requests_per_s")
+
+    def measured(self, recipes: Iterable[Recipe], rounds: Rounds, *, scheme: str, is_pinned: bool = True,
+                 told: Told = silent) -> list[Result]:
+        """Has each system do it."""
+        systems = [EchoSystem(recipe, scheme=scheme, command=self.command, arguments=self.arguments,
+                              value_name=self.value_name, is_pinned=is_pinned) for recipe in recipes]
+        return measure(self.case, systems, rounds, told=told)

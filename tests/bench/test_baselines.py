@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from zdl_bench import pull, rtt
@@ -54,11 +52,3 @@ def test_a_question_that_cannot_be_asked_is_refused(wrong: dict[str, object]) ->
         PullQuestion(**wrong)
     with pytest.raises(ValueError, match="must be one of"):
         RttQuestion(**wrong)
-
-
-def test_the_programs_print_json_lines_on_stdout_only(capsys: pytest.CaptureFixture[str]) -> None:
-    assert pull.main(["--size", "64K", "--case", "mixed", "--systems", "memcpy", "--rounds", "1", "--json"]) == 0
-    line, = capsys.readouterr().out.splitlines()
-    assert json.loads(line)["case"] == "64KiB-mixed tcp"
-    assert rtt.main(["--case", "latency", "--systems", "raw_tcp", "--rounds", "1"]) == 0
-    assert capsys.readouterr().out.startswith("# cpu=")

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
-from zdl_bench import death
+from zdl_bench.death import DeathQuestion, measure
+from zdl_bench.rounds import Rounds
 
 
 def test_each_death_is_known_to_the_other_side() -> None:
-    lines: list[str] = []
-    assert death.main(["--rounds", "1", "--json"], lines.append) == 0
-    found = [json.loads(line) for line in lines]
-    assert [(each["who"], each["how"]) for each in found] == [
-        ("site", "killed"), ("site", "stopped"), ("server", "killed"), ("server", "stopped")]
-    assert all(0 < each["median_beats"] <= each["max_beats"] for each in found)
+    found = measure(DeathQuestion(Rounds(1, warm_ups=0)))
+    assert [each.case for each in found] == ["site killed", "site stopped", "server killed", "server stopped"]
+    assert all(each.median > 0 for each in found)

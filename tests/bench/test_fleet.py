@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import pytest
 
-from zdl_bench import fleet
+from zdl_bench.fleet import FIGURES, FleetQuestion, measure
+from zdl_bench.rounds import Rounds
 
 
 def test_a_small_fleet_comes_is_answered_and_comes_back() -> None:
-    lines: list[str] = []
-    assert fleet.main(["--cells", "8", "--asked", "40", "--rounds", "1", "--json"], lines.append) == 0
-    (run,) = map(json.loads, lines)
-    assert (run["cells"], run["asked"]) == (8, 40)
-    assert all(run[name] > 0 for name in ("up_s", "requests_per_s", "back_s"))
+    found = measure(FleetQuestion(cells=8, asked=40, rounds=Rounds(1, warm_ups=0)))
+    assert [each.case for each in found] == [f"8 cells {name}" for name, *_ in FIGURES]
+    assert all(each.median > 0 for each in found if each.unit != "KiB")
 
 
-def test_people_get_a_line_for_each_figure() -> None:
-    lines: list[str] = []
-    assert fleet.main(["--cells", "8", "--asked", "8", "--rounds", "1"], lines.append) == 0
-    assert [line.split("\t")[0] for line in lines] == ["up_s", "kib_per_peer", "requests_per_s", "back_s"]
+def test_fewer_cells_than_processes_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 8"):
+        FleetQuestion(cells=7)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
 from zdl.objects.externalize import find_refs
-from zdl_bench.pack import CEILINGS, RECIPES, PackQuestion, main, measure
+from zdl_bench.pack import CEILINGS, RECIPES, PackQuestion, measure
 from zdl_bench.rounds import Rounds
 
 
@@ -31,11 +29,6 @@ def test_what_is_packed_can_be_unpacked() -> None:
     assert found["msgpack"] == {name: ("<f8", array.shape) for name, array in state.items()}
     unpickled = found["pickle5"]
     assert isinstance(unpickled, dict) and all(np.array_equal(unpickled[name], state[name]) for name in state)
-
-
-def test_it_is_a_program(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--leaves", "20", "--rounds", "1", "--json"]) == 0
-    assert [json.loads(line)["bench"] for line in capsys.readouterr().out.splitlines()] == ["pack"] * 6
 
 
 def test_no_leaves_are_refused() -> None:

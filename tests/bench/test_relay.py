@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from zdl_bench import bare_relay, zdl_relay
-from zdl_bench.relay import CASES, RelayQuestion, measure
+from zdl_bench.relay import RelayQuestion, measure
 from zdl_bench.rounds import Rounds
 
 
@@ -28,7 +28,7 @@ def test_what_one_end_sends_the_other_receives(module: object, scheme: str) -> N
 
 def test_each_case_is_measured_beside_the_bare_relay() -> None:
     found = measure(RelayQuestion(latency_count=10, throughput_count=50, in_flight=8, rounds=Rounds(1, warm_ups=0)))
-    assert [each.system for each in found] == ["zdl", "bare_pyzmq"] * len(CASES)
+    assert [each.system for each in found] == ["zdl", "bare_pyzmq"] * 2
 
 
 def test_a_scheme_that_is_none_is_refused() -> None:

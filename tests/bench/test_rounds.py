@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from zdl_bench.report import Environment
-from zdl_bench.rounds import Case, Rounds, Sample, measure, order, played, ratio, results
+from zdl_bench.rounds import Case, Rounds, Sample, measure, order, played, results, variation
 
 HERE = Environment(cpu="a cpu", cores=2, python="3.11", zmq="4.3.5", commit="unknown")
 
@@ -88,8 +88,20 @@ def test_rounds_that_cannot_be_are_refused(count: int, warm_ups: int) -> None:
 def test_a_ratio_is_the_median_of_the_ratios_and_not_the_ratio_of_the_medians() -> None:
     # The machine was three times as fast in the last round; within each round the order is clear.
     rounds = [{"a": Sample(a), "b": Sample(b)} for a, b in ((1, 2), (4, 4), (6, 12))]
-    assert ratio(rounds, "a", against="b") == 0.5
-    assert ratio(rounds, "b", against="a") == 2.0
+    found, _ = results(case("b"), rounds, HERE)
+    assert found.ratio == {"b": 0.5} and found.ratios == {"b": (0.5, 1.0, 0.5)}
+
+
+def test_how_much_the_rounds_differ_is_told_of_values_and_of_ratios() -> None:
+    rounds = [{"a": Sample(a), "b": Sample(b)} for a, b in ((1, 2), (2, 4), (3, 6))]
+    found, ceiling = results(case("b"), rounds, HERE)
+    assert (found.values, found.cv, found.ratio_cv) == ((1, 2, 3), 0.5, {"b": 0.0})
+    assert ceiling.ratio_cv == {} and variation([4.0]) == 0
+
+
+def test_where_nothing_else_does_the_work_a_figure_stands_alone() -> None:
+    (found,) = results(case(), [{"zdl": Sample(1)}], HERE)
+    assert (found.system, found.ratio) == ("zdl", {})
 
 
 def test_results_have_spread_ratios_and_extras_of_every_system() -> None:

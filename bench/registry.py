@@ -1,0 +1,44 @@
+"""All questions by name, none of which is imported before it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from types import MappingProxyType
+
+from zdl_bench.question import Bench
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a question is, and what it asks.
+
+    Attributes:
+        place: ``module`` of this package, or ``module:name`` where it holds more than one `Bench`.
+        help: for ``zdl bench --help``.
+    """
+
+    place: str
+    help: str
+
+    def load(self) -> Bench:
+        """Imports the module."""
+        module, _, name = self.place.partition(":")
+        found = getattr(import_module(f"zdl_bench.{module}"), name or "BENCH")
+        assert isinstance(found, Bench)
+        return found
+
+
+# In the order of ``zdl bench --help`` and of the tables.
+ENTRIES: Mapping[str, Entry] = MappingProxyType({
+    "rtt": Entry("rtt", "How long a request of 64 bytes takes."),
+    "rpc": Entry("rtt:RPC", "How many requests of 64 bytes are answered per second, by futures and by threads."),
+    "pull": Entry("pull", "How fast a leaf gets arrays from an origin, and what that costs both."),
+    "relay": Entry("relay", "What a cell on the way costs a message of 64 bytes, and how many it passes on per second."),
+    "file": Entry("file", "How fast a file comes to a disk, within a limit of memory."),
+    "items": Entry("items", "What items cost that a user's code produces while they are pulled."),
+    "pack": Entry("pack", "What a message costs that lends a state dict of many leaves."),
+    "fleet": Entry("fleet", "How many cells one server bears, and how soon they are back when it was killed."),
+    "death": Entry("death", "How soon a dead peer is known."),
+})
