@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -69,6 +70,7 @@ class CacheableObject(Downloadable):
         self._consumed: dict[int, set[str]] = {}
         self._making: dict[int, Future[Any]] = {}
         self._positions: dict[str, int] = {}
+        self._entered: Counter[int] = Counter()  # where the pieces begin that are being produced
         self._drops = 0
         self._waited_in_vain = -1
         self._clears = 0
@@ -124,6 +126,7 @@ class CacheableObject(Downloadable):
                     self._consumed.setdefault(index, set()).add(receiver)
                     if self._is_consumed(index):
                         self._drop(index)
+                self._changed.notify_all()  # another one may be the slowest now
 
     def without(self, receiver: str) -> None:
         """For the broker: this receiver will want nothing more; nothing is kept for it."""
@@ -155,20 +158,11 @@ class CacheableObject(Downloadable):
         first = start + count
         if first >= total:
             return ProduceRC.EOF, None, {}
-        self._wait_for_room(requester)
-        items: list[Any] = []
-        room = self.max_chunk_size
-        for index in range(first, total):
-            if items and self._is_known_not_to_fit(index, room):
-                break
-            item, nbytes = made = self._item(index)
-            if items and nbytes >= room:
-                self._spare = index, made  # it was produced to learn its size, and is wanted next
-                break
-            items.append(item)
-            room -= nbytes
-            if room <= 0:
-                break
+        self._wait_for_room(requester, first)
+        try:
+            items = self._items_of_piece(first, total)
+        finally:
+            self._leave(first)
         for index in range(first + len(items), min(first + len(items) + PREFETCH_ITEMS, total)):
             self.prefetch_item(index)
         return ProduceRC.OK, items, {"start": first, "count": len(items)}
@@ -206,6 +200,23 @@ class CacheableObject(Downloadable):
             if type(value) is not int or not 0 <= value <= total:
                 raise OptionError(name=f"state[{name!r}]", value=repr(value), allowed=f"0 to the {total} items there are")
         return start, min(count, total - start)
+
+    def _items_of_piece(self, first: int, total: int) -> list[Any]:
+        """Those of one piece: as many as fit, one at least."""
+        items: list[Any] = []
+        room = self.max_chunk_size
+        for index in range(first, total):
+            if items and self._is_known_not_to_fit(index, room):
+                break
+            item, nbytes = made = self._item(index)
+            if items and nbytes >= room:
+                self._spare = index, made  # it was produced to learn its size, and is wanted next
+                break
+            items.append(item)
+            room -= nbytes
+            if room <= 0:
+                break
+        return items
 
     def _is_known_not_to_fit(self, index: int, room: int) -> bool:
         known = self._sizes.get(index)
@@ -269,20 +280,34 @@ class CacheableObject(Downloadable):
             self._drops += 1
             self._changed.notify_all()
 
-    def _wait_for_room(self, receiver: str) -> None:
-        """Let the slower ones catch up, where what is produced now could not be kept for them."""
+    def _wait_for_room(self, receiver: str, first: int) -> None:
+        """Let the slower ones catch up, where what is produced now could not be kept for them; `_leave` follows."""
         with self._changed:
-            if self._has_room() or self._waited_in_vain == self._drops or self._is_slowest(receiver):
-                return
-            drops = self._drops
-            self._changed.wait_for(lambda: self._has_room() or self._is_done, ROOM_WAIT_S)
-            if self._drops == drops:
-                self._waited_in_vain = drops
+            if self._waited_in_vain != self._drops:
+                drops = self._drops
+                is_free = self._changed.wait_for(lambda: self._may_go_on(receiver, first), ROOM_WAIT_S)
+                if not is_free and self._drops == drops:
+                    self._waited_in_vain = drops
+            self._entered[first] += 1
+
+    def _may_go_on(self, receiver: str, first: int) -> bool:
+        """Under the lock: whether producing this piece takes no room from what others want."""
+        is_there = first in self._kept or first in self._entered
+        return self._is_done or is_there or self._has_room() or self._is_slowest(receiver)
+
+    def _leave(self, first: int) -> None:
+        """What was to be produced is kept, or will not be."""
+        with self._changed:
+            self._entered[first] -= 1
+            if not self._entered[first]:
+                del self._entered[first]
+            self._changed.notify_all()
 
     def _has_room(self) -> bool:
-        """Under the lock: for one piece, as large as they come."""
+        """Under the lock: for one piece, as large as they come, besides those that are being produced."""
         largest = max(self._largest, self.max_chunk_size)
-        return not self._kept or self._kept_bytes + largest <= self.cache_bytes_max
+        wanted = self._kept_bytes + (len(self._entered) + 1) * largest
+        return not self._kept and not self._entered or wanted <= self.cache_bytes_max
 
     def _is_slowest(self, receiver: str) -> bool:
         """Under the lock: whether nobody who is counted is behind this one."""
