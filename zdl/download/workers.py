@@ -103,10 +103,8 @@ class Workers:
 
     def _work(self) -> None:
         while (taken := self._take()) is not None:
-            what, job = taken
-            raised = guarded(job)
-            if isinstance(raised, Raised):
-                _LOG.error("! %s failed: %s: %s", what, raised.kind, raised.text, exc_info=raised.error)
+            _run(*taken)
+            del taken  # a thread that is idle must not hold what its last job has used
 
     def _take(self) -> tuple[str, Job] | None:
         """The next job; None: this thread is to end."""
@@ -123,3 +121,9 @@ class Workers:
             what, job = self._jobs.popleft()
             self._running[me] = what, time.monotonic()
             return what, job
+
+
+def _run(what: str, job: Job) -> None:
+    raised = guarded(job)
+    if isinstance(raised, Raised):
+        _LOG.error("! %s failed: %s: %s", what, raised.kind, raised.text, exc_info=raised.error)
