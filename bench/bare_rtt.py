@@ -58,10 +58,11 @@ class Leaf:
 
 def _echo(router: Socket) -> None:
     while True:
-        asker = router.recv()
-        payload = router.recv()
-        router.send(asker, zmq.SNDMORE)
-        router.send(payload)
+        part = router.recv()
+        while router.getsockopt(zmq.RCVMORE):  # the name of each socket that it came through, then the payload
+            router.send(part, zmq.SNDMORE)
+            part = router.recv()
+        router.send(part)
 
 
 Origin = partial(BareRouter, _echo)

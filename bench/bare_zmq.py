@@ -9,7 +9,6 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-import time
 from itertools import islice
 from typing import Any
 
@@ -20,9 +19,9 @@ from zdl_bench import state
 from zdl_bench.destination import Destination, malloc_primed
 from zdl_bench.endpoints import listening, raw_address, raw_listener
 from zdl_bench.layout import Stream
-from zdl_bench.meter import Meter
+from zdl_bench.pulling import Pulling
 
-_RANGE = struct.Struct("!QQ")
+RANGE = struct.Struct("!QQ")
 # A send without a copy costs 2.5 us more than one with: a hook of the garbage collector. Copying 64 KiB costs as much.
 _COPY_BYTES_MAX = 64 * 1024
 
@@ -64,10 +63,11 @@ class Origin:
             self._context.term()
 
 
-class Leaf:
-    """Pulls the state into fresh memory and times that."""
+class Leaf(Pulling):
+    """Pulls the state over one connection."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._context: zmq.Context[Socket] = zmq.Context()
         self._dealer: Socket | None = None
         self._chunk_bytes = 0
@@ -93,35 +93,29 @@ class Leaf:
         self._window = max(1, window_bytes // chunk_bytes)
         self._kind = destination
 
-    def pull(self) -> dict[str, Any]:
-        """Once: ``elapsed_s`` from the asking to the arrays, what the process used, ``checksum`` of what came."""
-        assert self._dealer is not None
-        meter = Meter()
-        meter.start()
-        began = time.perf_counter()
-        arrays = self._pulled(self._dealer)
-        elapsed_s = time.perf_counter() - began
-        return {"elapsed_s": elapsed_s, **meter.read(), "checksum": state.checksum(arrays)}
-
     def stop(self) -> None:
         """Closes the connection."""
         if self._dealer is not None:
             self._dealer.close()
         self._context.term()
 
-    def _pulled(self, dealer: Socket) -> state.State:
+    def arrived(self) -> state.State:
+        """Asks for as many chunks as the window holds, then for one more with each that comes."""
+        dealer = self._dealer
+        assert dealer is not None
         dealer.send(b"")
         destination = Destination(msgpack.unpackb(dealer.recv(), use_list=False), kind=self._kind)
         wanted = destination.slices(piece_bytes=self._chunk_bytes)
-        requests = iter([_RANGE.pack(offset, view.nbytes) for offset, view in wanted])
+        requests = iter([RANGE.pack(offset, view.nbytes) for offset, view in wanted])
         for request in islice(requests, self._window):
             dealer.send(request)
-        for _, view in wanted:
+        for offset, view in wanted:
             came = dealer.recv_into(view)
             if came != view.nbytes:
                 raise ValueError(f"a chunk of {came} bytes came where {view.nbytes} were asked for")
             for request in islice(requests, 1):
                 dealer.send(request)
+            self.note(offset + came)
         return destination.arrays
 
 
@@ -145,17 +139,24 @@ def _bound_to(router: Socket, *, congestion: str) -> str:
 
 
 def _serve(router: Socket, stream: Stream) -> None:
-    """Answers an empty request with the description, any other with its range, until the context ends."""
+    """Answers an empty request with the description, any other with its range, until the context ends.
+
+    What stands before a request is its way back: one name of each socket that it came through.
+    """
     description = msgpack.packb(stream.shapes)
     try:
         while True:
-            asker = router.recv()
+            way = [router.recv()]
             request = router.recv()
-            router.send(asker, zmq.SNDMORE)
+            while router.getsockopt(zmq.RCVMORE):
+                way.append(request)
+                request = router.recv()
+            for name in way:
+                router.send(name, zmq.SNDMORE)
             if not request:
                 router.send(description)
                 continue
-            chunk = stream.read(*_RANGE.unpack(request))
+            chunk = stream.read(*RANGE.unpack(request))
             router.send(chunk, 0, len(chunk) < _COPY_BYTES_MAX)
     except zmq.ContextTerminated:
         router.close()

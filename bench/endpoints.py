@@ -34,7 +34,7 @@ def raw_dialled(address: str) -> socket.socket:
         dialled = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         dialled.connect(address)
         return dialled
-    host, _, port = address.partition(":")
+    host, _, port = address.removeprefix("tcp://").partition(":")
     dialled = socket.create_connection((host, int(port)))
     dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return dialled

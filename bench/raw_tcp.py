@@ -10,7 +10,8 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgpack
@@ -19,18 +20,18 @@ from zdl_bench import state
 from zdl_bench.destination import Destination
 from zdl_bench.endpoints import raw_address, raw_dialled, raw_listener
 from zdl_bench.layout import Stream, pieces
-from zdl_bench.meter import Meter
+from zdl_bench.pulling import Pulling
 
-# Answers to a request of this one byte: length of the description, the description, the stream.
-_WANTED = b"?"
+# Answers to a request (length of a piece; which connection this is of how many, that share the pieces): length of the
+# description, the description, the pieces of this connection.
+_WANTED = struct.Struct("!QII")
 _LENGTH = struct.Struct("!Q")
-_PIECE = struct.Struct("!Q")
 
 
 class Origin:
     """Lends one state to whoever connects.
 
-    Threads: one accepts and serves, one connection after the other.
+    Threads: one accepts, and one serves each connection.
     """
 
     def __init__(self) -> None:
@@ -63,42 +64,51 @@ class Origin:
             self._listener.close()
 
 
-class Leaf:
-    """Pulls the state into fresh memory and times that."""
+class Leaf(Pulling):
+    """Pulls the state over one connection, or over several that share its pieces."""
 
     def __init__(self) -> None:
-        self._socket: socket.socket | None = None
+        super().__init__()
+        self._open: list[socket.socket] = []
         self._piece_bytes = 0
         self._kind = ""
 
-    def start(self, *, address: str, piece_bytes: int, destination: str) -> None:
+    def start(self, *, address: str, piece_bytes: int, destination: str, connections: int = 1) -> None:
         """Connects; pieces of so many bytes."""
-        self._socket = raw_dialled(address)
+        self._open = [raw_dialled(address) for _ in range(connections)]
         self._piece_bytes = piece_bytes
         self._kind = destination
 
-    def pull(self) -> dict[str, Any]:
-        """Once: ``elapsed_s`` from the asking to the arrays, what the process used, ``checksum`` of what came."""
-        assert self._socket is not None
-        meter = Meter()
-        meter.start()
-        began = time.perf_counter()
-        arrays = self._pulled(self._socket)
-        elapsed_s = time.perf_counter() - began
-        return {"elapsed_s": elapsed_s, **meter.read(), "checksum": state.checksum(arrays)}
+    def arrived(self) -> state.State:
+        """Each connection by a thread, if there are several."""
+        shapes: list[object] = []
+        for number, connection in enumerate(self._open):
+            connection.sendall(_WANTED.pack(self._piece_bytes, number, len(self._open)))
+        for connection in self._open:
+            length, = _LENGTH.unpack(read(connection, _LENGTH.size))
+            shapes = msgpack.unpackb(read(connection, length), use_list=False)
+        destination = Destination(shapes, kind=self._kind)
+        slices = destination.slices(piece_bytes=self._piece_bytes)
+        if len(self._open) == 1:
+            for offset, view in slices:
+                fill(self._open[0], view)
+                self.note(offset + view.nbytes)
+            return destination.arrays
+        with ThreadPoolExecutor(len(self._open)) as pool:
+            for done in [pool.submit(_filled, connection, slices[number::len(self._open)])
+                         for number, connection in enumerate(self._open)]:
+                done.result()
+        return destination.arrays
 
     def stop(self) -> None:
-        """Closes the connection."""
-        if self._socket is not None:
-            self._socket.close()
+        """Closes the connections."""
+        for connection in self._open:
+            connection.close()
 
-    def _pulled(self, connection: socket.socket) -> state.State:
-        connection.sendall(_WANTED + _PIECE.pack(self._piece_bytes))
-        length, = _LENGTH.unpack(read(connection, _LENGTH.size))
-        destination = Destination(msgpack.unpackb(read(connection, length), use_list=False), kind=self._kind)
-        for _, view in destination.slices(piece_bytes=self._piece_bytes):
-            fill(connection, view)
-        return destination.arrays
+
+def _filled(connection: socket.socket, slices: Sequence[tuple[int, memoryview]]) -> None:
+    for _, view in slices:
+        fill(connection, view)
 
 
 def fill(connection: socket.socket, view: memoryview) -> None:
@@ -129,15 +139,15 @@ def _accept(listener: socket.socket, stream: Stream) -> None:
             connection, _ = listener.accept()
         except OSError:
             return
-        with connection:
-            _serve(connection, stream)
+        threading.Thread(target=_serve, args=(connection, stream), name="serve", daemon=True).start()
 
 
 def _serve(connection: socket.socket, stream: Stream) -> None:
-    """Sends the stream as often as it is asked for."""
+    """Sends its part of the stream as often as it is asked for."""
     description = msgpack.packb(stream.shapes)
-    while connection.recv(len(_WANTED)):
-        piece_bytes, = _PIECE.unpack(read(connection, _PIECE.size))
-        connection.sendall(_LENGTH.pack(len(description)) + description)
-        for offset, length in pieces(stream.runs, piece_bytes=piece_bytes):
-            connection.sendall(stream.read(offset, length))
+    with connection:
+        while first := connection.recv(1):
+            piece_bytes, number, count = _WANTED.unpack(first + read(connection, _WANTED.size - 1))
+            connection.sendall(_LENGTH.pack(len(description)) + description)
+            for offset, length in pieces(stream.runs, piece_bytes=piece_bytes)[number::count]:
+                connection.sendall(stream.read(offset, length))

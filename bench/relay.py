@@ -14,7 +14,7 @@ from zdl_bench.exchange import PAYLOAD
 from zdl_bench.question import Bench, Flag, Told, silent
 from zdl_bench.report import Result
 from zdl_bench.rounds import Case, Rounds
-from zdl_bench.systems import Exchanges, Recipe
+from zdl_bench.systems import Exchanges, Recipe, Way, refuse_unknown
 
 CEILINGS = ("bare_pyzmq",)
 RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (
@@ -43,8 +43,7 @@ class RelayQuestion:
     rounds: Rounds = Rounds()
 
     def __post_init__(self) -> None:
-        if self.scheme not in SCHEMES:
-            raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}, not {self.scheme!r}")
+        refuse_unknown(scheme=((self.scheme,), SCHEMES))
 
 
 def measure(question: RelayQuestion = RelayQuestion(), *, told: Told = silent) -> list[Result]:
@@ -58,7 +57,7 @@ def measure(question: RelayQuestion = RelayQuestion(), *, told: Told = silent) -
              Exchanges.many(many, command="throughput", count=question.throughput_count, in_flight=question.in_flight))
     results: list[Result] = []
     for each in cases:
-        results.extend(each.measured(RECIPES.values(), question.rounds, scheme=question.scheme, told=told))
+        results.extend(each.measured(RECIPES.values(), question.rounds, way=Way(question.scheme), told=told))
     return results
 
 

@@ -70,6 +70,7 @@ class Result:
         cv: the values' coefficient of variation: standard deviation by mean; 0 of one value.
         ratio_cv: by ceiling, the same of the ratios: how much may be believed of `ratio`.
         options: what was asked, by the names of the question's fields.
+        curve: of the last round: pairs of seconds and bytes that had come, where that was noted.
         schema: see `SCHEMA`.
     """
 
@@ -90,6 +91,7 @@ class Result:
     cv: float = 0.0
     ratio_cv: Mapping[str, float] = field(default_factory=dict)
     options: Mapping[str, object] = field(default_factory=dict)
+    curve: tuple[tuple[float, int], ...] = ()
     schema: int = SCHEMA
 
     @classmethod
@@ -148,13 +150,19 @@ def _write_rich(head: str, rows: Sequence[Sequence[str]], stream: TextIO) -> Non
     Console(file=stream).print(table)
 
 
+def ratio_text(result: Result, ceiling: str) -> str:
+    """The ratio, and how much it varies from round to round, if there was more than one."""
+    spread = f" ±{result.ratio_cv[ceiling]:.0%}" if result.runs > 1 and ceiling in result.ratio_cv else ""
+    return f"{result.ratio[ceiling]:.2f}{spread}"
+
+
 def _headline(env: Environment) -> str:
     return (f"cpu={env.cpu} cores={env.cores} memory={env.memory_bytes / (1 << 30):.0f}GiB {env.kernel} python={env.python} "
             f"zmq={env.zmq} commit={env.commit}")
 
 
 def _cells(result: Result) -> tuple[str, ...]:
-    ratios = "  ".join(f"{name} → {value:.2f} ±{result.ratio_cv.get(name, 0.0):.0%}" for name, value in result.ratio.items())
+    ratios = "  ".join(f"{name} → {ratio_text(result, name)}" for name in result.ratio)
     extras = "  ".join(f"{name}={_number(value)}" for name, value in result.extra.items())
     return (result.case, result.system, _number(result.median), _number(result.min), _number(result.max),
             result.unit, str(result.runs), f"{result.cv:.0%}", ratios, extras)

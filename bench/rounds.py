@@ -22,10 +22,12 @@ class Sample:
     Attributes:
         value: in the unit of the case; above 0.
         extra: what else was seen, by name, unit last in the name.
+        curve: how many bytes were there when: pairs of seconds and bytes, where that was noted.
     """
 
     value: float
     extra: Mapping[str, float] = field(default_factory=dict)
+    curve: tuple[tuple[float, int], ...] = ()
 
 
 class System(Protocol):
@@ -155,7 +157,8 @@ def _result(case: Case, rounds: Sequence[Round], environment: Environment, *, na
                   median=statistics.median(values), min=min(values), max=max(values), runs=len(values),
                   ratio={ceiling: statistics.median(each) for ceiling, each in ratios.items()},
                   extra=_extra([each[name].extra for each in rounds]), env=environment, values=values, ratios=ratios,
-                  cv=variation(values), ratio_cv={ceiling: variation(each) for ceiling, each in ratios.items()})
+                  cv=variation(values), ratio_cv={ceiling: variation(each) for ceiling, each in ratios.items()},
+                  curve=rounds[-1][name].curve)
 
 
 def _extra(seen: Sequence[Mapping[str, float]]) -> dict[str, float]:

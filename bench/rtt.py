@@ -16,7 +16,7 @@ from zdl_bench.exchange import PAYLOAD
 from zdl_bench.question import Bench, Flag, Told, silent
 from zdl_bench.report import Result
 from zdl_bench.rounds import Case, Rounds
-from zdl_bench.systems import Exchanges, Recipe
+from zdl_bench.systems import Exchanges, Recipe, Way, refuse_unknown
 
 CASES = ("latency", "throughput", "callers")
 CEILINGS = ("raw_tcp", "bare_pyzmq")
@@ -56,11 +56,7 @@ class RttQuestion:
     is_pinned: bool = True
 
     def __post_init__(self) -> None:
-        for name, values, allowed in (("case", self.cases, CASES), ("system", self.systems, SYSTEMS),
-                                      ("scheme", (self.scheme,), SCHEMES)):
-            for value in values:
-                if value not in allowed:
-                    raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+        refuse_unknown(case=(self.cases, CASES), system=(self.systems, SYSTEMS), scheme=((self.scheme,), SCHEMES))
 
 
 def measure(question: RttQuestion = RttQuestion(), *,
@@ -78,7 +74,7 @@ def measure(question: RttQuestion = RttQuestion(), *,
     results: list[Result] = []
     for kind in question.cases:
         results.extend(_exchanges(question, kind).measured([RECIPES[name] for name in question.systems], question.rounds,
-                                                           scheme=question.scheme, is_pinned=question.is_pinned, told=told))
+                                                           way=Way(question.scheme), is_pinned=question.is_pinned, told=told))
     return results
 
 

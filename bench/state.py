@@ -1,7 +1,7 @@
 """The arrays that are moved: the same for every system, on every day.
 
 ``mixed`` has the shape of a small language model: one large embedding, then blocks of a few matrices of 12 MiB,
-one of 3 MiB and many vectors of 768 to 3072 numbers. ``equal`` is many items of one small size.
+one of 3 MiB and many vectors of 768 to 3072 numbers. ``single`` is one array, ``equal`` many items of one small size.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Shapes = list[tuple[str, tuple[int, ...]]]
 
 DTYPE = np.dtype(np.float32)
 SEED = 20_240_611
-KINDS = ("mixed", "equal")
+KINDS = ("mixed", "single", "equal")
 
 _EMBEDDING = ("embedding", (16_384, 768))
 _BLOCK: Shapes = [
@@ -38,9 +38,9 @@ class Load:
     """Which arrays.
 
     Attributes:
-        kind: ``mixed`` or ``equal``.
+        kind: of `KINDS`.
         size_bytes: of all arrays together; a multiple of the 4 bytes of one number.
-        items: how many, if ``equal``; they share the size evenly. ``mixed`` finds its own number.
+        items: how many, if ``equal``; they share the size evenly. The others find their own number.
     """
 
     kind: str
@@ -58,6 +58,8 @@ class Load:
 
 def shapes(load: Load) -> Shapes:
     """Names and shapes, of exactly the size asked for; follows from the load alone."""
+    if load.kind == "single":
+        return [("array", (load.size_bytes // DTYPE.itemsize,))]
     if load.kind == "equal":
         length = load.size_bytes // load.items // DTYPE.itemsize
         return [(f"item.{index}", (length,)) for index in range(load.items)]

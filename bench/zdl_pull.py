@@ -1,22 +1,23 @@
-"""zdl itself: a request whose reply carries refs, resolved by the leaf straight from the origin."""
+"""zdl itself: a request whose reply carries refs, resolved by the leaf straight from the origin, or by way of its relays."""
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, cast
 
 from zdl import Options, PullOptions
 from zdl.assembly import Cell
 from zdl.cell.messages import Request
+from zdl.options import LinkOptions
 from zdl_bench import state
 from zdl_bench.endpoints import listening
-from zdl_bench.meter import Meter
+from zdl_bench.pulling import Pulling
 
 CHANNEL = "bench"
 ORIGIN = "server"
 LEAF = "leaf"
-# A run of many GiB on a slow machine.
+# A run of many GiB on a slow machine, or over a slow link.
 TIMEOUT_S = 100.0
 
 
@@ -26,47 +27,65 @@ class Origin:
     def __init__(self) -> None:
         self._open = ExitStack()
 
-    def start(self, *, load: dict[str, Any], scheme: str, folder: str) -> dict[str, Any]:
+    def start(self, *, load: dict[str, Any], scheme: str, folder: str, advertise: str | None = None) -> dict[str, Any]:
         """Makes the state and listens; returns where, and what will come."""
         arrays = state.make(state.Load(**load))
-        cell = self._open.enter_context(Cell(ORIGIN, listen=(listening(scheme, folder=folder),)))
+        cell = self._open.enter_context(Cell(ORIGIN, listen=(listening(scheme, folder=folder),), advertise=advertise))
 
         @cell.handler(CHANNEL, "state")
         def lend(request: Request) -> state.State:
             return arrays
 
-        return {"address": cell.addresses[0], "checksum": state.checksum(arrays)}
+        return {"address": cell.addresses[0], "data_addresses": list(cell.data_addresses), "checksum": state.checksum(arrays)}
 
     def stop(self) -> None:
         """Closes the cell."""
         self._open.close()
 
 
-class Leaf:
-    """A cell that asks for the state, resolves it and times that."""
+class Relay:
+    """A cell between an origin and a leaf."""
 
     def __init__(self) -> None:
         self._open = ExitStack()
+
+    def start(self, *, address: str, scheme: str, folder: str, name: str) -> dict[str, str]:
+        """Connects and listens; returns where."""
+        cell = self._open.enter_context(Cell(name, parent=address, listen=(listening(scheme, folder=folder),)))
+        cell.wait_ready()
+        return {"address": cell.addresses[0]}
+
+    def stop(self) -> None:
+        """Closes the cell."""
+        self._open.close()
+
+
+class Leaf(Pulling):
+    """A cell that asks for the state and resolves it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open = ExitStack()
         self._cell: Cell | None = None
 
-    def start(self, *, address: str, chunk_bytes: int, window_bytes: int | None, verify: str) -> None:
-        """Connects; without a window zdl finds its own."""
-        defaults = PullOptions()
-        pulls = PullOptions(chunk_bytes=chunk_bytes, verify=verify,
-                            window_bytes_min=window_bytes or defaults.window_bytes_min,
-                            window_bytes_max=window_bytes or defaults.window_bytes_max)
-        self._cell = self._open.enter_context(Cell(LEAF, parent=address, options=Options(pulls=pulls)))
+    def start(self, *, address: str, name: str = LEAF, direct: bool = True, pulls: dict[str, Any]) -> None:
+        """Connects.
 
-    def pull(self) -> dict[str, Any]:
-        """Once: ``elapsed_s`` from the asking to the arrays, what the process used, ``checksum`` of what came."""
+        Args:
+            address: of the parent.
+            name: its own.
+            direct: whether the origin is dialled; otherwise all goes along the tree.
+            pulls: fields of `zdl.PullOptions`.
+        """
+        options = Options(pulls=replace(PullOptions(), direct=direct, **pulls), links=replace(LinkOptions(), direct=direct))
+        self._cell = self._open.enter_context(Cell(name, parent=address, options=options))
+        self._cell.wait_ready()
+
+    def arrived(self) -> state.State:
+        """One request, and what its reply refers to."""
         assert self._cell is not None
-        meter = Meter()
-        meter.start()
-        began = time.perf_counter()
         reply = self._cell.request(ORIGIN, CHANNEL, "state", None, timeout_s=TIMEOUT_S, resolve=False)
-        arrays = self._cell.downloads.resolve(reply.body)
-        elapsed_s = time.perf_counter() - began
-        return {"elapsed_s": elapsed_s, **meter.read(), "checksum": state.checksum(cast(state.State, arrays))}
+        return cast(state.State, self._cell.downloads.resolve(reply.body, progress=self.note))
 
     def stop(self) -> None:
         """Closes the cell."""

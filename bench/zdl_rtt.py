@@ -7,9 +7,12 @@ import time
 from collections import deque
 from concurrent.futures import Future
 from contextlib import ExitStack
+from dataclasses import replace
 
+from zdl import Options
 from zdl.assembly import Cell
 from zdl.cell.messages import Reply, Request
+from zdl.options import LinkOptions
 from zdl_bench.endpoints import listening
 from zdl_bench.exchange import PAYLOAD, counted, timed
 
@@ -52,9 +55,11 @@ class Leaf:
         self._cell: Cell | None = None
         self._topic = ""
 
-    def start(self, *, address: str, topic: str) -> None:
-        """Connects; the topic names the kind of handler."""
-        self._cell = self._open.enter_context(Cell(LEAF, parent=address))
+    def start(self, *, address: str, topic: str, name: str = LEAF, direct: bool = True) -> None:
+        """Connects; the topic names the kind of handler. Without direct links all goes by way of the relays."""
+        options = Options(links=replace(LinkOptions(), direct=direct))
+        self._cell = self._open.enter_context(Cell(name, parent=address, options=options))
+        self._cell.wait_ready()
         self._topic = topic
 
     def latency(self, *, count: int) -> dict[str, float]:

@@ -16,7 +16,7 @@ PULLING = ("bare_pyzmq", "bare_pyzmq_best", "raw_tcp", "raw_tcp_best", "memcpy",
 
 @pytest.mark.parametrize("scheme", ["tcp", "ipc"])
 def test_the_baselines_of_pull_bring_a_mebibyte(scheme: str) -> None:
-    found = pull.measure(PullQuestion(cases=("mixed",), systems=PULLING, scheme=scheme, size_bytes=1 << 20,
+    found = pull.measure(PullQuestion(systems=PULLING, scheme=scheme, size_bytes=1 << 20,
                                       chunk_bytes=100_000, window_bytes=300_000, rounds=ONCE))
     assert [each.system for each in found] == list(PULLING)
     assert {each.case for each in found} == {f"1MiB-mixed {scheme}"}
@@ -25,7 +25,7 @@ def test_the_baselines_of_pull_bring_a_mebibyte(scheme: str) -> None:
 
 
 def test_the_baselines_of_pull_bring_many_small_items() -> None:
-    found = pull.measure(PullQuestion(cases=("equal",), systems=("bare_pyzmq", "raw_tcp"), rounds=ONCE))
+    found = pull.measure(PullQuestion(mix=("equal",), systems=("bare_pyzmq", "raw_tcp"), rounds=ONCE))
     assert {(each.case, each.unit, each.better) for each in found} == {("5000x4KiB tcp", "ms", "lower")}
 
 
@@ -46,9 +46,21 @@ def test_wrong_bytes_give_no_figure() -> None:
         refuse_wrong_bytes("zdl", came=7, lent=8)
 
 
+@pytest.mark.parametrize("wrong", [{"systems": ("zmq",)}, {"mix": ("all",)}, {"scheme": "udp"}, {"leaves": 0}, {"rtt_ms": 1.0},
+                                   {"rate_bytes": 1, "scheme": "ipc"}])
+def test_a_pull_that_cannot_be_asked_for_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="must be|shaped link"):
+        PullQuestion(**wrong)
+
+
 @pytest.mark.parametrize("wrong", [{"systems": ("zmq",)}, {"cases": ("all",)}, {"scheme": "udp"}])
 def test_a_question_that_cannot_be_asked_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="must be one of"):
-        PullQuestion(**wrong)
-    with pytest.raises(ValueError, match="must be one of"):
         RttQuestion(**wrong)
+
+
+def test_several_leaves_and_several_connections_bring_what_was_lent() -> None:
+    found = pull.measure(PullQuestion(systems=("raw_tcp", "raw_tcp_many", "bare_pyzmq", "memcpy_fresh"), size_bytes=1 << 20,
+                                      leaves=2, chunk_bytes=100_000, rounds=ONCE))
+    assert {each.case for each in found} == {"1MiB-mixed tcp to 2"} and all(each.median > 0 for each in found)
+    assert found[2].curve[-1][1] == 1 << 20

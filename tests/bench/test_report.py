@@ -16,7 +16,7 @@ RESULT = Result(bench="pull", case="512MiB-mixed tcp", system="zdl", unit="GiB/s
                 min=4.02, max=4.33, runs=7, ratio={"raw_tcp": 0.91, "bare_pyzmq": 0.96},
                 extra={"origin_cpu_s_per_gib": 0.31, "leaf_peak_rss_bytes": 1081344.0}, env=HERE,
                 values=(4.2123456, 4.02), ratios={"raw_tcp": (0.9, 0.92)}, cv=0.031, ratio_cv={"raw_tcp": 0.02},
-                options={"size_bytes": 1 << 29})
+                options={"size_bytes": 1 << 29}, curve=((0.5, 1024),))
 
 
 class Terminal(io.StringIO):
@@ -34,7 +34,7 @@ def test_a_json_line_has_the_fields_of_the_specification_in_their_order() -> Non
         '"env": {"cpu": "a cpu", "cores": 2, "python": "3.11.7", "zmq": "4.3.5", "commit": "abc1234", '
         '"memory_bytes": 8589934592, "kernel": "Linux 6.18", "pyzmq": "27.3.0", "numpy": "2.4"}, '
         '"values": [4.2123, 4.02], "ratios": {"raw_tcp": [0.9, 0.92]}, "cv": 0.031, "ratio_cv": {"raw_tcp": 0.02}, '
-        '"options": {"size_bytes": 536870912}, "schema": 1}')
+        '"options": {"size_bytes": 536870912}, "curve": [[0.5, 1024]], "schema": 1}')
 
 
 def test_a_line_that_was_saved_is_read_again() -> None:
@@ -62,7 +62,7 @@ def test_a_table_is_tab_separated_where_no_terminal_is() -> None:
     assert head == "# cpu=a cpu cores=2 memory=8GiB Linux 6.18 python=3.11.7 zmq=4.3.5 commit=abc1234"
     assert headings.split("\t") == list(HEADINGS)
     assert row.split("\t") == ["512MiB-mixed tcp", "zdl", "4.21", "4.02", "4.33", "GiB/s", "7", "3%",
-                               "raw_tcp → 0.91 ±2%  bare_pyzmq → 0.96 ±0%",
+                               "raw_tcp → 0.91 ±2%  bare_pyzmq → 0.96",
                                "origin_cpu_s_per_gib=0.31  leaf_peak_rss_bytes=1,081,344"]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_a_benchmark_that_is_none_is_2_and_the_nearest_is_told(capsys: pytest.Ca
 
 
 def test_json_is_one_line_for_each_system_with_what_was_asked(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "pull", "--size", "64K", "--case", "mixed", "--systems", "memcpy,memcpy_fresh", "--rounds", "2",
+    assert main(["bench", "pull", "--size", "64K", "--systems", "memcpy,memcpy_fresh", "--rounds", "2",
                  "--warm-ups", "0", "--json"]) == 0
     printed = capsys.readouterr()
     rows = [json.loads(line) for line in printed.out.splitlines()]
@@ -50,9 +51,61 @@ def test_json_is_one_line_for_each_system_with_what_was_asked(capsys: pytest.Cap
     assert "round 2/2  memcpy  " in printed.err
 
 
+SAVED = ("bench", "pull", "--size", "64K", "--systems", "memcpy,memcpy_fresh", "--rounds", "2", "--warm-ups", "0", "-q")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The lines of a run."""
+    path = tmp_path_factory.mktemp("bench") / "run.jsonl"
+    assert main([*SAVED, "--out", str(path)]) == 0
+    return path
+
+
+def test_what_was_saved_is_shown_again_as_a_table_as_lines_and_as_rst(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "show", str(saved), "--json"]) == 0
+    assert capsys.readouterr().out == saved.read_text()
+    assert main(["bench", "show", str(saved)]) == 0
+    assert "memcpy_fresh" in capsys.readouterr().out
+    assert main(["bench", "show", str(saved), "--rst"]) == 0
+    assert ".. list-table:: ``pull``: 64KiB-mixed tcp, GiB/s, higher is better, 2 rounds" in capsys.readouterr().out
+
+
+def test_a_run_is_compared_with_itself_and_nothing_has_changed(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "compare", str(saved), str(saved), "--min-ratio", "1", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert rows and all((row["change"], row["verdict"]) == (0, "same") for row in rows)
+
+
+def test_below_its_bound_is_8(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "show", str(saved), "--min-ratio", "memcpy_fresh/memcpy=0.000001"]) == 0
+    assert main(["bench", "show", str(saved), "--min-ratio", "memcpy_fresh/memcpy=1000000"]) == 8
+    assert "memcpy_fresh is at" in capsys.readouterr().err
+
+
+def test_a_drawing_is_an_svg_or_lines(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "show", str(saved), "--plot", str(tmp_path / "out.svg")]) == 0
+    assert (tmp_path / "out.svg").read_text().startswith("<svg")
+    assert main(["bench", "show", str(saved), "--plot", "-"]) == 0
+    assert "█" in capsys.readouterr().err
+    assert main(["bench", "show", str(saved), "--plot", "out.png"]) == 2
+
+
+def test_a_file_of_something_else_is_refused_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "other").write_text("{}\n")
+    assert main(["bench", "show", str(tmp_path / "other")]) == 1
+    assert "other:1: no line of a benchmark" in capsys.readouterr().err
+
+
+def test_all_asks_those_that_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "all", "--only", "pack", "--rounds", "1", "--json", "-q"]) == 0
+    assert {json.loads(line)["bench"] for line in capsys.readouterr().out.splitlines()} == {"pack"}
+    assert main(["bench", "all", "--only", "pack,nothing"]) == 2
+
+
 @pytest.mark.slow
 def test_pull_measures_zdl_beside_its_ceilings() -> None:
-    done = ended("bench", "pull", "--size", "16M", "--rounds", "1", "--window", "8M", "--json")
+    done = ended("bench", "pull", "--size", "16M", "--mix", "mixed", "--rounds", "1", "--window", "8M", "--json")
     assert done.code == 0, done.err
     rows = [json.loads(line) for line in done.lines]
     mixed = {row["system"]: row for row in rows if row["case"].startswith("16MiB")}

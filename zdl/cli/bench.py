@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import click
 
-from zdl.cli.output import Output, output_options
+from zdl.cli.failing import Below
+from zdl.cli.output import Column, Output, output_options
 from zdl.cli.units import SIZE
 
 
@@ -78,6 +80,49 @@ class Words(click.ParamType):  # type: ignore[type-arg]
         return words
 
 
+class AtLeast(click.ParamType):  # type: ignore[type-arg]
+    """A bound of a ratio."""
+
+    name = "[[system/]ceiling=]ratio"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See `zdl_bench.compare.Bound.parsed`."""
+        from zdl_bench.compare import Bound
+
+        try:
+            return Bound.parsed(str(value)) if isinstance(value, str) else value
+        except ValueError as refused:
+            self.fail(str(refused), param, ctx)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What is done with results beside printing them: where lines and a drawing go, and the bounds."""
+
+    out: str | None
+    plot: str | None
+    least: tuple[Any, ...]
+
+
+def _drawable(context: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value and value != "-" and not value.endswith(".svg"):
+        raise click.BadParameter(f"{value!r} is no drawing; write a name that ends with .svg, or -", context, param)
+    return value
+
+
+def _with_ending(command: click.Command) -> click.Command:
+    prefix = f"ZDL_BENCH_{command.name}_".upper()
+    command.params += [
+        click.Option(["--out"], type=click.Path(dir_okay=False), envvar=f"{prefix}OUT",
+                     help="Append the JSON lines to this file too; zdl bench show reads it."),
+        click.Option(["--plot"], metavar="FILE.svg|-", callback=_drawable, envvar=f"{prefix}PLOT",
+                     help="Draw the ratios, and what came when; with - only the ratios, on stderr."),
+        click.Option(["--min-ratio", "least"], type=AtLeast(), multiple=True, envvar=f"{prefix}MIN_RATIO",
+                     help="End with 8 if a ratio is below it, where 1 is as good as the ceiling: 0.9 means zdl beside all, "
+                          "bare_pyzmq=0.9 beside that one, zdl_quick/bare_pyzmq=0.9 that system.")]
+    return output_options(command)
+
+
 def _command(name: str, text: str, found: Any) -> click.Command:
     rounds = found.rounds()
     options: list[click.Parameter] = [
@@ -86,7 +131,7 @@ def _command(name: str, text: str, found: Any) -> click.Command:
     options += [_option(name, "rounds", "count", rounds.count, text="How often each system runs; they alternate."),
                 _option(name, "warm-ups", "warm_ups", rounds.warm_ups, text="Rounds before them, which do not count.")]
     made = click.Command(name, callback=partial(_ask, found), params=options, help=text)
-    return output_options(made)
+    return _with_ending(made)
 
 
 def _option(command: str, name: str, field: str, default: object, *, text: str, choices: Sequence[str] = ()) -> click.Option:
@@ -112,8 +157,8 @@ def _typed(default: object, *, is_size: bool) -> object:
     return written(default) if is_size and isinstance(default, int) else default
 
 
-def _ask(found: Any, *, is_json: bool, count: int, warm_ups: int, **fields: Any) -> None:
-    from zdl_bench.report import write_json, write_table
+def _ask(found: Any, *, is_json: bool, count: int, warm_ups: int, out: str | None, plot: str | None, least: Sequence[Any],
+         **fields: Any) -> None:
     from zdl_bench.rounds import Rounds
 
     context = click.get_current_context()
@@ -122,5 +167,109 @@ def _ask(found: Any, *, is_json: bool, count: int, warm_ups: int, **fields: Any)
         question = found.asked({**fields, "rounds": Rounds(count, warm_ups)})
     except ValueError as refused:
         raise click.UsageError(str(refused), context) from refused
-    results = found.found(question, told=output.remark)
-    (write_json if is_json else write_table)(results, sys.stdout)
+    _shown(found.found(question, told=output.remark), output, Ending(out, plot, tuple(least)))
+
+
+# --- all of them, and what was saved ---------------------------------------------------------------
+
+
+@_with_ending
+@bench.command("all")
+@click.option("--only", type=Words(()), default=None, help="These questions, with commas between them; otherwise all.")
+@click.option("--rounds", "count", type=click.IntRange(1, 1000), help="Of each; otherwise as many as each has by itself.")
+@click.pass_context
+def ask_all(context: click.Context, *, only: Sequence[str] | None, count: int | None, is_json: bool, out: str | None,
+            plot: str | None, least: Sequence[Any]) -> None:
+    """Ask all questions, as they are without flags, in one report."""
+    from zdl_bench.registry import ENTRIES
+
+    wrong = [name for name in only or () if name not in ENTRIES]
+    if wrong:
+        raise click.UsageError(f"there is no benchmark {wrong[0]!r}", context)
+    output = Output.of(context, is_json=is_json)
+    results: list[Any] = []
+    for name in only or ENTRIES:
+        found = ENTRIES[name].load()
+        rounds = found.rounds()
+        if count is not None:
+            rounds = replace(rounds, count=count, warm_ups=min(count, rounds.warm_ups))
+        output.remark(f"{name}: {ENTRIES[name].help}")
+        results += found.found(found.asked({"rounds": rounds}), told=output.remark)
+    _shown(results, output, Ending(out, plot, tuple(least)))
+
+
+@_with_ending
+@bench.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.option("--rst", is_flag=True, help="As tables of reStructuredText, for documentation.")
+@click.pass_context
+def show(context: click.Context, *, files: Sequence[str], rst: bool, is_json: bool, out: str | None, plot: str | None,
+         least: Sequence[Any]) -> None:
+    """Show what --json or --out has saved, as if it had just been measured."""
+    from zdl_bench.compare import loaded
+    from zdl_bench.tables import rst as tables
+
+    results = [each for file in files for each in _read(loaded, file)]
+    if rst:
+        click.echo(tables(results))
+    else:
+        _shown(results, Output.of(context, is_json=is_json), Ending(out, plot, tuple(least)))
+
+
+@bench.command()
+@click.argument("before", type=click.Path(exists=True, dir_okay=False))
+@click.argument("after", type=click.Path(exists=True, dir_okay=False))
+@click.option("--min-ratio", "least", type=click.FloatRange(min=0),
+              help="End with 8 if a ratio fell below so much of what it was.")
+@output_options
+@click.pass_context
+def compare(context: click.Context, *, before: str, after: str, least: float | None, is_json: bool) -> None:
+    """How the ratios of two saved runs differ, and whether that may be chance."""
+    from zdl_bench.compare import changes, loaded
+
+    output = Output.of(context, is_json=is_json)
+    found = changes(_read(loaded, before), _read(loaded, after))
+    if not found:
+        raise click.UsageError("the two runs have no ratio in common", context)
+    columns = (Column("bench", "bench"), Column("case", "case"), Column("system", "system"), Column("ceiling", "beside"),
+               Column("before", "before", "{:.3g}".format, is_number=True),
+               Column("after", "after", "{:.3g}".format, is_number=True),
+               Column("change", "change", "{:+.1%}".format, is_number=True),
+               Column("noise", "noise", "{:.1%}".format, is_number=True), Column("verdict", "verdict"))
+    output.table(columns, [{column.key: getattr(each, column.key) for column in columns} for each in found])
+    fallen = [each for each in found if least is not None and each.after < least * each.before]
+    if fallen:
+        raise Below("; ".join(f"{each.bench} {each.case}: {each.system} beside {each.ceiling} is at "
+                              f"{each.after / each.before:.2f} of what it was, not {least:g}" for each in fallen))
+
+
+def _shown(results: Sequence[Any], output: Output, ending: Ending) -> None:
+    """Prints, saves, draws and judges them.
+
+    Raises:
+        Below: a ratio is below its bound.
+    """
+    from zdl_bench.compare import below
+    from zdl_bench.drawing import svg, text_bars
+    from zdl_bench.report import write_json, write_table
+
+    (write_json if output.is_json else write_table)(results, sys.stdout)
+    if ending.out:
+        with open(ending.out, "a", encoding="utf-8") as file:
+            write_json(results, file)
+    if ending.plot == "-":
+        for each in text_bars(results):
+            sys.stderr.write(each + "\n")
+    elif ending.plot:
+        with open(ending.plot, "w", encoding="utf-8") as file:
+            file.write(svg(results))
+    missed = below(ending.least, results)
+    if missed:
+        raise Below("; ".join(missed))
+
+
+def _read(loaded: Callable[[str], list[Any]], path: str) -> list[Any]:
+    try:
+        return loaded(path)
+    except ValueError as refused:
+        raise click.ClickException(str(refused)) from refused

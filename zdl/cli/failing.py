@@ -2,7 +2,7 @@
 
 The line says what went wrong, where, and after a semicolon what to do about it, if there is something to type. The
 codes: 0 ok, 1 error, 2 usage, 3 no such cell or ref, 4 timeout, 5 integrity, 6 not permitted, 7 partial (some
-receivers failed), 130 interrupted.
+receivers failed), 8 benchmark below its bound, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from zdl.errors import LeaseEnded, NoRoute, OptionError, Refused, TimedOut, Unkn
 ERROR = 1
 USAGE = 2
 PARTIAL = 7
+BELOW = 8
 INTERRUPTED = 130
 # A line is for a terminal; what a peer writes into an error must not fill it.
 LINE_CHARS_MAX = 1000
@@ -27,6 +28,12 @@ class Partial(click.ClickException):
     """Some of those who should have got something did not get it."""
 
     exit_code = PARTIAL
+
+
+class Below(click.ClickException):
+    """A benchmark has not reached its bound."""
+
+    exit_code = BELOW
 
 
 def exit_code(error: BaseException) -> int:
