@@ -44,6 +44,7 @@ ENTRIES: Mapping[str, Entry] = MappingProxyType({
     "file": Entry("file", "How fast a file comes to a disk, within a limit of memory."),
     "items": Entry("items", "What items cost that a user's code produces while they are pulled."),
     "pack": Entry("pack", "What a message costs that lends a state dict of many leaves."),
+    "stream": Entry("stream", "How fast is what is pushed, and what a slow receiver does to others."),
     "fleet": Entry("fleet", "How many cells one server bears, and how soon they are back when it was killed."),
     "death": Entry("death", "How soon a dead peer is known."),
 })

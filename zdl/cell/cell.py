@@ -34,6 +34,7 @@ from zdl.cell.spreading import bodies_of
 from zdl.cell.tree import Tree
 from zdl.cell.watching import PeerInfo, Watching
 from zdl.cell.workflow import Workflow
+from zdl.cell.workflows import Workflows
 from zdl.fqcn import parse
 from zdl.objects.typetable import TypeTable
 from zdl.options import Options
@@ -86,8 +87,6 @@ class BareCell:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._fqcn} {self._life.state} {' '.join(self.addresses)}>"
 
-    # --- what it is -----------------------------------------------------------------------------
-
     @property
     def fqcn(self) -> str:
         """Its name."""
@@ -129,6 +128,11 @@ class BareCell:
         return self._open_lanes().streams
 
     @property
+    def workflows(self) -> Workflows:
+        """Those that it has made or is part of, for services."""
+        return self._calling().workflows
+
+    @property
     def peers(self) -> list[PeerInfo]:
         """Its links on both lanes, as they are now."""
         return self._watched().peers()
@@ -148,8 +152,6 @@ class BareCell:
         """What has moved over each link so far: on the control lane, on the data lane."""
         lanes = self._open_lanes()
         return lanes.control_loop.traffic(), lanes.data_loop.traffic()
-
-    # --- life -----------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
         self.start()

@@ -18,15 +18,16 @@ class StreamContextKey(StrEnum):
     """Keys in a context that zdl sets.
 
     ``CHANNEL``, ``TOPIC``: the name of the stream. ``ORIGIN``: who sends. ``APP``: whatever was registered as ``app=`` here,
-    untouched. ``END_STREAM``: a function without arguments by which a consumer ends its own stream, from any thread. ``ITEM``: the
-    item that was consumed, for ``consumed_cb``. ``RC``: how the stream ended, a `zdl.cell.codes.ReturnCode`; ``ERROR``: the
-    error, or None.
+    untouched. ``WORKFLOW``: what the stream belongs to, or None. ``END_STREAM``: a function without arguments by which a consumer
+    ends its own stream, from any thread. ``ITEM``: the item that was consumed, for ``consumed_cb``. ``RC``: how the stream ended,
+    a `zdl.cell.codes.ReturnCode`; ``ERROR``: the error, or None.
     """
 
     CHANNEL = "__channel__"
     TOPIC = "__topic__"
     ORIGIN = "__origin__"
     APP = "__app__"
+    WORKFLOW = "__workflow__"
     END_STREAM = "__end_stream__"
     ITEM = "__item__"
     RC = "__rc__"

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from zdl.cell.service import Scope
+from zdl.cell.workflow import Workflow
 from zdl.errors import Busy, StreamError, ZdlError
 from zdl.protocol.messages import Body
 from zdl.streaming.outflow import LOOK_S, Outflow
@@ -27,17 +28,16 @@ class Fan:
     """One stream to these cells.
 
     Args:
-        fqcn: this cell, for errors.
         targets: to whom.
         open_flow: begins the stream to one of them; what it raises is what that one has ended with.
         packer: packs objects, unpacks replies.
         backlog_bytes_max: how far a slow one may lag.
         wants_replies: whether anybody takes the answers; else they are only counted.
+        workflow: what the stream belongs to.
     """
 
-    def __init__(self, fqcn: str, targets: Sequence[str], open_flow: OpenFlow, packer: Packer, backlog_bytes_max: int, *,
-                 wants_replies: bool = True) -> None:
-        self._fqcn = fqcn
+    def __init__(self, targets: Sequence[str], open_flow: OpenFlow, packer: Packer, backlog_bytes_max: int, *,
+                 wants_replies: bool = True, workflow: Workflow | None = None) -> None:
         self._targets = targets
         self._packer = packer
         self._backlog_bytes_max = backlog_bytes_max
@@ -48,6 +48,7 @@ class Fan:
         self._flows: dict[str, Outflow] = {}
         self._is_aborted = False
         self._wants_replies = wants_replies
+        self._workflow = workflow
         self._answered = 0
         self.put_count = 0
         for target in targets:
@@ -90,7 +91,7 @@ class Fan:
             CannotPack, TooLarge: it cannot travel.
         """
         flows = self.live
-        parts, scope = self._packer.pack(obj, [flow.target for flow in flows])
+        parts, scope = self._packer.pack(obj, [flow.target for flow in flows], self._workflow)
         if scope is not None:
             self._scopes[self.put_count] = scope
             if not self._wants_replies:

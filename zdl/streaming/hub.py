@@ -9,6 +9,7 @@ from zdl.cell.calling import check_headers, check_names
 from zdl.cell.cell import BareCell
 from zdl.cell.futures import NO_HEADERS
 from zdl.cell.service import Lender
+from zdl.cell.workflow import Workflow
 from zdl.errors import OptionError, Refused
 from zdl.fqcn import parse
 from zdl.protocol.messages import Body
@@ -47,7 +48,7 @@ class Hub:
         options = cell.options.streams
         self.registry = Registry(cell.fqcn)
         self.crew = Crew(cell.fqcn, options.intakes_max + options.no_wait_max)
-        self.packer = Packer(cell.options, lender)
+        self.packer = Packer(cell.options, lender, cell.types)
         self._end_all: Callable[[], None] = _nothing
 
     def __repr__(self) -> str:
@@ -66,16 +67,26 @@ class Hub:
         return [f"{self._cell.fqcn}: {running} consumers or producers of streams are still running"] if running else []
 
     def outflow(self, form: str, to: tuple[str, str, str], changed: threading.Condition, *, bytes_total: int = 0,
-                headers: Mapping[str, object] = NO_HEADERS, context: Body = (), replied: Replied | None = None) -> Outflow:
-        """For what stands on this service: one stream to one cell, when a way to it was looked for."""
+                headers: Mapping[str, object] = NO_HEADERS, context: Body = (), replied: Replied | None = None,
+                workflow: Workflow | None = None) -> Outflow:
+        """For what stands on this service: one stream to one cell, when a way to it was looked for.
+
+        Raises:
+            Cancelled: the workflow is over.
+        """
         channel, topic, target = to
         check_names(channel, topic)
         if headers:
             check_headers(headers)
         name = parse(target)
         self._find_way(name)
+        if workflow is not None:
+            headers = {**headers, **workflow.carried((name,))}
         opening = Opening(name, channel, topic, form, bytes_total, tuple(headers.items()), context)
-        return Outflow(self._cell, opening, changed, replied)
+        outflow = Outflow(self._cell, opening, changed, replied)
+        if workflow is not None:
+            outflow.end_with(workflow.ended, "its workflow is over")
+        return outflow
 
     def _find_way(self, target: str) -> None:
         """Waits until the receiver is linked directly, or cannot be, or has been waited for long enough."""
@@ -99,25 +110,34 @@ class Hub:
                           text=f"{message.channel}/{message.topic} takes {form}, not {message.form}")
 
     def fan(self, channel: str, topic: str, context: Context, targets: Sequence[str], *,
-            wants_replies: bool) -> tuple[Fan, Context]:
-        """A stream of objects to these cells, and its context on this side."""
+            wants_replies: bool, workflow: Workflow | None = None) -> tuple[Fan, Context]:
+        """A stream of objects to these cells, and its context on this side.
+
+        Raises:
+            OptionError: targets or context are not what they must be.
+            Cancelled: the workflow is over.
+        """
         names = [parse(each) for each in targets] if isinstance(targets, (list, tuple)) else []
         if not names or len(set(names)) != len(names):
             raise OptionError(name="targets", value=f"{targets!r:.200}", allowed="a list of names of cells, each once")
         if not isinstance(context, dict):
             raise OptionError(name="context", value=type(context).__name__, allowed="a dict")
         check_names(channel, topic)
-        sent, _ = self.packer.pack({name: value for name, value in context.items() if name not in LOCAL_KEYS}, names)
+        if workflow is not None:
+            workflow.carried(())
+        sent, scope = self.packer.pack({name: value for name, value in context.items() if name not in LOCAL_KEYS}, names, workflow)
         context |= {StreamContextKey.CHANNEL: channel, StreamContextKey.TOPIC: topic,
-                    StreamContextKey.ORIGIN: self._cell.fqcn}
+                    StreamContextKey.ORIGIN: self._cell.fqcn, StreamContextKey.WORKFLOW: workflow}
 
         def open_flow(target: str, changed: threading.Condition, replied: Replied) -> Outflow:
             """To one of them."""
-            return self.outflow(OBJECTS, (channel, topic, target), changed, context=sent, replied=replied)
+            return self.outflow(OBJECTS, (channel, topic, target), changed, context=sent, replied=replied, workflow=workflow)
 
-        limit = self._cell.options.streams.backlog_bytes_max
-        return Fan(self._cell.fqcn, names, open_flow, self.packer, limit,
-                   wants_replies=wants_replies), context
+        fan = Fan(names, open_flow, self.packer, self._cell.options.streams.backlog_bytes_max, wants_replies=wants_replies,
+                  workflow=workflow)
+        if scope is not None and not fan.live:  # nobody has the context
+            scope.undeliverable()
+        return fan, context
 
 
 def _nothing() -> None:

@@ -8,7 +8,9 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
+from zdl.cell.calling import OWN_HEADERS
 from zdl.cell.cell import BareCell
+from zdl.cell.workflow import HEADER as WORKFLOW_HEADER, Workflow, read_mark
 from zdl.errors import TimedOut, ZdlError
 from zdl.protocol.items import size_of
 from zdl.protocol.messages import Body
@@ -28,6 +30,9 @@ class Inflow:
         message: what opened it.
         woken: called on the lane when there is something to do: items, the end, or an error.
         idle_timeout_s: no item for so long ends it.
+
+    Raises:
+        DecodeError: it names a workflow, but not as workflows are named.
     """
 
     def __init__(self, cell: BareCell, message: Open, woken: Callable[[], None], idle_timeout_s: float | None = None) -> None:
@@ -35,7 +40,12 @@ class Inflow:
         self.channel = message.channel
         self.topic = message.topic
         self.bytes_total = message.bytes_total
-        self.headers: Mapping[str, object] = message.headers
+        self._mark = message.headers.get(WORKFLOW_HEADER)
+        if self._mark is not None:  # what the sender's cell itself says among them must be right
+            read_mark(self._mark)
+        self.headers: Mapping[str, object] = {name: value for name, value in message.headers.items() if name not in OWN_HEADERS}
+        self._arrived_at = time.monotonic()
+        self._workflows = cell.workflows
         self.context: Body = message.body
         self._key = (message.origin, message.id)
         self._desk = cell.pushing
@@ -58,6 +68,15 @@ class Inflow:
     def has_work(self) -> bool:
         """Whether `take` returns at once."""
         return bool(self._items) or self._is_complete or self.error is not None
+
+    @property
+    def workflow(self) -> Workflow | None:
+        """The workflow that it belongs to; None for one of none.
+
+        Raises:
+            Busy: this cell is part of ``calls.workflows_max`` already.
+        """
+        return None if self._mark is None else self._workflows.joined(self._mark, self._arrived_at)
 
     def take(self, timeout_s: float | None = None) -> Body | None:
         """The next item; None when there will be none.

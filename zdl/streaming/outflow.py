@@ -10,9 +10,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from zdl.cell.cell import BareCell
-from zdl.errors import Cancelled, TimedOut, TooLarge, ZdlError
+from zdl.cell.signal import Signal
+from zdl.errors import Cancelled, Closed, TimedOut, TooLarge, ZdlError
 from zdl.protocol.effects import PushMoved
 from zdl.protocol.items import BATCH_BYTES, size_of
 from zdl.protocol.messages import Body
@@ -54,6 +56,7 @@ class Outflow:
         self.has_ended = False
         self.error: ZdlError | None = None
         self.result: Body = ()
+        self._unlink: Callable[[], None] | None = None
         self._number = self._desk.open(opening, moved=self._moved, settled=self._settled)
 
     def __repr__(self) -> str:
@@ -102,6 +105,20 @@ class Outflow:
         """Break off."""
         self.fail(Cancelled(what=f"{self.opening} to {self.target}", why=why))
 
+    def end_with(self, signal: Signal, why: str) -> None:
+        """Break off when that is triggered; once, in the beginning."""
+        def end() -> None:
+            """In the thread that triggers."""
+            with suppress(Closed):  # then it has ended
+                self.cancel(why if signal.value is True else f"{why}: {signal.value}")
+
+        unlink = signal.on_trigger(end)
+        with self._changed:
+            self._unlink = unlink
+            has_ended = self.has_ended
+        if has_ended:
+            unlink()
+
     def fail(self, error: ZdlError) -> None:
         """Break off with an error, of which the receiver hears."""
         self._desk.cancel(self._number, error)
@@ -140,6 +157,9 @@ class Outflow:
             self.has_ended, self.error, self.result = True, error, body
             self._gathered.clear()
             self._changed.notify_all()
+            unlink = self._unlink
+        if unlink is not None:
+            unlink()
         if self._replied is not None:
             self._replied(self.consumed, ())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from zdl.cell.workflow import Workflow
 from zdl.errors import StreamError
 from zdl.protocol.messages import Body
 from zdl.streaming.inflow import Inflow
@@ -45,6 +46,15 @@ class StreamReader:
         """The pieces as they come."""
         while (piece := self._piece(1 << 62)) is not None:
             yield piece
+
+    @property
+    def workflow(self) -> Workflow | None:
+        """The workflow that it belongs to; None for one of none.
+
+        Raises:
+            Busy: this cell is part of ``calls.workflows_max`` already.
+        """
+        return self._inflow.workflow
 
     @property
     def bytes_read(self) -> int:
@@ -107,6 +117,7 @@ class Blob:
         topic: second half.
         data: its bytes; the memory is the receiver's own.
         headers: the sender's own, plain values.
+        workflow: what it belongs to; None for nothing.
     """
 
     origin: str
@@ -114,6 +125,7 @@ class Blob:
     topic: str
     data: bytearray = field(repr=False)
     headers: Mapping[str, object]
+    workflow: Workflow | None = None
 
 
 def read_blob(inflow: Inflow) -> Blob:
@@ -133,4 +145,4 @@ def read_blob(inflow: Inflow) -> Blob:
         at += piece.nbytes
     if at != len(data):
         raise StreamError(what=f"{at} bytes came of {len(data)} that were declared")
-    return Blob(inflow.origin, inflow.channel, inflow.topic, data, inflow.headers)
+    return Blob(inflow.origin, inflow.channel, inflow.topic, data, inflow.headers, inflow.workflow)

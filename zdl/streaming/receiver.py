@@ -102,10 +102,12 @@ class Consuming:
     def _make(self) -> None:
         inflow, key = self.inflow, StreamContextKey
         sent = self._packer.unpack(inflow.context) if inflow.context else {}
+        if self._processing.resolve:
+            sent = self._packer.resolve(sent)
         if isinstance(sent, dict):
             self._context |= {name: value for name, value in sent.items() if isinstance(name, str)}
         self._context |= {key.CHANNEL: inflow.channel, key.TOPIC: inflow.topic, key.ORIGIN: inflow.origin,
-                          key.APP: self._processing.app, key.END_STREAM: self._end_early}
+                          key.APP: self._processing.app, key.END_STREAM: self._end_early, key.WORKFLOW: inflow.workflow}
         self._consumer = self._processing.factory.get_consumer(self._context)
 
     def _work(self) -> None:
@@ -173,11 +175,10 @@ class Consuming:
         packed = guarded(lambda: () if error is not None or result is None else self._packer.pack(result, (self.inflow.origin,))[0])
         error = error or self._failed(packed)
         self.inflow.end(error, () if isinstance(packed, Raised) else packed)
-        if consumer is not None:
-            returned = guarded(lambda: processing.factory.return_consumer(consumer, context))
-            if isinstance(returned, Raised):  # nobody is left to be told: the crew logs it
-                raise returned.error
+        returned = None if consumer is None else guarded(lambda: processing.factory.return_consumer(consumer, context))
         context.pop(StreamContextKey.END_STREAM, None)  # it would keep all of this alive
+        if isinstance(returned, Raised):  # nobody is left to be told: the crew logs it
+            raise returned.error
 
     def _note(self, error: ZdlError | None) -> None:
         self._context[StreamContextKey.ERROR] = error

@@ -17,6 +17,7 @@ from contextlib import suppress
 from zdl.cell.cell import BareCell
 from zdl.cell.codes import ReturnCode
 from zdl.cell.messages import Request
+from zdl.cell.workflow import Workflow
 from zdl.errors import StreamError, ZdlError
 from zdl.streaming.api import ConsumerFactory, Context, ObjectProducer, StreamContextKey
 from zdl.streaming.service import Streams
@@ -50,7 +51,8 @@ class Retriever:
         """Stream to whoever asks what `find` makes of his question."""
         self._cell.handler(self._channel, self._topic)(lambda request: self._answer(request, find))
 
-    def retrieve(self, owner: str, what: object, factory: ConsumerFactory, *, timeout_s: float = 30.0) -> Context:
+    def retrieve(self, owner: str, what: object, factory: ConsumerFactory, *, timeout_s: float = 30.0,
+                 workflow: Workflow | None = None) -> Context:
         """Have the owner stream it here.
 
         Args:
@@ -58,6 +60,7 @@ class Retriever:
             what: the question, a plain value; what it means is the owner's business.
             factory: its consumer takes in what comes.
             timeout_s: no object, and no answer, for so long ends it; it begins anew with each object.
+            workflow: what the question belongs to, and the stream that answers it.
 
         Returns:
             The context of the stream, as the consumer has left it: the file's place, the container.
@@ -71,7 +74,8 @@ class Retriever:
         self._streams.register_stream_processing(self._channel, name, factory, idle_timeout_s=timeout_s,
                                                  stream_done_cb=lambda context: contexts.append(dict(context)))
         try:
-            reply = self._cell.request(owner, self._channel, self._topic, {"what": what, "name": name}, timeout_s=timeout_s)
+            reply = self._cell.request(owner, self._channel, self._topic, {"what": what, "name": name}, timeout_s=timeout_s,
+                                       workflow=workflow)
         finally:
             self._streams.unregister(self._channel, name)
         told = reply.body if isinstance(reply.body, str) else "it answered something else"
@@ -95,7 +99,7 @@ class Retriever:
         telling = _Telling(producer, request)
         try:
             rc, result = self._streams.stream_objects(self._channel, name, context, [request.origin], telling, ahead_max=8,
-                                                      abort=request.abort)
+                                                      abort=request.abort, workflow=request.workflow)
         finally:
             producer.finalize(context)
         return "" if rc is ReturnCode.OK else f"{rc}: {result}"[:1000]

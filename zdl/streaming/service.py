@@ -10,6 +10,7 @@ be taken in step with answers; lend what is there already, above all if many wan
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -21,6 +22,7 @@ from zdl.cell.futures import NO_HEADERS
 from zdl.cell.handlers import Raised, guarded
 from zdl.cell.service import Lender
 from zdl.cell.signal import Signal
+from zdl.cell.workflow import Workflow
 from zdl.errors import Busy, OptionError, RemoteError, TooLarge, ZdlError
 from zdl.fqcn import parse
 from zdl.protocol.pushing import Open
@@ -33,6 +35,7 @@ from zdl.streaming.sender import Ended, ObjectWriter, run, wants_replies
 from zdl.streaming.subscription import Subscription
 from zdl.streaming.writer import BlobHandle, Bytes, StreamWriter
 
+_LOG = logging.getLogger("zdl.streaming")
 BYTES, BLOB = "bytes", "blob"
 
 TakeStream = Callable[[StreamReader], object]
@@ -62,7 +65,7 @@ class Streams:
     # --- bytes ----------------------------------------------------------------------------------
 
     def open(self, channel: str, topic: str, target: str, *, size: int = 0,
-             headers: Mapping[str, object] = NO_HEADERS) -> StreamWriter:
+             headers: Mapping[str, object] = NO_HEADERS, workflow: Workflow | None = None) -> StreamWriter:
         """Begin a stream of bytes to a cell: a file that is written there as it is written here.
 
         Args:
@@ -71,17 +74,19 @@ class Streams:
             target: FQCN of the receiver; may be this cell.
             size: how many bytes there will be, which is checked at both ends; 0: that is not known.
             headers: plain values for the receiver.
+            workflow: what it belongs to, as a message does: when that is over, the stream ends at both ends.
 
         Raises:
             NoRoute, PeerLost, TimedOut: nobody of that name answers.
             Busy: ``streams.pushes_max`` are open.
+            Cancelled: the workflow is over.
         """
         if size < 0:
             raise OptionError(name="size", value=str(size), allowed="a number of bytes, or 0")
-        return self._writer(BYTES, (channel, topic, target), size, headers)
+        return self._writer(BYTES, (channel, topic, target), size, headers, workflow)
 
     def blob(self, channel: str, topic: str, target: str, payload: Bytes | Sequence[Bytes], *,
-             headers: Mapping[str, object] = NO_HEADERS) -> BlobHandle:
+             headers: Mapping[str, object] = NO_HEADERS, workflow: Workflow | None = None) -> BlobHandle:
         """Send bytes to a cell as one; returns at once.
 
         Args:
@@ -90,6 +95,7 @@ class Streams:
             target: FQCN of the receiver.
             payload: bytes, or several that make one; it must not change until the blob has ended.
             headers: plain values for the receiver.
+            workflow: what it belongs to.
 
         Returns:
             A future: progress, cancel, result, exception, callbacks.
@@ -98,7 +104,8 @@ class Streams:
         parts = list(payload) if not isinstance(payload, (bytes, bytearray, memoryview)) else [payload]
         size = sum(memoryview(part).nbytes for part in parts)
         handle = BlobHandle(parse(target), size, self._hub.crew.run)
-        self._hub.crew.run(lambda: handle.send(lambda: self._writer(BLOB, (channel, topic, target), size, headers), parts))
+        to = channel, topic, target
+        self._hub.crew.run(lambda: handle.send(lambda: self._writer(BLOB, to, size, headers, workflow), parts))
         return handle
 
     def on_stream(self, channel: str, topic: str, *, idle_timeout_s: float | None = None) -> Callable[[TakeStream], TakeStream]:
@@ -141,7 +148,7 @@ class Streams:
                 if message.bytes_total > limit:
                     raise TooLarge(what=f"the blob {message.channel}/{message.topic}", size=message.bytes_total,
                                    limit="blob_bytes_max", value=limit)
-                return self._taking(message, BLOB, idle_timeout_s, lambda inflow: function(read_blob(inflow)))
+                return self._taking(message, BLOB, idle_timeout_s, lambda inflow: function(self._whole(inflow)))
 
             self._hub.registry.add(channel, topic, opened)
             return function
@@ -151,7 +158,8 @@ class Streams:
     # --- objects --------------------------------------------------------------------------------
 
     def stream_objects(self, channel: str, topic: str, context: Context, targets: Sequence[str], producer: ObjectProducer, *,
-                       app: object = None, ahead_max: int | None = None, abort: Signal | None = None) -> Ended:
+                       app: object = None, ahead_max: int | None = None, abort: Signal | None = None,
+                       workflow: Workflow | None = None) -> Ended:
         """Stream what the producer makes to these cells, and wait for the end.
 
         Args:
@@ -164,6 +172,7 @@ class Streams:
             ahead_max: how many objects are made ahead of the slowest reply; 1: each only when all have answered the one before.
                 None: as fast as the fastest receiver; see `zdl.streaming.fan` for what becomes of one that lags.
             abort: triggering it ends the stream at both ends.
+            workflow: what it belongs to, as a message does: when that is over, the stream ends at both ends.
 
         Returns:
             How it went, in one word, and: the result of `process_replies`, if that has ended it; else by target what its
@@ -172,11 +181,12 @@ class Streams:
         Raises:
             OptionError: targets, context or what `produce` returns are not what they must be.
             CannotPack, TooLarge: an object cannot travel; the receivers are told.
+            Cancelled: the workflow is over.
             Exception: what the producer raises; the receivers are told.
         """
         if ahead_max is not None and ahead_max < 1:
             raise OptionError(name="ahead_max", value=str(ahead_max), allowed="a number from 1 on, or None")
-        fan, own = self._hub.fan(channel, topic, context, targets, wants_replies=wants_replies(producer))
+        fan, own = self._hub.fan(channel, topic, context, targets, wants_replies=wants_replies(producer), workflow=workflow)
         own[StreamContextKey.APP] = app
         unlink = None if abort is None else abort.on_trigger(fan.abort)
         try:
@@ -186,7 +196,8 @@ class Streams:
                 unlink()
 
     def stream_no_wait(self, channel: str, topic: str, context: Context, targets: Sequence[str], producer: ObjectProducer, *,
-                       app: object = None, ahead_max: int | None = None, abort: Signal | None = None) -> Future[Ended]:
+                       app: object = None, ahead_max: int | None = None, abort: Signal | None = None,
+                       workflow: Workflow | None = None) -> Future[Ended]:
         """The same without waiting: the future has what `stream_objects` returns, or raises what it raises.
 
         Raises:
@@ -200,7 +211,7 @@ class Streams:
         def stream() -> None:
             """On a thread of the crew."""
             done = guarded(lambda: self.stream_objects(channel, topic, context, targets, producer, app=app, ahead_max=ahead_max,
-                                                       abort=abort))
+                                                       abort=abort, workflow=workflow))
             self._places.release()
             if isinstance(done, Raised):
                 future.set_exception(done.error)
@@ -214,10 +225,11 @@ class Streams:
             raise
         return future
 
-    def objects(self, channel: str, topic: str, targets: str | Sequence[str], context: Context | None = None) -> ObjectWriter:
+    def objects(self, channel: str, topic: str, targets: str | Sequence[str], context: Context | None = None, *,
+                workflow: Workflow | None = None) -> ObjectWriter:
         """Begin a stream of objects that is fed by hand: ``put`` them; see `stream_objects` for the arguments."""
         names = [targets] if isinstance(targets, str) else targets
-        fan, _ = self._hub.fan(channel, topic, context or {}, names, wants_replies=False)
+        fan, _ = self._hub.fan(channel, topic, context or {}, names, wants_replies=False, workflow=workflow)
         return ObjectWriter(fan, f"{channel}/{topic}")
 
     def register_stream_processing(self, channel: str, topic: str, factory: ConsumerFactory, *,
@@ -282,9 +294,10 @@ class Streams:
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _writer(self, form: str, to: tuple[str, str, str], size: int, headers: Mapping[str, object]) -> StreamWriter:
+    def _writer(self, form: str, to: tuple[str, str, str], size: int, headers: Mapping[str, object],
+                workflow: Workflow | None) -> StreamWriter:
         changed = threading.Condition()
-        outflow = self._hub.outflow(form, to, changed, bytes_total=size, headers=headers)
+        outflow = self._hub.outflow(form, to, changed, bytes_total=size, headers=headers, workflow=workflow)
         return StreamWriter(outflow, changed, self._hub.packer, size)
 
     def _taking(self, message: Open, form: str, idle_timeout_s: float | None, take: Callable[[Inflow], object]) -> Inflow:
@@ -306,6 +319,15 @@ class Streams:
             inflow.end(error)
             return
         inflow.end(None, body)
+
+    def _whole(self, inflow: Inflow) -> Blob:
+        """On a thread of the crew. Users are only called with whole blobs, so of others the log tells."""
+        try:
+            return read_blob(inflow)
+        except ZdlError as error:
+            _LOG.warning("! %s: blob %s/%s of %s did not come whole: %s", self._cell.fqcn, inflow.channel, inflow.topic,
+                         inflow.origin, error)
+            raise
 
     def _told(self, inflow: Inflow, raised: Raised) -> ZdlError:
         """What a sender gets for what its receiver raised."""

@@ -14,7 +14,9 @@ from types import TracebackType
 from typing import Self
 
 from zdl.cell.cell import BareCell
+from zdl.cell.workflow import Workflow
 from zdl.errors import ZdlError
+from zdl.objects.externalize import contains_refs
 from zdl.protocol.messages import Body
 from zdl.protocol.pushing import Open
 from zdl.streaming.inflow import Inflow
@@ -68,9 +70,9 @@ class Subscription:
         """The next object; `origin` says whose it is."""
         self._done_with_last()
         while not self._is_over():
-            found = self._take()
+            found = self._resolved(self._take())
             if found is not None:
-                return self._packer.resolve(found[0])
+                return found[0]
             with self._changed:
                 if not self._has_work() and not self._is_closed:
                     self._changed.wait(LOOK_S)
@@ -87,14 +89,27 @@ class Subscription:
             self._wake = partial(_set, loop, woken)
             woken.clear()
             found = self._take()
+            if found is not None and contains_refs(found[0]):
+                found = await asyncio.to_thread(self._resolved, found)
             if found is not None:
                 self._wake = None
-                return await asyncio.to_thread(self._packer.resolve, found[0])
+                return found[0]
+            if self._has_work():
+                continue
             try:
                 await asyncio.wait_for(woken.wait(), LOOK_S)
             except TimeoutError:
                 continue
         raise StopAsyncIteration
+
+    @property
+    def workflow(self) -> Workflow | None:
+        """The workflow that the stream of the last object belongs to; None for none.
+
+        Raises:
+            Busy: this cell is part of ``calls.workflows_max`` already.
+        """
+        return None if self._last is None else self._last[0].workflow
 
     def opened(self, message: Open) -> Inflow:
         """On the lane: one more stream."""
@@ -144,14 +159,29 @@ class Subscription:
                     obj = self._packer.unpack(parts)
                     self._last, self.origin = (inflow, parts), inflow.origin
                     return (obj,)
-                inflow.end(None)
+                self._end(inflow, None)
             except ZdlError as error:
-                self.failures.append(error)
-                inflow.end(error)
-            with self._changed:
-                if inflow in self._inflows:
-                    self._inflows.remove(inflow)
+                self._end(inflow, error)
         return None
+
+    def _resolved(self, found: tuple[object] | None) -> tuple[object] | None:
+        """The object with what it refers to; None where that is not to be had, which ends its stream."""
+        if found is None or self._last is None:
+            return None
+        try:
+            return (self._packer.resolve(found[0]),)
+        except ZdlError as error:
+            (inflow, _), self._last = self._last, None
+            self._end(inflow, error)
+            return None
+
+    def _end(self, inflow: Inflow, error: ZdlError | None) -> None:
+        if error is not None:
+            self.failures.append(error)
+        inflow.end(error)
+        with self._changed:
+            if inflow in self._inflows:
+                self._inflows.remove(inflow)
 
     def _done_with_last(self) -> None:
         if self._last is not None:
