@@ -56,7 +56,8 @@ class StreamQuestion:
     rounds: Rounds = Rounds()
 
     def __post_init__(self) -> None:
-        for name, values, allowed in (("case", self.cases, CASES), ("system", self.systems, SYSTEMS), ("scheme", (self.scheme,), SCHEMES)):
+        for name, values, allowed in (("case", self.cases, CASES), ("system", self.systems, SYSTEMS),
+                                      ("scheme", (self.scheme,), SCHEMES)):
             for value in values:
                 if value not in allowed:
                     raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
