@@ -173,13 +173,18 @@ class Pull:
 
 @dataclass(slots=True)
 class Push:
-    """One stream, at both its ends."""
+    """One stream, at both its ends.
+
+    Attributes:
+        how: it is taken in: ``refused`` when it is opened, ``asleep``: nothing is ever consumed, ``failing`` when all is here.
+    """
 
     sender: Life
     target: str
     items: list[bytes]
     started_at: float
     has_way: bool
+    how: str = ""
     is_cancelled: bool = False
     taken: list[bytes] = field(default_factory=list)
     receiver: Life | None = None

@@ -10,7 +10,7 @@ from simbooks import CONTROL, DATA, NEVER, PATIENT, Call, Lending, Pull, Push, S
 from simcell import Ended, SimCell, Taking
 from simnet import Network
 
-from zdl.errors import Cancelled, Closed, RemoteError, to_wire
+from zdl.errors import Cancelled, Closed, RemoteError, TooLarge, to_wire
 from zdl.fqcn import ROOT, ancestors, common_ancestor, is_within, parent
 from zdl.protocol import effects as asked
 from zdl.protocol.calls import Question
@@ -285,11 +285,11 @@ class World(Network):
 
     # --- streams ----------------------------------------------------------------------------------
 
-    def push(self, sender: SimCell, target: str, items: list[bytes], *, gap_s: float = 0.0) -> tuple[str, int]:
-        """A stream of these items, the gap between each two, and its end."""
+    def push(self, sender: SimCell, target: str, items: list[bytes], *, gap_s: float = 0.0, how: str = "") -> tuple[str, int]:
+        """A stream of these items, the gap between each two, and its end; `how` it is taken in stands in `Push`."""
         number, effects = sender.pushes.start(Opening(target, "sim", "push", "objects", body=(b"context",)), self.now)
         key = sender.fqcn, number
-        self.pushes[key] = Push(sender, target, items, self.now, self.sound_path(sender.fqcn, target, DATA) is not None)
+        self.pushes[key] = Push(sender, target, items, self.now, self.sound_path(sender.fqcn, target, DATA) is not None, how)
         self.tell(sender.fqcn, "=", ("pushes", target, len(items), number))
         sender.act(DATA, effects)
         for index, item in enumerate(items):
@@ -327,7 +327,12 @@ class World(Network):
             assert push.receiver is None or not push.receiver.is_alive, "a stream is opened twice"
             # A life that died before the sender heard of it: the next one is told the stream from its beginning.
             push.receiver, push.taken, push.is_taken_whole, push.taking_ended_at = cell, [], False, None
-            cell.perform(DATA, cell.intakes.accept((effect.message.origin, effect.message.id), None, self.now))
+            key = effect.message.origin, effect.message.id
+            if push.how == "refused":
+                push.taking_ended_at = self.now
+                cell.perform(DATA, cell.intakes.finish(key, TooLarge(what="the blob", size=2, limit="blob_bytes_max", value=1)))
+            else:
+                cell.perform(DATA, cell.intakes.accept(key, None, self.now))
             return
         push = self.pushes[effect.key]
         assert push.receiver is cell, "a stream goes on in another life"
@@ -335,11 +340,13 @@ class World(Network):
         if isinstance(effect, asked.IntakeArrived):
             push.taken += [bytes(part) for item in effect.items for part in item]
             assert push.taken == push.items[:len(push.taken)], "items are lost, doubled or out of order"
-            self.at(self.now + self.storing_s(), self._took, cell, effect.key, len(effect.items))
+            if push.how != "asleep":
+                self.at(self.now + self.storing_s(), self._took, cell, effect.key, len(effect.items))
         elif isinstance(effect, asked.IntakeComplete):
             assert not push.is_taken_whole and push.taken == push.items, "a stream is said to be complete and is not"
             push.is_taken_whole = True
-            self.at(self.now + self.storing_s(), self._finish_intake, cell, effect.key)
+            if push.how != "asleep":
+                self.at(self.now + self.storing_s(), self._finish_intake, cell, effect.key)
         else:
             push.taking_ended_at = self.now
 
@@ -349,8 +356,11 @@ class World(Network):
 
     def _finish_intake(self, cell: SimCell, key: tuple[str, int]) -> None:
         if cell.is_alive and key in cell.intakes.keys():
-            self.pushes[key].taking_ended_at = self.now
-            cell.act(DATA, cell.intakes.finish(key, None, (b"result",)))
+            push = self.pushes[key]
+            push.taking_ended_at = self.now
+            failed = None if push.how != "failing" else RemoteError(
+                fqcn=cell.fqcn, channel="sim", topic="push", kind="OSError", text="no room")
+            cell.act(DATA, cell.intakes.finish(key, failed, () if failed else (b"result",)))
 
     def holds(self, receiver: str, source: Source) -> bool:
         """Whether lives of this cell have got all bytes of an offer."""

@@ -24,7 +24,9 @@ shown. After a change that is meant: ``ZDL_REWRITE=1 pytest tests/scenarios``, a
 ``lend NAME BYTES to RECEIVER…``                      an offer, for these receivers
 ``end NAME``                                          the last offer of that cell ends
 ``pull NAME [directly]``                              NAME pulls the last offer
-``push ONE OTHER BYTES…``                             ONE streams items of these sizes to OTHER
+``push ONE OTHER BYTES… [refused|asleep|failing]``    ONE streams items of these sizes to OTHER, which takes them so
+``break ONE``                                         ONE breaks its last stream off
+``meddle THIRD ONE``                                  THIRD tells ONE that its last stream has ended, as if it took that in
 ``lose KIND``; ``double KIND``; ``corrupt KIND``      what happens to the next message of that kind
 ``run SECONDS``                                       time passes
 ``links NAME``                                        tells its control links and how they stand
@@ -42,15 +44,16 @@ from pathlib import Path
 
 import msgpack
 import pytest
-from simbooks import CONTROL, IMPATIENT, LANES, Transaction, Wire
+from simbooks import CONTROL, DATA, IMPATIENT, LANES, Transaction, Wire
 from simcell import SimCell
 from simworld import World
 
-from zdl.errors import ZdlError
+from zdl.errors import Closed, ZdlError, to_wire
 from zdl.protocol.decode import decode
-from zdl.protocol.effects import CallSettled, Send
+from zdl.protocol.effects import CallSettled, Post, Send
 from zdl.protocol.messages import Below, Kind, Part, Request
 from zdl.protocol.offers import Audience
+from zdl.protocol.pushing import Ended
 from zdl.protocol.trace import untraced
 
 FOLDER = Path(__file__).parent
@@ -76,6 +79,7 @@ class Stage(World):
         self._accidents: list[tuple[str, Kind]] = []
         self._speaks: dict[str, int] = {}
         self._lent: list[tuple[SimCell, Transaction]] = []
+        self._last_push = ("", 0)
         self._hides = {Kind.HEARTBEAT, Kind.BELOW}
         self._shows = SHOWN
 
@@ -207,7 +211,17 @@ class Stage(World):
         self.pull(self.cells[name], self._lent[-1][1].sources[0], is_direct=how == "directly")
 
     def _play_push(self, one: str, other: str, *sizes: str) -> None:
-        self.push(self.cells[one], other, [bytes([index]) * int(size) for index, size in enumerate(sizes)])
+        how = sizes[-1] if sizes[-1].isalpha() else ""
+        items = [bytes([index]) * int(size) for index, size in enumerate(sizes[:-1] if how else sizes)]
+        self._last_push = self.push(self.cells[one], other, items, how=how)
+
+    def _play_break(self, one: str) -> None:
+        assert self._last_push[0] == one
+        self.cancel_push(self._last_push)
+
+    def _play_meddle(self, third: str, one: str) -> None:
+        ended = Ended(third, one, self._last_push[1], 0, *to_wire(Closed(fqcn=third)))
+        self.cells[third].act(DATA, [Post(ended)])
 
     def _play_lose(self, kind: str) -> None:
         self._accidents.append(("lose", Kind[kind]))
