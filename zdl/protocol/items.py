@@ -30,6 +30,8 @@ PARTS_MAX = 2048
 
 def size_of(parts: Body) -> int:
     """The bytes of an item."""
+    if len(parts) == 1 and type(parts[0]) is bytes:  # most small ones
+        return len(parts[0])
     return sum(len(part) if type(part) is bytes else memoryview(part).nbytes for part in parts)
 
 

@@ -21,6 +21,8 @@ from zdl.protocol.messages import Body
 from zdl.streaming.outflow import LOOK_S, Outflow
 from zdl.streaming.packer import Packer
 
+# A backlog is looked at so often while it grows to its limit: to look at each object costs as much as to put it.
+LOOKS = 64
 OpenFlow = Callable[[str, threading.Condition, Callable[[int, tuple[Body, ...]], None]], Outflow]
 
 
@@ -50,6 +52,7 @@ class Fan:
         self._wants_replies = wants_replies
         self._workflow = workflow
         self._answered = 0
+        self._unwatched_bytes = 0
         self.put_count = 0
         for target in targets:
             try:
@@ -97,9 +100,14 @@ class Fan:
             if not self._wants_replies:
                 self._let_go(flows)
         self.put_count += 1
-        for flow in flows:
-            flow.put(parts, timeout_s)
-        if len(flows) > 1:
+        size = flows[0].checked(parts) if flows else 0
+        with self.changed:  # once for all of them
+            due = [flow for flow in flows if flow.gather(parts, size, timeout_s)]
+        for flow in due:
+            flow.leave()
+        self._unwatched_bytes += size
+        if len(flows) > 1 and self._unwatched_bytes * LOOKS >= self._backlog_bytes_max:
+            self._unwatched_bytes = 0
             self._leave_behind(flows)
 
     def has_answer(self) -> bool:

@@ -81,21 +81,40 @@ class Outflow:
         Raises:
             TooLarge: it is larger than ``item_bytes_max``.
         """
+        size = self.checked(parts)
+        with self._changed:
+            is_due = self.gather(parts, size, timeout_s)
+        if is_due:
+            self.leave()
+
+    def checked(self, parts: Body) -> int:
+        """The size of an item.
+
+        Raises:
+            TooLarge: it is larger than ``item_bytes_max``.
+        """
         size = size_of(parts)
         if size > self._options.item_bytes_max:
             raise TooLarge(what=f"an item of {self.opening}", size=size, limit="item_bytes_max",
                            value=self._options.item_bytes_max)
-        with self._changed:
-            if self.has_ended:
-                return
-            self._gathered.append((parts, timeout_s))
-            self._gathered_bytes += size
-            self.put_count += 1
-            self.bytes_put += size + ITEM_OVERHEAD_BYTES
-            is_due = (self._is_free or self._gathered_bytes >= BATCH_BYTES) and not self._is_scheduled
-            self._is_scheduled |= is_due
-        if is_due:
-            self._desk.push(self._number, self._drain)
+        return size
+
+    def gather(self, parts: Body, size: int, timeout_s: float | None) -> bool:
+        """With the lock: put an item whose size is known. Returns whether `leave` is to be called, without the lock."""
+        if self.has_ended:
+            return False
+        self._gathered.append((parts, timeout_s))
+        self._gathered_bytes += size
+        self.put_count += 1
+        self.bytes_put += size + ITEM_OVERHEAD_BYTES
+        if self._is_scheduled or not (self._is_free or self._gathered_bytes >= BATCH_BYTES):
+            return False
+        self._is_scheduled = True
+        return True
+
+    def leave(self) -> None:
+        """What was gathered is taken soon."""
+        self._desk.push(self._number, self._drain)
 
     def finish(self) -> None:
         """No more items."""

@@ -14,7 +14,7 @@ from zdl.objects.unpack import unpack
 from zdl.options import Options
 from zdl.protocol.items import PARTS_MAX
 from zdl.protocol.messages import Body
-from zdl.refs import Source
+from zdl.refs import Holder, Source
 
 
 class Packer:
@@ -33,6 +33,7 @@ class Packer:
         self._lease_min_s = options.offers.lease_min_s
         self._lender = lender
         self._types = types
+        self._holder: Holder | None = None
 
     def pack(self, obj: object, targets: Sequence[str], workflow: Workflow | None = None) -> tuple[Body, Scope | None]:
         """The parts of an item, and what it lends to these cells; to be had for as long as its workflow has left.
@@ -67,8 +68,9 @@ class Packer:
         Raises:
             CannotUnpack: it is none.
         """
-        holder = None if self._lender is None else self._lender.holder()
-        return unpack(parts, options=self._options, types=self._types, holder=holder)
+        if self._holder is None and self._lender is not None:
+            self._holder = self._lender.holder()
+        return unpack(parts, options=self._options, types=self._types, holder=self._holder)
 
     def resolve(self, obj: object) -> object:
         """The object with what it refers to in place of its refs."""
