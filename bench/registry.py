@@ -43,6 +43,7 @@ ENTRIES: Mapping[str, Entry] = MappingProxyType({
     "relay": Entry("relay", "What a cell on the way costs a message of 64 bytes, and how many it passes on per second."),
     "file": Entry("file", "How fast a file comes to a disk, within a limit of memory."),
     "items": Entry("items", "What items cost that a user's code produces while they are pulled."),
+    "transactions": Entry("transactions", "What many open transactions cost, and how soon a pull begins and an end is known."),
     "pack": Entry("pack", "What a message costs that lends a state dict of many leaves."),
     "stream": Entry("stream", "How fast is what is pushed, and what a slow receiver does to others."),
     "fleet": Entry("fleet", "How many cells one server bears, and how soon they are back when it was killed."),

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Protocol
 
@@ -68,8 +69,9 @@ class Lender:
 
     def __init__(self, cell: BareCell) -> None:
         self._cell = cell
-        self._lock = threading.Lock()  # guards the transactions
+        self._lock = threading.Lock()  # guards the transactions, and the audience
         self._transactions: dict[bytes, Transaction] = {}
+        self._audience = Audience()
         self._drain: Callable[[float], list[str]] | None = None
         self._pool = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix=f"zdl-broker-{cell.fqcn}")
 
@@ -118,37 +120,21 @@ class Lender:
         Raises:
             Busy: a limit is reached; nothing was opened.
         """
+        with self._lock:  # mostly it is for the same as the last one: they are kept once for all of these
+            if terms.audience == self._audience:
+                terms = replace(terms, audience=self._audience)
+            self._audience = terms.audience
         transaction = Transaction(os.urandom(OFFER_ID_BYTES), self, terms)
-
-        def settled(effect: TransactionSettled) -> None:
-            """On the lane: it has ended."""
-            with self._lock:  # first, so that who has waited for the end does not find it among those that are open
-                self._transactions.pop(transaction.id, None)
-            transaction.concluded(effect)
-            if ending is None:
-                transaction.settled()
-            else:
-                ending.ended(effect.outcome, dict(effect.receivers), transaction.settled)
-
-        def receiver_settled(effect: ReceiverSettled | OfferHad) -> None:
-            """On the lane: a receiver has come to an end, or has one offer."""
-            if isinstance(effect, ReceiverSettled):
-                transaction.receiver_settled(effect)
-                if ending is not None:
-                    ending.receiver_settled(effect.receiver, effect.outcome)
-            elif ending is not None:
-                ending.had(effect.offer_id, effect.receiver)
-
+        watch = _Watch(self, transaction, ending)
         transaction.has_objects = bool(lent)
         seconds = self._cell.options.offers.lease_s if terms.lease_s is None else terms.lease_s
         with self._lock:
             self._transactions[transaction.id] = transaction
         try:
-            self._cell.lane.lent.lend(transaction.id, lent, terms.audience, seconds, on_settled=settled,
-                                      on_receiver=receiver_settled, on_served=on_served, budgets=terms.budgets)
+            self._cell.lane.lent.lend(transaction.id, lent, terms.audience, seconds, on_settled=watch.settled,
+                                      on_receiver=watch.receiver_settled, on_served=on_served, budgets=terms.budgets)
         except ZdlError:
-            with self._lock:
-                self._transactions.pop(transaction.id, None)
+            self._has_ended(transaction)
             raise
         return transaction
 
@@ -240,11 +226,45 @@ class Lender:
         with self._lock:
             self._transactions.clear()
 
+    def _has_ended(self, transaction: Transaction) -> None:
+        """It is not among those that are open any more."""
+        with self._lock:
+            self._transactions.pop(transaction.id, None)
+
     def _run(self, job: Callable[[], None]) -> None:
         try:
             self._pool.submit(job)
         except RuntimeError as error:
             raise Closed(fqcn=self._cell.fqcn) from error
+
+
+class _Watch:
+    """Hears on the data lane what becomes of one transaction."""
+
+    __slots__ = ("_lender", "_transaction", "_ending")
+
+    def __init__(self, lender: Lender, transaction: Transaction, ending: Ending | None) -> None:
+        self._lender = lender
+        self._transaction = transaction
+        self._ending = ending
+
+    def settled(self, effect: TransactionSettled) -> None:
+        """It has ended."""
+        self._lender._has_ended(self._transaction)  # first: who has waited for its end does not find it among those that are open
+        self._transaction.concluded(effect)
+        if self._ending is None:
+            self._transaction.settled()
+        else:
+            self._ending.ended(effect.outcome, dict(effect.receivers), self._transaction.settled)
+
+    def receiver_settled(self, effect: ReceiverSettled | OfferHad) -> None:
+        """A receiver has come to an end, or has one offer."""
+        if isinstance(effect, ReceiverSettled):
+            self._transaction.receiver_settled(effect)
+            if self._ending is not None:
+                self._ending.receiver_settled(effect.receiver, effect.outcome)
+        elif self._ending is not None:
+            self._ending.had(effect.offer_id, effect.receiver)
 
 
 def audience_of(receivers: Sequence[str] | int, targets: Sequence[str] = ()) -> Audience:

@@ -60,6 +60,10 @@ class Transaction:
         has_objects: whether anything was ever lent in it.
     """
 
+    # Ten thousand may be open: what only some of them need, and what waiting takes, is made when it is needed.
+    __slots__ = ("id", "body", "has_objects", "_owner", "_terms", "_adds", "_is_done", "_outcome", "_receivers", "_lock", "_told",
+                 "_caller", "__weakref__")
+
     def __init__(self, transaction_id: bytes, owner: Owner, terms: Terms) -> None:
         self.id = transaction_id
         self.body: object = None
@@ -67,11 +71,11 @@ class Transaction:
         self._owner = owner
         self._terms = terms
         self._adds: Callable[[object], object] | None = None
-        self._done = threading.Event()
+        self._is_done = False
         self._outcome: TransactionOutcome | None = None
         self._receivers: dict[str, Outcome] = {}
-        self._lock = threading.Lock()  # guards the two below
-        self._told: list[Callable[[], object]] = []
+        self._lock = threading.Lock()  # guards the two below, and whether it is done
+        self._told: tuple[Callable[[], object], ...] = ()
         self._caller: int | None = None
 
     def __repr__(self) -> str:
@@ -104,7 +108,7 @@ class Transaction:
     @property
     def outcome(self) -> TransactionOutcome | None:
         """How it ended; None while it is open, or its productions run, or its callbacks: these know it already."""
-        return self._outcome if self._done.is_set() or self._caller == threading.get_ident() else None
+        return self._outcome if self._is_done or self._caller == threading.get_ident() else None
 
     @property
     def has_ended(self) -> bool:
@@ -157,15 +161,19 @@ class Transaction:
         outcome = self.outcome
         if outcome is not None:
             return outcome
-        if not self._done.wait(timeout_s) or self._outcome is None:
+        done = threading.Event()
+        self.when_done(done.set)
+        if not done.wait(timeout_s) or self._outcome is None:
+            with self._lock:
+                self._told = tuple(each for each in self._told if each != done.set)
             raise TimedOut(what="the end of a transaction", address=self.id[:4].hex(), waited_s=timeout_s or 0.0)
         return self._outcome
 
     def when_done(self, told: Callable[[], object]) -> None:
         """Have it called once when this has ended, now if it has; on the data lane, so it must be quick."""
         with self._lock:
-            if not self._done.is_set():
-                self._told.append(told)
+            if not self._is_done:
+                self._told += (told,)
                 return
         told()
 
@@ -203,7 +211,7 @@ class Transaction:
     def settled(self) -> None:
         """Its callbacks have been called: tell who waits."""
         with self._lock:
-            self._done.set()
-            waiting, self._told = self._told, []
+            self._is_done = True
+            waiting, self._told = self._told, ()
         for told in waiting:
             told()

@@ -52,6 +52,7 @@ import hmac
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
+from sys import intern
 
 from zdl.errors import Busy, DecodeError, LeaseEnded, LocalProtocolError, Refused, ZdlError, from_wire, to_wire
 from zdl.options import CHUNK_BYTES_MAX, OfferOptions
@@ -255,7 +256,7 @@ class Offers:
             case Confirm():
                 return self._confirm(transaction, receiver, message, now)
             case Keep():
-                receiver.begins(message.id, message.offer_id, now)
+                receiver.begins(message.id, transaction.offers[message.offer_id].offer_id, now)
                 return []
             case Drop():
                 receiver.ends(message.id, message.offer_id)
@@ -309,10 +310,10 @@ class Offers:
         return None
 
     def _ask(self, transaction: Transaction, receiver: Receiver, ask: Ask, now: float) -> list[Effect]:
-        total = transaction.offers[ask.offer_id].bytes_total
-        if not 0 < ask.length <= CHUNK_BYTES_MAX or ask.offset + ask.length > total:
+        offer = transaction.offers[ask.offer_id]
+        if not 0 < ask.length <= CHUNK_BYTES_MAX or ask.offset + ask.length > offer.bytes_total:
             return self._deny(ask, DecodeError(
-                what=f"bytes {ask.offset}+{ask.length} are not a chunk of an offer of {total} bytes"))
+                what=f"bytes {ask.offset}+{ask.length} are not a chunk of an offer of {offer.bytes_total} bytes"))
         turn = self._all.readings.take(ask)
         if turn is Turn.FULL:
             return self._deny(ask, Busy(limit="serving_bytes_max", value=self._options.serving_bytes_max, at=self._me))
@@ -320,10 +321,10 @@ class Offers:
         if is_back:
             receiver.outcome = None
         if (ask.id, ask.offer_id) not in receiver.pulls:
-            self._pullers[ask.id] = transaction.id, ask.origin
+            self._pullers[ask.id] = transaction.id, intern(ask.origin)
             if len(self._pullers) > PULLERS_MAX:
                 self._pullers.popitem(last=False)
-        receiver.begins(ask.id, ask.offer_id, now)
+        receiver.begins(ask.id, offer.offer_id, now)
         if is_back:
             self._all.look_at(transaction)
         if turn is Turn.TWICE:
@@ -332,12 +333,13 @@ class Offers:
         return [Serve(ask)] if turn is Turn.NOW else []
 
     def _confirm(self, transaction: Transaction, receiver: Receiver, confirm: Confirm, now: float) -> list[Effect]:
-        have = receiver.confirmed.get(confirm.offer_id, ())
-        joined = union([*have, *grown(confirm.ranges, transaction.offers[confirm.offer_id].gaps)])
-        if (confirm.id, confirm.offer_id) not in receiver.pulls and transaction.offers[confirm.offer_id].bytes_total:
+        offer, have = transaction.offers[confirm.offer_id], receiver.confirmed.get(confirm.offer_id, ())
+        joined = union([*have, *grown(confirm.ranges, offer.gaps)])
+        if (confirm.id, confirm.offer_id) not in receiver.pulls and offer.bytes_total:
             return self._note(confirm) if joined == have else []  # of another life, or never asked for: not believed
-        receiver.confirmed[confirm.offer_id] = joined
+        receiver.confirmed[offer.offer_id] = joined  # our own id: that of the message is not kept
         receiver.ends(confirm.id, confirm.offer_id)
+        self._pullers.pop(confirm.id, None)  # no chunk of it is on its way any more
         told = self._note(confirm) + _had(transaction, confirm, have, joined)
         if not transaction.has_all(receiver):
             return told + self._all.give_up(transaction, confirm.origin, None, now)

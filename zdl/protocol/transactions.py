@@ -7,6 +7,7 @@ who is told, what is released when, what is remembered.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from sys import intern
 
 from zdl.options import OfferOptions
 from zdl.protocol.audiences import Offer, Receiver, Transaction
@@ -74,6 +75,7 @@ class Transactions:
 
     def begin(self, transaction: Transaction, name: str, now: float) -> Receiver:
         """A receiver is heard for the first time, or counted without that."""
+        name = intern(name)  # it stands in many transactions, and comes with every message as another text
         receiver = transaction.receivers[name] = Receiver(now)
         self.by_name.setdefault(name, {})[transaction.id] = transaction
         self.look_at(transaction)

@@ -362,7 +362,12 @@ class Lane:
             fetching.events.progressed(effect.bytes_done, effect.bytes_total)
         elif isinstance(effect, PullSettled):
             del self._fetchings[effect.pull_id]
-            fetching.events.settled(effect.error)
+            self._loop.afterwards(self._tell_settled, fetching.events, effect.error)
+
+    def _tell_settled(self, events: _Events, error: ZdlError | None) -> None:
+        """The origin hears of the end before who waits here: he is woken, and then this thread waits for the interpreter."""
+        self._loop.flush()
+        events.settled(error)
 
     def _set_parent(self, address: str) -> None:
         if address != self._parent_address or self._loop.switch.routes.parent is None:

@@ -59,7 +59,7 @@ class Loop:
         self._lock = threading.Lock()  # guards the sockets and the machines
         self._owner = 0
         self._interrupts = Interrupts()
-        self.lead = Lead(links.poller, self._feed, self._settle, self._interrupts, flush=self._flush)
+        self.lead = Lead(links.poller, self._feed, self._settle, self._interrupts, flush=self.flush)
         self._afterwards: list[Work] = []
         self._is_busy = False  # there were more messages than were read
         self._me = switch.fqcn
@@ -212,7 +212,7 @@ class Loop:
         if not (is_looked_at and self._shell.desk.is_pipelined()):
             self._shell.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Send what waits in the outbox."""
         if not self._shell.outbox:
             return
@@ -239,7 +239,7 @@ class Loop:
             afterwards, self._afterwards = self._afterwards, []
             self._owner = 0
         self._tell(afterwards)
-        self._flush()
+        self.flush()
 
     def _settle(self) -> bool:
         """What must be done before anybody sleeps, by who leads. Returns whether there is more to feed."""
@@ -260,7 +260,7 @@ class Loop:
         if afterwards:
             self._tell(afterwards)
             if self._shell.outbox:
-                self._flush()
+                self.flush()
                 is_more = True
         if self._is_stopping and not self.lead.is_ended:
             self.lead.end()
