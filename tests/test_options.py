@@ -59,6 +59,7 @@ def test_the_unit_is_last_in_every_name() -> None:
 @pytest.mark.parametrize(("cls", "values", "name"), [
     (LinkOptions, {"dead_beats": 3.5}, "dead_beats"), (LinkOptions, {"suspect_beats": 3.0}, "dead_beats"),
     (LinkOptions, {"suspect_beats": 4.0}, "dead_beats"), (LinkOptions, {"heartbeat_s": 60.1}, "heartbeat_s"),
+    (LinkOptions, {"spin_s": 0.011}, "spin_s"),
     (PackOptions, {"inline_bytes_max": 2, "beside_bytes_max": 1}, "beside_bytes_max"),
     (PullOptions, {"chunk_bytes": CHUNK_BYTES_MAX + 1, "window_bytes_min": 1 << 30, "window_bytes_max": 1 << 30},
      "chunk_bytes"),

@@ -20,12 +20,12 @@ from waiting import PATIENCE_S, eventually
 class Lane:
     """A lane whose messages are numbers: who leads reads them, and writes down who he is."""
 
-    def __init__(self, poller: Poller) -> None:
+    def __init__(self, poller: Poller, spin_s: float = 0.0) -> None:
         self.poller = poller
         self.reader, self.writer = os.pipe()
         os.set_blocking(self.reader, False)
         poller.register(self.reader)
-        self.lead = Lead(poller, self.feed, self.settle, Interrupts(), flush=self.flush)
+        self.lead = Lead(poller, self.feed, self.settle, Interrupts(), flush=self.flush, spin_s=spin_s)
         self.lead.look = self.look
         self.lock = threading.Lock()
         self.read: deque[tuple[int, str]] = deque()
@@ -74,6 +74,18 @@ class Lane:
 
     def reader_of(self, number: int) -> str:
         return next(name for each, name in list(self.read) if each == number)
+
+
+class Noting(EpollPoller):
+    """Writes down how long who sleeps was to look again and again before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spins: list[float] = []
+
+    def sleep(self, timeout_s: float | None, spin_s: float = 0.0) -> list[int]:
+        self.spins.append(spin_s)
+        return super().sleep(timeout_s, spin_s)
 
 
 @pytest.fixture
@@ -216,3 +228,22 @@ def test_where_the_lead_is_not_shared_the_own_thread_keeps_it() -> None:
     eventually(lambda: lane.has(5))
     assert lane.reader_of(5) == "own"
     lane.close()
+
+
+def test_who_leads_looks_again_and_again_but_not_while_others_sleep_on_what_he_reads() -> None:
+    poller = Noting()
+    lane = Lane(poller, spin_s=0.001)
+    try:
+        lane.send(1)
+        eventually(lambda: lane.lead.take(lambda: lane.has(1)) or lane.has(1))
+        lane.lead.take(lambda: False, time.monotonic() + 0.01)
+        eventually(lambda: 0.001 in poller.spins)
+
+        def lead_beside(slice_s: float) -> bool:
+            poller.spins.clear()
+            return lane.lead.take(lambda: False, time.monotonic() + slice_s)
+
+        eventually(lambda: lane.lead.sleep_on(lead_beside, 0.01) or bool(poller.spins))
+        assert set(poller.spins) == {0.0}
+    finally:
+        lane.close()

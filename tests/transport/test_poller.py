@@ -117,3 +117,29 @@ def test_this_system_has_the_best_that_it_can() -> None:
     poller = make_poller()
     assert poller.is_shared
     poller.close()
+
+
+def test_after_a_short_sleep_the_next_one_looks_again_and_again_until_something_comes_or_it_has_waited_longer(bench: Bench) -> None:
+    poller = bench.poller
+    assert isinstance(poller, EpollPoller)
+    bench.happen()
+    assert poller.sleep(None, PATIENCE_S) == [bench.reader] and poller.is_brisk
+    bench.forget()
+    woken: list[list[int]] = []
+    thread = threading.Thread(target=lambda: woken.append(poller.sleep(None, PATIENCE_S)))
+    thread.start()
+    bench.happen()
+    thread.join(PATIENCE_S)
+    assert woken == [[bench.reader]] and poller.is_brisk
+    bench.forget()
+    assert poller.sleep(0.02, 0.01) == [] and not poller.is_brisk  # looked in vain, slept, and waited too long
+    bench.happen()
+    assert poller.sleep(0.02, 0.01) == [bench.reader] and poller.is_brisk
+
+
+def test_who_looks_only_for_a_moment_or_is_not_asked_to_look_leaves_no_trace(bench: Bench) -> None:
+    poller = bench.poller
+    assert isinstance(poller, EpollPoller)
+    assert poller.sleep(0.0, PATIENCE_S) == [] and not poller.is_brisk
+    bench.happen()
+    assert poller.sleep(None) == [bench.reader] and not poller.is_brisk

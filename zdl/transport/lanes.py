@@ -82,7 +82,7 @@ class Lanes:
                       host=host(shares_memory=not self._is_own), place=place(), secret=os.urandom(SECRET_BYTES))
             calls = options.calls
             self.control_loop = Loop(f"zdl-control-{fqcn}", Switch(me, options.links, watches=True), control_links,
-                                     Mailbox(fqcn, calls.mailbox_max))
+                                     Mailbox(fqcn, calls.mailbox_max), spin_s=options.links.spin_s)
             self.data_loop = Loop(f"zdl-data-{fqcn}", Switch(me, options.links, watches=False), data_links,
                                   Mailbox(fqcn, calls.mailbox_max))
             self.lane = Lane(fqcn, first_id(), options, self.data_loop)

@@ -61,16 +61,18 @@ class Lead:
         settle: does what must be done before anybody sleeps; returns whether there is more to feed.
         interrupts: puts off Ctrl-C.
         flush: sends what waits to go together; called now and then by who stands by while the lead is hot.
+        spin_s: of whoever sleeps here while nobody sleeps otherwise; see "Brisk" in `zdl.transport.poller`.
     """
 
     def __init__(self, poller: Poller, feed: Callable[[list[int]], None], settle: Callable[[], bool],
-                 interrupts: Interrupts, *, flush: Callable[[], None]) -> None:
+                 interrupts: Interrupts, *, flush: Callable[[], None], spin_s: float = 0.0) -> None:
         self._poller = poller
         self._feed = feed
         self._settle = settle
         self.look: Callable[[float], object] = _nothing
         self._interrupts = interrupts
         self._flush = flush
+        self._spin_s = spin_s
         self._free = threading.Lock()  # held by who leads
         self.wakes_at = FOREVER
         self.is_ended = False
@@ -108,7 +110,7 @@ class Lead:
                     timeout_s = 0.0 if self.is_owing else min(self.wakes_at, until) - time.monotonic()
                     interrupts.let_go(held)
                     held = None
-                    descriptors = self._poller.sleep(None if timeout_s > SLEEP_S_MAX else max(0.0, timeout_s))
+                    descriptors = self._sleep(timeout_s)
                     held = interrupts.hold()
                     self._feed(descriptors)
                     self.is_owing = True
@@ -212,11 +214,15 @@ class Lead:
         try:
             while not (self.is_ended or self._is_wanted):
                 timeout_s = 0.0 if self.is_owing else self.wakes_at - time.monotonic()
-                self._feed(self._poller.sleep(None if timeout_s > SLEEP_S_MAX else max(0.0, timeout_s)))
+                self._feed(self._sleep(timeout_s))
                 self.is_owing = self._settle()
         finally:
             self.leader = 0
             self._free.release()
+
+    def _sleep(self, timeout_s: float) -> list[int]:
+        """Until something comes. Who looks again and again is in the way of those whom what he reads will wake."""
+        return self._poller.sleep(None if timeout_s > SLEEP_S_MAX else max(0.0, timeout_s), 0.0 if self._sleepers else self._spin_s)
 
     def _take_over(self) -> None:
         """Everything that there is to do."""

@@ -46,9 +46,10 @@ class Loop:
         switch: the brain of its links.
         links: its sockets.
         mailbox: its door.
+        spin_s: see `LinkOptions`.
     """
 
-    def __init__(self, name: str, switch: Switch, links: Links, mailbox: Mailbox) -> None:
+    def __init__(self, name: str, switch: Switch, links: Links, mailbox: Mailbox, *, spin_s: float = 0.0) -> None:
         self.switch = switch
         self.links = links
         self.mailbox = mailbox
@@ -59,7 +60,7 @@ class Loop:
         self._lock = threading.Lock()  # guards the sockets and the machines
         self._owner = 0
         self._interrupts = Interrupts()
-        self.lead = Lead(links.poller, self._feed, self._settle, self._interrupts, flush=self.flush)
+        self.lead = Lead(links.poller, self._feed, self._settle, self._interrupts, flush=self.flush, spin_s=spin_s)
         self._afterwards: list[Work] = []
         self._is_busy = False  # there were more messages than were read
         self._me = switch.fqcn

@@ -10,6 +10,11 @@ Whoever leads sleeps on the descriptors themselves. The lane's own thread stands
 is armed, and wakes when anything happens; while somebody leads it is not, and sleeps through. Arming costs
 0.4 us, where waking a thread to hand work over costs 18–24.
 
+Brisk. A core that has gone to sleep costs 10–25 us to wake, at each end. So when the last sleep was a short one, who leads looks
+again and again for as long (`spin_s`) before he really sleeps, and lets whatever else wants his core run between two looks.
+Measured: a request of 64 bytes over bare pyzmq takes 85 us with sleeping and 38–56 with looking at both ends, one of ours 0.6–0.8
+of what it took. It is never looked for longer than that in vain: who has, was not brisk.
+
 Where there is no epoll there is one sleeper, and the lane's own thread leads for ever.
 """
 
@@ -20,6 +25,7 @@ import os
 import select
 import sys
 import threading
+import time
 from typing import Protocol
 
 _ONE = (1).to_bytes(8, sys.byteorder)  # what an eventfd counts
@@ -43,8 +49,13 @@ class Poller(Protocol):
     def unregister(self, descriptor: int) -> None:
         """No more; before it is closed."""
 
-    def sleep(self, timeout_s: float | None) -> list[int]:
-        """Until descriptors are readable: which; or until the time is over: none."""
+    def sleep(self, timeout_s: float | None, spin_s: float = 0.0) -> list[int]:
+        """Until descriptors are readable: which; or until the time is over: none.
+
+        Args:
+            timeout_s: the time; None: for ever.
+            spin_s: the length of what is a short sleep, see "Brisk"; 0: it is not asked for.
+        """
 
     def stand_by(self, timeout_s: float | None) -> bool:
         """Until armed and something is readable, or nudged, or the time is over. Returns whether nudged."""
@@ -73,6 +84,7 @@ class EpollPoller:
         self._inner_fd = self._inner.fileno()
         self._outer.register(self._inner_fd, select.EPOLLIN)
         self._outer.register(self._nudge, select.EPOLLIN)
+        self.is_brisk = False  # whether the last sleep was short
 
     @property
     def is_shared(self) -> bool:
@@ -88,9 +100,23 @@ class EpollPoller:
         """See `Poller`."""
         self._inner.unregister(descriptor)
 
-    def sleep(self, timeout_s: float | None) -> list[int]:
+    def sleep(self, timeout_s: float | None, spin_s: float = 0.0) -> list[int]:
         """See `Poller`."""
-        return [descriptor for descriptor, _ in self._inner.poll(timeout_s)]
+        poll = self._inner.poll
+        if not spin_s or timeout_s is not None and timeout_s < spin_s:
+            return [descriptor for descriptor, _ in poll(timeout_s)]
+        began = now = time.monotonic()
+        found = None
+        if self.is_brisk:
+            until = began + spin_s
+            while not (found := poll(0)) and now < until:
+                os.sched_yield()
+                now = time.monotonic()
+        if not found:
+            found = poll(timeout_s)
+            now = time.monotonic()
+        self.is_brisk = now - began < spin_s
+        return [descriptor for descriptor, _ in found]
 
     def stand_by(self, timeout_s: float | None) -> bool:
         """See `Poller`."""
@@ -144,8 +170,8 @@ class PollPoller:
         """See `Poller`."""
         self._poll.unregister(descriptor)
 
-    def sleep(self, timeout_s: float | None) -> list[int]:
-        """See `Poller`."""
+    def sleep(self, timeout_s: float | None, spin_s: float = 0.0) -> list[int]:
+        """See `Poller`; it is never brisk."""
         timeout_ms = None if timeout_s is None else math.ceil(timeout_s * 1000)
         return [descriptor for descriptor, _ in self._poll.poll(timeout_ms)]
 
