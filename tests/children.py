@@ -54,11 +54,20 @@ class Child:
         self._process.stdin.close()
         self._process.stdout.close()
 
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
     def expect(self, word: str) -> str:
         """Waits for a line that begins with the word; returns the rest of it."""
         line = self._lines.get(timeout=PATIENCE_S)
         assert line.split(" ", 1)[0] == word, f"instead of {word!r} the child said {line!r}"
         return line[len(word):].strip()
+
+    def hear(self) -> str:
+        """Waits for a line."""
+        return self._lines.get(timeout=PATIENCE_S)
 
     def say(self, line: str) -> None:
         """Writes a line to its standard input."""
@@ -71,6 +80,10 @@ class Child:
         assert self._process.stdin is not None
         self._process.stdin.close()
         return self._process.wait(PATIENCE_S)
+
+    def end(self) -> None:
+        """kill -9, and nothing of it is left here."""
+        self.__exit__(None, None, None)
 
     def kill(self) -> None:
         """kill -9: no goodbye, no clean-up."""

@@ -24,11 +24,11 @@ PAGES = ("tutorial.rst", "concepts.rst", "cookbook.rst", "downloads.rst", "strea
 BLOCK = re.compile(r"^\.\. code-block:: python\n((?:\n| +.*\n)+)", re.MULTILINE)
 PROMISE = re.compile(r"print\(.*\) +# (.*)$", re.MULTILINE)
 # A line of the table of options: its name and its default.
-OPTION = re.compile(r"^``([a-z_.]+)`` +(\S+(?: [KMT]iB)?)  ", re.MULTILINE)
+OPTION = re.compile(r"^``([a-z_.]+)`` +(\S+(?: [KMGT]iB)?)  ", re.MULTILINE)
 # A line of the tables of rows, with the lines that go on with it.
 ROW = re.compile(r"^([A-Z]\d+) .*\n(?: {9,}``.*\n)*", re.MULTILINE)
 MARK = re.compile(r"mark\.row\(([^)]*)\)")
-UNITS = {"KiB": KIB, "MiB": MIB, "TiB": MIB * MIB}
+UNITS = {"KiB": KIB, "MiB": MIB, "GiB": KIB * MIB, "TiB": MIB * MIB}
 
 
 @pytest.mark.parametrize("page", PAGES)

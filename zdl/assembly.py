@@ -55,7 +55,8 @@ class Cell(BareCell):
                    for lane, many in (("control", control), ("data", data)) for each in many]
         links = [LinkFacts(each.fqcn, each.lane, each.role, each.state, each.address) for each in self.peers]
         transfers = [TransferFacts(each.origin, each.label, each.bytes_total, each.bytes_done, each.way, each.why,
-                                   each.seconds, str(each.error or "")) for each in self.downloads.transfers]
+                                   each.seconds, str(each.error or ""), each.why_not_shared)
+                     for each in self.downloads.transfers]
         return Snapshot(self.fqcn, self.incarnation, self.addresses, self.data_addresses, tuple(links), tuple(traffic),
                         tuple(transfers), len(self.downloads.transactions), self.parent_error, process_facts(),
                         self.tree.below_count,

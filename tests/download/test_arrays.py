@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hypothesis import given, strategies as st
 
-from zdl.download.arrays import GATHER_BELOW_BYTES, Buffers
+from zdl.download.arrays import BLOCK_BYTES, GATHER_BELOW_BYTES, Buffers
 from zdl.objects.manifest import Manifest
 
 
@@ -45,3 +45,34 @@ def test_small_items_are_gathered_and_large_ones_are_views() -> None:
 
 def test_memory_does_not_block() -> None:
     assert not lent([1])[0].may_block
+
+
+@given(st.lists(st.integers(0, 200), min_size=1, max_size=8), st.data())
+def test_every_range_can_be_copied(lengths: list[int], data: st.DataObject) -> None:
+    buffers, stream = lent(lengths)
+    assert buffers.nbytes == len(stream)
+    offset = data.draw(st.integers(0, len(stream)))
+    place = bytearray(data.draw(st.integers(0, len(stream) - offset)))
+    buffers.copy_into(offset, memoryview(place))
+    assert place == stream[offset:offset + len(place)]
+
+
+SIZES = (0, 1, 1000, BLOCK_BYTES - 1, BLOCK_BYTES, 2 * BLOCK_BYTES + 70)
+
+
+@given(st.lists(st.sampled_from(SIZES), min_size=1, max_size=8), st.data())
+def test_blocks_are_the_range_in_order_and_blocks_of_large_items_are_whole(lengths: list[int], data: st.DataObject) -> None:
+    manifest = Manifest.of(lengths)
+    zeros = memoryview(bytes(max(lengths)))
+    buffers = Buffers(manifest, [zeros[:length] for length in lengths])
+    offset = data.draw(st.integers(0, manifest.bytes_total))
+    length = data.draw(st.integers(0, manifest.bytes_total - offset))
+    at = offset
+    for start, size in buffers.blocks(offset, length):
+        assert start == at and 0 < size < 2 * BLOCK_BYTES
+        at += size
+        for item, first, stop in manifest.pieces(start, size):
+            begins_where_it_was_asked_for = start <= offset
+            assert item < 0 or first % BLOCK_BYTES == 0 or begins_where_it_was_asked_for
+            assert item < 0 or stop % BLOCK_BYTES == 0 or stop == lengths[item] or at == offset + length
+    assert at == offset + length

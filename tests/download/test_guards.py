@@ -51,6 +51,38 @@ def test_a_change_is_found_wherever_the_block_is_read(changed: int, offset: int,
         readable.read(offset, length)
 
 
+@pytest.mark.parametrize(("changed", "offset", "length"), [
+    (0, 0, 10), (BLOCK_BYTES, BLOCK_BYTES, BLOCK_BYTES), (BLOCK_BYTES - 1, BLOCK_BYTES - 1, 2), (SIZE - 1, SIZE - 50, 50),
+    (7, 0, SIZE)])
+def test_a_change_is_found_when_the_block_is_copied(changed: int, offset: int, length: int) -> None:
+    array = np.zeros(SIZE, np.uint8)
+    manifest, lent = lent_of(array)
+    readable = CheckedBuffers(manifest, [each.buffer for each in lent], "server")
+    place = memoryview(bytearray(length))
+    readable.copy_into(offset, place)
+    array[changed] = 1
+    with pytest.raises(SourceChanged, match="are not what was lent"):
+        readable.copy_into(offset, place)
+
+
+def test_what_is_compared_of_a_whole_block_is_the_copy_itself() -> None:
+    """Whoever changes the array while it is copied, and back again, is found out too."""
+    array = np.zeros(SIZE, np.uint8)
+    manifest, lent = lent_of(array)
+
+    class Hasty(CheckedBuffers):
+        """Its array is another one for as long as it is copied."""
+
+        def _compare(self, item: int, start: int, stop: int, copy: memoryview | None = None) -> None:
+            array[5] = 0
+            super()._compare(item, start, stop, copy)
+
+    readable = Hasty(manifest, [each.buffer for each in lent], "server")
+    array[5] = 1
+    with pytest.raises(SourceChanged):
+        readable.copy_into(0, memoryview(bytearray(BLOCK_BYTES)))
+
+
 def test_a_change_elsewhere_is_found_when_that_is_read() -> None:
     array = np.zeros(SIZE, np.uint8)
     manifest, lent = lent_of(array)

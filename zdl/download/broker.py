@@ -20,6 +20,7 @@ from zdl.cell.cell import BareCell
 from zdl.cell.messages import Request
 from zdl.cell.signal import Signal
 from zdl.download.aio import AioDownloads
+from zdl.download.borrowing import Borrower
 from zdl.download.consumer import Consumer, Pieces
 from zdl.download.consuming import RETRIES, Consuming, OnProgress, PieceConsumer
 from zdl.download.downloadable import Downloadable
@@ -30,6 +31,7 @@ from zdl.download.lending import Lender, audience_of
 from zdl.download.producing import Producing
 from zdl.download.puller import ADDRESSES_TOPIC, CHANNEL, Progress, Puller, Transfer
 from zdl.download.scope import MessageScope
+from zdl.download.sharing import Sharing
 from zdl.download.spool import Spool
 from zdl.download.todisk import resolve_to_disk
 from zdl.download.transacting import LEND_ALL, Telling, Transacting, terms_of
@@ -60,9 +62,10 @@ class DownloadBroker:
     def __init__(self, cell: BareCell) -> None:
         self._cell = cell
         self._puller = Puller(cell)
-        self._fetcher = Fetcher(cell, self._puller)
+        self._fetcher = Fetcher(cell, self._puller, Borrower(cell))
         self._lender = Lender(cell)
         self._gathering = Gathering(cell)
+        self._sharing = Sharing(cell)
         self._producing = Producing(cell, self._lender)
         self._spool = Spool(cell.options.disk)
         filing = Filing(cell, self._puller, self._lender, self.holder)
@@ -280,6 +283,7 @@ class DownloadBroker:
     def attach(self) -> None:
         """For the cell: its lanes are made."""
         self._lender.attach()
+        self._sharing.attach()
 
     def close(self, timeout_s: float) -> list[str]:
         """End what is lent, let pulls tell their origins, stop the threads."""

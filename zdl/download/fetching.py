@@ -21,9 +21,10 @@ import numpy as np
 from zdl.cell.cell import BareCell
 from zdl.cell.messages import Reply
 from zdl.cell.signal import Signal
+from zdl.download.borrowing import Borrower, SharedSink
 from zdl.download.gathering import GATHER_TOPIC, SLAB_BYTES_MAX, SLAB_PARTS_MAX, parts_of
 from zdl.download.given import GivenSink
-from zdl.download.puller import CHANNEL, Progress, Puller, Sink
+from zdl.download.puller import CHANNEL, NO_NOTES, Progress, Puller, Sink
 from zdl.download.sinks import MemorySink, taken
 from zdl.download.tensors import as_array, fetched
 from zdl.errors import Busy, Cancelled, Closed, NoRoute, OriginFailed, OriginLost, PeerLost, TimedOut, ZdlError, from_wire
@@ -59,11 +60,13 @@ class Fetcher:
     Args:
         cell: asks origins.
         puller: pulls from them.
+        borrower: takes what is in memory of this machine; None: all is received.
     """
 
-    def __init__(self, cell: BareCell, puller: Puller) -> None:
+    def __init__(self, cell: BareCell, puller: Puller, borrower: Borrower | None = None) -> None:
         self._cell = cell
         self._puller = puller
+        self._borrower = borrower
 
     def pull(self, what: object, into: object = None, limits: Limits = Limits()) -> object:
         """See `DownloadBroker.pull`."""
@@ -102,25 +105,41 @@ class Fetcher:
     def _fetch(self, refs: Sequence[Ref], given: Mapping[Ref, memoryview], limits: Limits) -> Mapping[Ref, object]:
         found: dict[Ref, object] = {}
         sinks: list[tuple[Source, Sink]] = []
-        fresh: list[tuple[MemorySink, list[Ref]]] = []
+        fresh: list[tuple[MemorySink | SharedSink, list[Ref]]] = []
+        notes: dict[Sink, str | None] = {}
+        run = _Run(self._puller, refs, limits)
         for source, batch in _by_source(ref for ref in refs if not ref.strides).items():
             mine = {ref: given[ref] for ref in batch if ref in given}
             if mine:
-                sinks.append((source, GivenSink(mine)))
+                copied, why = self._copied(source, mine, run)
+                given_sink = GivenSink(mine) if copied is None else copied
+                sinks.append((source, given_sink))
+                notes[given_sink] = why
             others = [ref for ref in batch if ref not in given]
             if others:
-                sink = MemorySink(others)
+                shared, why = self._in_place(source, others, run)
+                sink = MemorySink(others) if shared is None else shared
                 sinks.append((source, sink))
                 fresh.append((sink, others))
+                notes[sink] = why
         scattered = {ref: given.get(ref) for ref in refs if ref.strides}
-        total = sum(length for _, sink in sinks for _, length in sink.ranges) + sum(ref.nbytes for ref in scattered)
-        run = _Run(self._puller, refs, limits, total)
-        run.pull(sinks)
+        run.bytes_total = _nbytes(sinks) + sum(ref.nbytes for ref in scattered)
+        run.pull(sinks, notes)
         for memory, others in fresh:
             found.update(taken(memory, others))
         if scattered:
             found.update(self._gather(scattered, run))
         return found
+
+    def _copied(self, source: Source, places: Mapping[Ref, memoryview], run: _Run) -> tuple[SharedSink | None, str | None]:
+        """Copied out of shared memory; or why it is to be received."""
+        copied, why = (None, "") if self._borrower is None else self._borrower.copied(source, places, run)
+        return copied, None if copied is not None else why
+
+    def _in_place(self, source: Source, refs: Sequence[Ref], run: _Run) -> tuple[SharedSink | None, str | None]:
+        """In shared memory; or why it is to be received."""
+        shared, why = (None, "") if self._borrower is None else self._borrower.in_place(source, refs, run)
+        return shared, None if shared is not None else why
 
     def _gather(self, wanted: Mapping[Ref, memoryview | None], run: _Run) -> Mapping[Ref, object]:
         """Parts that their origins have to gather. While one slab is pulled, the next one is being gathered."""
@@ -244,14 +263,18 @@ class _Run:
         puller: of the cell.
         refs: all that is fetched.
         limits: as the user gave them.
+
+    Attributes:
         bytes_total: that will come.
     """
 
-    def __init__(self, puller: Puller, refs: Sequence[Ref], limits: Limits, bytes_total: int) -> None:
+    def __init__(self, puller: Puller, refs: Sequence[Ref], limits: Limits) -> None:
         self.limits = limits
+        self.bytes_total = 0
         self._puller = puller
-        self._until = None if limits.timeout_s is None else time.monotonic() + limits.timeout_s
-        self._bytes_total = bytes_total
+        self._began_at = time.monotonic()
+        self._until = None if limits.timeout_s is None else self._began_at + limits.timeout_s
+        self._label, self._origin = refs[0].source.label, refs[0].origin
         self._bytes_done = 0
         holders = {id(ref.holder): ref.holder for ref in refs if ref.holder is not None}.values()
         heard = dict.fromkeys([limits.progress, *(holder.heard for holder in holders)])
@@ -260,6 +283,26 @@ class _Run:
     def left_s(self) -> float | None:
         """What is left of the time; None without a bound."""
         return None if self._until is None else max(LEAST_S, self._until - time.monotonic())
+
+    @property
+    def abort(self) -> Signal | None:
+        """Ends the wait."""
+        return self.limits.abort
+
+    def renew(self) -> None:
+        """Bytes are on their way: where that counts, the time begins anew."""
+        if self.limits.renew_s is not None and self._until is not None:
+            self._until = max(self._until, time.monotonic() + self.limits.renew_s)
+
+    def check(self) -> None:
+        """Raises `TimedOut` or `Cancelled` when nobody waits any more."""
+        now = time.monotonic()
+        if self._until is not None and now >= self._until:
+            raise TimedOut(what="all bytes", address=self._origin, waited_s=now - self._began_at)
+        abort = self.limits.abort
+        if abort is not None and abort.is_triggered:
+            raise Cancelled(what=f"the pull of {self._label} from {self._origin}",
+                            why=f"its signal was triggered with {abort.value!r}")
 
     def pauses(self, pause_s: float) -> bool:
         """Waits a little. Returns False when nobody waits for the fetch any more."""
@@ -274,14 +317,14 @@ class _Run:
             unlink()
         return not is_ended
 
-    def pull(self, wanted: Sequence[tuple[Source, Sink]]) -> None:
-        """One batch of pulls."""
+    def pull(self, wanted: Sequence[tuple[Source, Sink]], shared: Mapping[Sink, str | None] = NO_NOTES) -> None:
+        """One batch of pulls; `shared`: see `Puller.pull`."""
         if not wanted:
             return
         limits = self.limits
         self._puller.pull(wanted, timeout_s=self.left_s(), abort=limits.abort, renew_s=limits.renew_s,
-                          progress=self._tell if self._heard else None)
-        self._came(sum(length for _, sink in wanted for _, length in sink.ranges))
+                          progress=self._tell if self._heard else None, shared=shared)
+        self._came(_nbytes(wanted))
 
     def came(self, count: int) -> None:
         """Bytes that came without a pull."""
@@ -291,12 +334,16 @@ class _Run:
 
     def _came(self, count: int) -> None:
         self._bytes_done += count
-        if self.limits.renew_s is not None and self._until is not None:
-            self._until = max(self._until, time.monotonic() + self.limits.renew_s)
+        self.renew()
 
     def _tell(self, bytes_done: int, bytes_total: int) -> None:
         for heard in self._heard:
-            heard(self._bytes_done + bytes_done, self._bytes_total)
+            heard(self._bytes_done + bytes_done, self.bytes_total)
+
+
+def _nbytes(wanted: Sequence[tuple[Source, Sink]]) -> int:
+    """What these pulls bring, and what is here already."""
+    return sum(length for _, sink in wanted for _, length in (*sink.ranges, *sink.have))
 
 
 def _told(body: dict[object, object], label: str, origin: str) -> ZdlError:

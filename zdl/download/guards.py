@@ -18,13 +18,10 @@ from collections.abc import Sequence
 import numpy as np
 from xxhash import xxh3_64_intdigest
 
-from zdl.download.arrays import Buffers
+from zdl.download.arrays import BLOCK_BYTES, Buffers
 from zdl.errors import SourceChanged
 from zdl.objects.manifest import PADDING, Manifest
 from zdl.objects.pack import Lent
-
-# What is compared at once. A chunk of the default size that begins where an item does is one block.
-BLOCK_BYTES = 1 << 20
 
 
 class CheckedBuffers(Buffers):
@@ -54,13 +51,27 @@ class CheckedBuffers(Buffers):
                 self._compare(item, start, stop)
         return super().read(offset, length)
 
-    def _compare(self, item: int, start: int, stop: int) -> None:
+    def copy_into(self, offset: int, view: memoryview) -> None:
+        """The byte range, copied. Blocks that are copied whole are compared as they are in the copy, which nobody changes.
+
+        Raises:
+            SourceChanged: it is not what was lent.
+        """
+        super().copy_into(offset, view)
+        at = 0
+        for item, start, stop in self._manifest.pieces(offset, view.nbytes):
+            if item != PADDING:
+                self._compare(item, start, stop, view[at:at + stop - start])
+            at += stop - start
+
+    def _compare(self, item: int, start: int, stop: int, copy: memoryview | None = None) -> None:
         buffer, prints = self._buffers[item], self._prints[item]
         for block in range(start // BLOCK_BYTES, -(-stop // BLOCK_BYTES)):
-            at = block * BLOCK_BYTES
-            if xxh3_64_intdigest(buffer[at:at + BLOCK_BYTES]) != prints[block]:
-                raise SourceChanged(ref=f"item {item}", origin=self._fqcn,
-                                    why=f"bytes {at} to {min(at + BLOCK_BYTES, buffer.nbytes)} are not what was lent")
+            at, end = block * BLOCK_BYTES, min((block + 1) * BLOCK_BYTES, buffer.nbytes)
+            is_copied = copy is not None and start <= at and end <= stop
+            looked_at = copy[at - start:end - start] if is_copied and copy is not None else buffer[at:end]
+            if xxh3_64_intdigest(looked_at) != prints[block]:
+                raise SourceChanged(ref=f"item {item}", origin=self._fqcn, why=f"bytes {at} to {end} are not what was lent")
 
 
 class FrozenBuffers(CheckedBuffers):
@@ -91,9 +102,9 @@ class FrozenBuffers(CheckedBuffers):
         for array in self.__dict__.pop("_frozen", ()):
             array.flags.writeable = True
 
-    def _compare(self, item: int, start: int, stop: int) -> None:
+    def _compare(self, item: int, start: int, stop: int, copy: memoryview | None = None) -> None:
         if item not in self._unguarded:
-            super()._compare(item, start, stop)
+            super()._compare(item, start, stop, copy)
 
 
 def guarded(manifest: Manifest, lent: Sequence[Lent], guard: str, fqcn: str) -> Buffers:

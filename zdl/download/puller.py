@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol
 
 from zdl.cell.cell import BareCell
@@ -54,6 +55,10 @@ class Sink(Protocol):
         """All bytes are kept: make them last. Only asked of what may block."""
 
 
+# No pull was tried to be had in shared memory.
+NO_NOTES: Mapping[Sink, str | None] = MappingProxyType({})
+
+
 @dataclass(slots=True)
 class Transfer:
     """One pull, for reports.
@@ -63,8 +68,10 @@ class Transfer:
         label: which offer.
         bytes_total: how much was wanted.
         bytes_done: how much is verified and stored.
-        way: ``direct`` or ``routed``; empty before it is chosen.
+        way: ``memory`` (shared with the origin), ``direct`` or ``routed``; empty before it is chosen.
         why: why it was not, or did not stay, direct.
+        why_not_shared: why its bytes did not come in memory that both cells share; empty where they did, and where nobody
+            would expect it: few bytes, files, and what a cell lends to itself.
         started_at: on the monotonic clock.
         seconds: how long it took; None while it runs.
         error: how it ended, if not well.
@@ -76,6 +83,7 @@ class Transfer:
     bytes_done: int = 0
     way: str = ""
     why: str = ""
+    why_not_shared: str = ""
     started_at: float = 0.0
     seconds: float | None = None
     error: ZdlError | None = None
@@ -203,7 +211,7 @@ class Puller:
             return list(self._transfers)
 
     def pull(self, wanted: Sequence[tuple[Source, Sink]], *, timeout_s: float | None, abort: Signal | None,
-             progress: Progress | None, renew_s: float | None = None) -> None:
+             progress: Progress | None, renew_s: float | None = None, shared: Mapping[Sink, str | None] = NO_NOTES) -> None:
         """Fetch, and return when all is verified and stored.
 
         Args:
@@ -212,6 +220,7 @@ class Puller:
             abort: ends it with `Cancelled`.
             progress: called with bytes done and bytes in all; from the data lane, so it must be quick.
             renew_s: whenever bytes come it may take so long from then.
+            shared: for sinks: None: all of it is there already, in shared memory; or why it is not.
 
         Raises:
             DownloadError: the first pull that failed; the others are cancelled.
@@ -227,7 +236,7 @@ class Puller:
         is_over = False
         try:
             for source, sink in wanted:
-                self._begin(batch, source, sink, abort, until)
+                self._begin(batch, source, sink, abort, until, shared=shared.get(sink, ""))
             is_over = self._wait(batch)
         finally:
             if unlink is not None:
@@ -277,9 +286,10 @@ class Puller:
             if until is not None and until == batch.until and time.monotonic() >= until:  # else bytes have moved it
                 return False
 
-    def _begin(self, batch: _Batch, source: Source, sink: Sink, abort: Signal | None, until: float | None) -> None:
+    def _begin(self, batch: _Batch, source: Source, sink: Sink, abort: Signal | None, until: float | None, *,
+               shared: str | None = "") -> None:
         total = sum(length for _, length in (*sink.ranges, *sink.have))
-        transfer = Transfer(source.origin, source.label, total, started_at=time.monotonic())
+        transfer = Transfer(source.origin, source.label, total, started_at=time.monotonic(), why_not_shared=shared or "")
         with self._lock:
             self._transfers.append(transfer)
             batch.transfers.append(transfer)
@@ -294,8 +304,9 @@ class Puller:
         cancel = lane.pull(
             source, sink.ranges, sink, addresses, have=sink.have,
             progressed=lambda done, _: self._progressed(batch, transfer, done),
-            settled=lambda error: self._settled(batch, transfer, error),
-            chosen=lambda is_direct, why: _chosen(transfer, is_direct, why if is_direct else why_not or why),
+            settled=lambda error: self._settled(batch, transfer, error, is_shared=shared is None),
+            chosen=lambda is_direct, why: _chosen(transfer, is_direct, why if is_direct else why_not or why,
+                                                  is_shared=shared is None),
             put_away=batch.put_away)
         batch.cancels.append(cancel)
         if batch.reason():  # the others were cancelled while this one began
@@ -351,7 +362,9 @@ class Puller:
             batch.progress = None
             self.cancel(batch, f"its progress callback raised {raised.kind}: {raised.text}")
 
-    def _settled(self, batch: _Batch, transfer: Transfer, error: ZdlError | None) -> None:
+    def _settled(self, batch: _Batch, transfer: Transfer, error: ZdlError | None, *, is_shared: bool = False) -> None:
+        if is_shared and error is None:  # no chunk has told of it
+            self._progressed(batch, transfer, transfer.bytes_total)
         transfer.seconds = time.monotonic() - transfer.started_at
         transfer.error = error
         is_first = False
@@ -377,6 +390,9 @@ class Puller:
                 cancel(why)
 
 
-def _chosen(transfer: Transfer, is_direct: bool, why: str) -> None:
+def _chosen(transfer: Transfer, is_direct: bool, why: str, *, is_shared: bool) -> None:
+    if is_shared:  # what is chosen is only how the origin hears that it is here
+        transfer.way = "memory"
+        return
     transfer.way = "direct" if is_direct else "routed"
     transfer.why = why or transfer.why

@@ -15,6 +15,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Protocol
 
 import numpy as np
 
@@ -42,7 +43,7 @@ class MemorySink:
     def __init__(self, refs: Sequence[Ref]) -> None:
         runs: list[tuple[int, memoryview]] = []
         small: list[Ref] = []
-        self._shared = _overlapping(refs)
+        self._shared = overlapping(refs)
         for ref in dict.fromkeys(refs):
             if ref.kind == "array" and ref.length >= OWN_MEMORY_BYTES and ref not in self._shared:
                 runs.append((ref.offset, _arena(ref.length)))
@@ -89,7 +90,7 @@ class MemorySink:
         return bytes(view)
 
 
-def _overlapping(refs: Sequence[Ref]) -> set[Ref]:
+def overlapping(refs: Sequence[Ref]) -> set[Ref]:
     """Those that have bytes in common with another one: what they stand for must not share memory."""
     found: set[Ref] = set()
     last: Ref | None = None
@@ -101,7 +102,14 @@ def _overlapping(refs: Sequence[Ref]) -> set[Ref]:
     return found
 
 
-def taken(sink: MemorySink, refs: Sequence[Ref]) -> Mapping[Ref, object]:
+class Taking(Protocol):
+    """A sink that holds what came."""
+
+    def take(self, ref: Ref) -> object:
+        """The item, after the pull."""
+
+
+def taken(sink: Taking, refs: Sequence[Ref]) -> Mapping[Ref, object]:
     """All items of a pull; the same ref is the same object."""
     return {ref: sink.take(ref) for ref in dict.fromkeys(refs)}
 

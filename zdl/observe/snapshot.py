@@ -48,6 +48,7 @@ class TransferFacts:
     why: str
     seconds: float | None
     error: str
+    why_not_shared: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ from zdl.transport.chunks import landed
 from zdl.transport.lent import Lent
 from zdl.transport.links import Incoming
 from zdl.transport.loop import Loop
+from zdl.transport.segments import Segments
 
 DRAIN_STEP_S = 0.005
 Job = Callable[[], None]
@@ -104,16 +105,19 @@ class Lane:
         first_id: where pull ids begin: a random number of 62 bits.
         options: of the cell.
         loop: the thread that runs this desk.
+        segments: memory that cells of this machine share.
 
     Attributes:
         lent: what is lent through it.
+        segments: as given.
     """
 
-    def __init__(self, fqcn: str, first_id: int, options: Options, loop: Loop) -> None:
+    def __init__(self, fqcn: str, first_id: int, options: Options, loop: Loop, segments: Segments) -> None:
         self._fqcn = fqcn
         self._options = options
         self._loop = loop
         self.lent = Lent(fqcn, options.offers, loop)
+        self.segments = segments
         self._offers = self.lent.offers
         self._pulls = Pulls(fqcn, first_id, options.pulls)
         self._ways = Ways(options.pulls.direct_timeout_s)

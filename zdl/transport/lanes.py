@@ -27,6 +27,7 @@ from zdl.transport.links import Links
 from zdl.transport.loop import Loop
 from zdl.transport.mailbox import Mailbox
 from zdl.transport.place import host, place
+from zdl.transport.segments import Segments
 from zdl.transport.sockets import advertised, check_versions, is_loopback, make_context
 from zdl.transport.streams import StreamDesk
 
@@ -85,7 +86,8 @@ class Lanes:
                                      Mailbox(fqcn, calls.mailbox_max), spin_s=options.links.spin_s)
             self.data_loop = Loop(f"zdl-data-{fqcn}", Switch(me, options.links, watches=False), data_links,
                                   Mailbox(fqcn, calls.mailbox_max))
-            self.lane = Lane(fqcn, first_id(), options, self.data_loop)
+            self.segments = Segments(fqcn, options.offers, host=host(shares_memory=False))
+            self.lane = Lane(fqcn, first_id(), options, self.data_loop, self.segments)
             self.streams = StreamDesk(fqcn, first_id(), options, self.data_loop)
             self.control: Control | None = None
             interrupts.let_go(held)
@@ -110,6 +112,8 @@ class Lanes:
         for loop in (self.data_loop, self.control_loop):
             if not loop.stop(max(timeout_s, CLOSE_LEAST_S)):
                 left.append(repr(loop))
+        if not self.segments.close(CLOSE_LEAST_S):
+            left.append(repr(self.segments))
         if not left:
             self._end_context()
         return left

@@ -14,7 +14,7 @@ from zdl.errors import Closed, ZdlError
 from zdl.options import OfferOptions
 from zdl.protocol.audiences import UNLIMITED, Audience, Budgets, Offer, TransactionFacts
 from zdl.protocol.effects import Effect, OfferHad, Post, ReceiverSettled, TransactionSettled
-from zdl.protocol.messages import Ask, Chunk, Keep
+from zdl.protocol.messages import Ask, Chunk, Keep, Verify
 from zdl.protocol.offers import Offers
 from zdl.transport.chunks import Chunks, Readable
 from zdl.transport.loop import Loop
@@ -45,12 +45,17 @@ class Lent:
         self._watches: dict[bytes, _Watch] = {}
         self._tellers: dict[bytes, Callable[[Ask], None]] = {}
         self._background: Callable[[Callable[[], None]], None] | None = None
+        self._on_release: Callable[[bytes], None] = lambda offer_id: None
 
     # --- from any thread ------------------------------------------------------------------------
 
     def use_background(self, run: Callable[[Callable[[], None]], None]) -> None:
         """Who reads what may block."""
         self._background = run
+
+    def on_release(self, told: Callable[[bytes], None]) -> None:
+        """Who is told, on the lane, of each offer that nobody may pull any more."""
+        self._on_release = told
 
     def lend(self, transaction_id: bytes, lent: Sequence[tuple[Offer, Readable]], audience: Audience, lease_s: float, *,
              on_settled: Callable[[TransactionSettled], None], on_receiver: Callable[[ReceiverSettled | OfferHad], None],
@@ -109,6 +114,19 @@ class Lent:
 
         return self._loop.ask(find)
 
+    def shared(self, keep: Keep, ranges: Sequence[tuple[int, int]]) -> None:
+        """A receiver gets these bytes without asking for chunks: who wants to know what goes out is told."""
+        def tell() -> None:
+            """On the lane."""
+            served = self._tellers.get(keep.offer_id)
+            if served is None:
+                return
+            for offset, length in ranges:
+                served(Ask(keep.origin, keep.target, keep.id, keep.offer_id, keep.secret, offset, length, Verify.NONE))
+
+        with suppress(Closed):  # then nobody is told of anything any more
+            self._loop.submit(tell)
+
     def transaction_of(self, offer_id: bytes) -> bytes | None:
         """The open transaction that an offer belongs to."""
         return self._loop.ask(lambda: self.offers.transaction_of(offer_id))
@@ -131,6 +149,7 @@ class Lent:
         """Let go of an object."""
         self.chunks.release(offer_id)
         self._tellers.pop(offer_id, None)
+        self._on_release(offer_id)
 
     def tell(self, effect: TransactionSettled | ReceiverSettled | OfferHad) -> None:
         """Tell who watches the transaction."""
