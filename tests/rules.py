@@ -94,7 +94,6 @@ MANY_METHODS: tuple[tuple[str, str, int, str], ...] = (
     ("zdl/protocol/introductions.py", "Introductions", 13, "four verbs that every machine has; each step of a link is told"),
     ("zdl/transport/control.py", "Control", 14, "six are asked of every desk by its loop"),
     ("zdl/protocol/offers.py", "Offers", 17, "four verbs that every machine has; offers come, are made and go one by one"),
-    ("zdl/protocol/transactions.py", "Transactions", 17, "the table of one machine, in a file of its own for its length"),
     ("zdl/protocol/fetching.py", "Pull", 19, "one pull of the machine, in a file of its own for its length"),
     ("zdl/protocol/pulls.py", "Pulls", 15, "four verbs that every machine has; the steps of a chunk are told one by one"),
     ("zdl/download/lending.py", "Lender", 13, "handles, messages and producers each ask it three things of their own"),

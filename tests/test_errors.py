@@ -96,6 +96,8 @@ SENTENCES = (
      "/tmp/x: needs 2.0 KiB, 1 B are free"),
     (DiskFailed(ref="ref:01", origin="o", path="/tmp/x", why="Input/output error"),
      "/tmp/x cannot keep ref:01 of o: Input/output error"),
+    (errors.ConsumerFailed(ref="ref:01", origin="o", why="ValueError: no"),
+     "ref:01 of o came, and could not be taken in: ValueError: no"),
     (StreamError(what="it broke"), "it broke"),
     (Cancelled(what="the pull"), "the pull was cancelled"),
     (Cancelled(what="the pull", why="no longer wanted"), "the pull was cancelled: no longer wanted"),

@@ -145,7 +145,9 @@ def test_D11_what_a_consumer_does_wrong_is_raised_and_the_origin_hears_that_it_f
     with pytest.raises(error, match=reason):
         one.downloads.pull(ref, consumer=noted)
     assert len(noted.ends) == 1 and noted.ends[0][0] == "failed" and reason in noted.ends[0][2]
-    assert lent.wait(PATIENCE_S).outcome is Outcome.FAILED
+    outcome = lent.wait(PATIENCE_S)
+    assert (outcome.outcome, dict(outcome.receivers)) == (Outcome.FAILED, {"site-1": Outcome.FAILED})
+    assert dict(outcome.errors) == {"site-1": "consumer-failed"}
     eventually(lambda: numbers.told == [("site-1", "failed")])
 
 

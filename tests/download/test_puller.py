@@ -211,7 +211,9 @@ def test_an_object_that_changes_while_it_is_lent_is_never_a_mixture(trees: Trees
     array[2 * MIB] = 1
     with pytest.raises(SourceChanged, match=f"bytes {2 * MIB} to {3 * MIB} "):
         two.downloads.pull(lent.body)
-    lent.delete()
+    outcome = lent.wait(PATIENCE_S)
+    assert (outcome.outcome, outcome.reason) == (Outcome.PARTIAL, "source-changed")
+    assert dict(outcome.receivers) == {"site-1": Outcome.FINISHED, "site-2": Outcome.FAILED}
 
 
 def test_a_pull_goes_on_along_the_tree_when_its_connection_breaks(chaos: tuple[Stage, Chaos]) -> None:

@@ -82,7 +82,8 @@ def test_d1_a_disk_that_fills_while_receiving_is_told_to_both_and_nothing_is_lef
     assert said.startswith("disk-full ") and str(into / "copy") in said and "needs 5.0 MiB" in said
     assert os.listdir(into) == []
     outcome = lent.wait(PATIENCE_S)  # the only one that it was for has given up
-    assert not outcome.is_complete and outcome.receivers["site-9"] is not Outcome.FINISHED
+    assert not outcome.is_complete and outcome.receivers["site-9"] is Outcome.FAILED
+    assert dict(outcome.errors) == {"site-9": "disk-full"}
 
 
 @pytest.mark.fault("D2")
@@ -94,7 +95,7 @@ def test_d2_a_disk_that_cannot_keep_what_was_written_is_never_done(server: Cell,
     assert said.startswith("disk-failed ") and "Input/output error" in said
     assert sorted(os.listdir(into)) == ([".copy.zdl-part", ".copy.zdl-resume"] if resume else [])
     eventually(lambda: lent.receivers)
-    assert lent.receivers["site-9"] is Outcome.CANCELLED and lent.outcome is None
+    assert lent.receivers["site-9"] is Outcome.FAILED and lent.outcome is None
     if resume:
         server.downloads.pull_file(_ref(lent.body), into / "copy", resume=True)
         assert os.listdir(into) == ["copy"] and (into / "copy").read_bytes() == model.read_bytes()
@@ -222,6 +223,10 @@ def test_d6_a2_a_file_that_changes_while_it_is_lent_ends_every_pull_and_nobody_g
     assert os.listdir(into) == [], "what would be a mixture is not even kept for later"
     with pytest.raises(SourceChanged):
         server.downloads.pull_file(_ref(lent.body), into / "late")
+    outcome = lent.wait(PATIENCE_S)  # at once, and not when its lease is over: nobody can ever have all of it
+    assert (outcome.outcome, outcome.reason) == (Outcome.FAILED, "source-changed")
+    assert set(outcome.errors.values()) == {"source-changed"}
+    eventually(lambda: str(model) not in _open_files(), what="the file is closed")
 
 
 @pytest.mark.fault("D7")
@@ -345,6 +350,10 @@ def _stop_after(cell: Cell, ref: Ref, path: Path, size: int) -> None:
 
     with pytest.raises(ZdlError, match="enough"):
         cell.downloads.pull_file(ref, path, resume=True, progress=progress)
+
+
+def _open_files() -> set[str]:
+    return {os.path.realpath(f"/proc/self/fd/{each}").removesuffix(" (deleted)") for each in os.listdir("/proc/self/fd")}
 
 
 def _change(path: Path, how: str, before: os.stat_result) -> None:

@@ -6,7 +6,18 @@ import dataclasses
 
 import pytest
 
-from zdl.errors import Busy, DecodeError, LeaseEnded, LocalProtocolError, OriginFailed, Refused, UnknownRef, ZdlError, to_wire
+from zdl.errors import (
+    Busy,
+    DecodeError,
+    LeaseEnded,
+    LocalProtocolError,
+    OriginFailed,
+    Refused,
+    SourceChanged,
+    UnknownRef,
+    ZdlError,
+    to_wire,
+)
 from zdl.options import CHUNK_BYTES_MAX, OfferOptions
 from zdl.protocol.effects import Effect, OfferHad, Outcome, Post, ReceiverSettled, Release, Serve, TransactionSettled, Unreachable
 from zdl.protocol.messages import Ask, Bounce, Confirm, Confirmed, Denial, Drop, Keep, Kind, Verify, Withdrawn
@@ -38,8 +49,8 @@ def confirm(origin: str = "site-1", offer_id: bytes = A, *ranges: tuple[int, int
     return Confirm(origin, "server", number, offer_id, SECRET, ranges or ((0, TOTAL),))
 
 
-def drop(origin: str = "site-1", offer_id: bytes = A, *, number: int = 7) -> Drop:
-    return Drop(origin, "server", number, offer_id, SECRET, "cancelled")
+def drop(origin: str = "site-1", offer_id: bytes = A, *, number: int = 7, why: str = "cancelled") -> Drop:
+    return Drop(origin, "server", number, offer_id, SECRET, why)
 
 
 def keep(origin: str = "site-1", offer_id: bytes = A) -> Keep:
@@ -70,8 +81,9 @@ def answered(offers: Offers, message: Confirm, now: float) -> list[Effect]:
     return offers.receive(message, now)
 
 
-def settled(outcome: Outcome, *receivers: tuple[str, Outcome]) -> TransactionSettled:
-    return TransactionSettled(T, outcome, receivers)
+def settled(outcome: Outcome, *receivers: tuple[str, Outcome], reasons: tuple[tuple[str, str], ...] = (),
+            why: str = "") -> TransactionSettled:
+    return TransactionSettled(T, outcome, receivers, reasons=reasons, why=why)
 
 
 def label(offer_id: bytes = A) -> str:
@@ -345,6 +357,72 @@ def test_a_receiver_that_drops_one_of_its_pulls_goes_on_with_the_others() -> Non
         settled(Outcome.FAILED, ("site-1", Outcome.CANCELLED))]
 
 
+@pytest.mark.parametrize(("why", "outcome", "told"), [
+    ("cancelled", Outcome.CANCELLED, ""), ("closed", Outcome.CANCELLED, ""), ("", Outcome.CANCELLED, ""),
+    ("disk-full", Outcome.FAILED, "disk-full"), ("consumer-failed", Outcome.FAILED, "consumer-failed"),
+    ("a code of some later version", Outcome.FAILED, "remote")])
+def test_a_receiver_that_drops_with_an_error_has_failed_and_its_code_is_told(why: str, outcome: Outcome, told: str) -> None:
+    offers = lending(audience=Audience(names=frozenset({"site-1"})))
+    served(offers, ask(), 1.0)
+    assert offers.receive(drop(why=why), 2.0) == [
+        noted(), ReceiverSettled(T, "site-1", outcome, told), Release(A),
+        settled(Outcome.FAILED, ("site-1", outcome), reasons=(("site-1", told),) if told else ())]
+
+
+@pytest.mark.parametrize("first", ["cancelled", "disk-full"])
+def test_of_several_pulls_that_end_together_the_one_that_failed_is_told(first: str) -> None:
+    offers = lending(A, B)
+    for number, offer_id in ((7, A), (8, B)):
+        served(offers, ask("site-1", offer_id, number=number), 1.0)
+    assert offers.receive(drop("site-1", A, number=7, why=first), 2.0) == [noted()]
+    second = "disk-full" if first == "cancelled" else "cancelled"
+    assert offers.receive(drop("site-1", B, number=8, why=second), 2.0)[-1] == ReceiverSettled(
+        T, "site-1", Outcome.FAILED, "disk-full")
+
+
+def test_a_failure_of_before_is_forgotten_when_the_receiver_comes_again() -> None:
+    offers = lending()
+    served(offers, ask(), 1.0)
+    offers.receive(drop(why="disk-full"), 2.0)
+    served(offers, ask(number=8), 3.0)
+    assert offers.receive(drop(number=8), 4.0)[-1] == ReceiverSettled(T, "site-1", Outcome.CANCELLED)
+    assert offers.end(T, Outcome.DELETED, 5.0)[-1] == settled(Outcome.DELETED, ("site-1", Outcome.CANCELLED))
+
+
+# --- what has changed ---------------------------------------------------------------------------
+
+
+def test_what_has_changed_is_lent_no_more_and_all_who_have_to_do_with_it_hear_why() -> None:
+    offers = lending(A, B, audience=Audience(count=3), options=dataclasses.replace(OPTIONS, receivers_max=5))
+    changed = SourceChanged(ref="file", origin="server", why="it was cut off")
+    answered(offers, confirm("site-1"), 1.0)
+    for name, number in (("site-2", 7), ("site-2", 8), ("site-3", 9)):
+        served(offers, ask(name, number=number), 1.0)
+    served(offers, ask("site-4", B, number=1), 1.0)
+    offers.receive(ask("site-2", number=7, offset=100), 2.0)
+    assert offers.made(ask("site-2", number=7, offset=100), changed, 3.0) == [
+        *denial(changed, "site-2", 7), *denial(changed, "site-2", 8),
+        ReceiverSettled(T, "site-2", Outcome.FAILED, "source-changed"),
+        *denial(changed, "site-3", 9), ReceiverSettled(T, "site-3", Outcome.FAILED, "source-changed"),
+        Post(Withdrawn("server", "site-4", 1, B, "failed")), Release(A), Release(B),
+        settled(Outcome.FAILED, ("site-1", Outcome.PARTIAL), ("site-2", Outcome.FAILED), ("site-3", Outcome.FAILED),
+                ("site-4", Outcome.FAILED), why="source-changed",
+                reasons=(("site-2", "source-changed"), ("site-3", "source-changed")))]
+    assert served(offers, ask("site-5"), 4.0) == denial(changed, "site-5")
+    assert served(offers, ask("site-5", B), 4.0) == denial(LeaseEnded(ref=label(B), origin="server", how="failed"), "site-5")
+    offers.check()
+
+
+def test_what_has_changed_while_more_of_it_is_read_is_released_after_that() -> None:
+    offers = lending(audience=Audience(names=frozenset({"site-1"})))
+    changed = SourceChanged(ref="file", origin="server", why="it was cut off")
+    for offset in (0, 100):
+        assert offers.receive(ask(offset=offset), 1.0) == [Serve(ask(offset=offset))]
+    assert offers.made(ask(), changed, 2.0) == [*denial(changed), ReceiverSettled(T, "site-1", Outcome.FAILED, "source-changed")]
+    assert offers.made(ask(offset=100), changed, 3.0) == [*denial(changed), Release(A), settled(
+        Outcome.FAILED, ("site-1", Outcome.FAILED), reasons=(("site-1", "source-changed"),), why="source-changed")]
+
+
 def test_when_every_named_receiver_has_come_to_some_end_the_transaction_is_partial_or_failed() -> None:
     both = Audience(names=frozenset({"site-1", "site-2"}))
     offers = lending(audience=both)
@@ -370,7 +448,7 @@ def test_bytes_that_cannot_be_produced_are_denied_and_their_pull_is_over() -> No
     served(offers, ask(), 1.0)
     failed = OriginFailed(ref=label(), origin="server", why="OSError: gone")
     assert offers.receive(ask(), 1.5) == [Serve(ask())]
-    assert offers.made(ask(), failed, 2.0) == [*denial(failed), ReceiverSettled(T, "site-1", Outcome.FAILED)]
+    assert offers.made(ask(), failed, 2.0) == [*denial(failed), ReceiverSettled(T, "site-1", Outcome.FAILED, "origin-failed")]
     assert not offers.is_pulled_from()
     offers.end(T, Outcome.DELETED, 2.0)
     assert offers.made(ask(), failed, 2.0) == denial(failed)

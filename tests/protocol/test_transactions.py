@@ -204,7 +204,8 @@ def test_a_named_receiver_that_is_denied_does_not_leave_the_transaction_to_its_l
     offers.receive(ask(), 1.0)
     failed = OriginFailed(ref="ref", origin="server", why="ValueError: no")
     assert offers.made(ask(), failed, 2.0) == [
-        denied(failed), ReceiverSettled(T, "site-1", Outcome.FAILED), Release(A), ended(Outcome.FAILED, ("site-1", Outcome.FAILED))]
+        denied(failed), ReceiverSettled(T, "site-1", Outcome.FAILED, "origin-failed"), Release(A),
+        TransactionSettled(T, Outcome.FAILED, (("site-1", Outcome.FAILED),), reasons=(("site-1", "origin-failed"),))]
 
 
 def test_a_counted_audience_that_has_failed_is_waited_for_a_little_longer() -> None:
@@ -212,7 +213,8 @@ def test_a_counted_audience_that_has_failed_is_waited_for_a_little_longer() -> N
     offers.receive(ask(), 1.0)
     offers.made(ask(), OriginFailed(ref="ref", origin="server", why="no"), 2.0)
     assert (offers.tick(6.9), offers.deadline()) == ([], 7.0)
-    assert offers.tick(7.0) == [Release(A), ended(Outcome.FAILED, ("site-1", Outcome.FAILED))]
+    assert offers.tick(7.0) == [Release(A), TransactionSettled(
+        T, Outcome.FAILED, (("site-1", Outcome.FAILED),), reasons=(("site-1", "origin-failed"),))]
 
 
 def test_who_asks_again_in_time_has_not_abandoned_it() -> None:

@@ -34,6 +34,8 @@ from zdl.download.sizes import bytes_of
 from zdl.errors import (
     Busy,
     Cancelled,
+    Closed,
+    ConsumerFailed,
     IntegrityError,
     NoRoute,
     OptionError,
@@ -168,13 +170,22 @@ class PieceConsumer:
         """All who have to do with it hear that it failed, whatever one of them says to that."""
         reason = str(error) or type(error).__name__
         is_aborted = isinstance(error, Cancelled)
-        marker.cancel(reason)
+        marker.cancel(self._failure(error) or reason)
         self._download.stop.trigger(reason)
         self._say_over()
         told = guarded(lambda: self._consumer.download_failed(self._ref_id, reason))
         if isinstance(told, Raised):
             _LOG.warning("! download_failed raised %s: %s", told.kind, told.text, exc_info=told.error)
         guarded(lambda: self._meter.end(ABORTED if is_aborted else FAILED, time.monotonic()))
+
+    def _failure(self, error: BaseException) -> ZdlError | None:
+        """As what the origin hears of it; None: nobody has failed, it is not wanted any more."""
+        if isinstance(error, (Cancelled, TimedOut, Closed)) or not isinstance(error, Exception):
+            return None
+        if isinstance(error, ZdlError):
+            return error
+        source = self._download.source
+        return ConsumerFailed(ref=source.label, origin=source.origin, why=f"{type(error).__name__}: {error}")
 
     def _say_over(self, *, is_noted: bool = False) -> None:
         """The origin may forget what it has made for this download; `is_noted`: and has noted it when this returns."""

@@ -13,6 +13,7 @@ ALL_CONFIRMED = "all-confirmed"
 RECEIVER_FAILED = "receiver-failed"
 NO_OBJECTS = "no-objects"
 UNKNOWN_RECEIVERS = "unknown-receivers"
+SOURCE_CHANGED = "source-changed"
 _BY_LENDER = MappingProxyType({
     Outcome.EXPIRED: "lease-ended", Outcome.DELETED: "deleted", Outcome.UNDELIVERABLE: "undeliverable", Outcome.CLOSED: "closed"})
 
@@ -26,8 +27,11 @@ class TransactionOutcome:
         receivers: how it ended for each that was named or that asked; it cannot be changed.
         bytes: verified and stored by all of them together.
         reason: ``all-confirmed``, ``receiver-failed``, ``no-objects``, ``unknown-receivers`` (their number was never said, so
-            nobody can say that all have it), ``lease-ended``, ``deleted``, ``undeliverable``, ``closed``.
+            nobody can say that all have it), ``source-changed`` (what was lent is not what it was), ``lease-ended``,
+            ``deleted``, ``undeliverable``, ``closed``.
         quorum: so many receivers with all of it were wanted at least; None: all of them.
+        errors: the code of the error of each receiver that failed, where it told one (``disk-full``), or was told one
+            (``origin-failed``); it cannot be changed.
     """
 
     outcome: Outcome
@@ -35,9 +39,11 @@ class TransactionOutcome:
     bytes: int = field(default=0, compare=False)
     reason: str = field(default="", compare=False)
     quorum: int | None = field(default=None, compare=False)
+    errors: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "receivers", MappingProxyType(dict(self.receivers)))
+        object.__setattr__(self, "errors", MappingProxyType(dict(self.errors)))
 
     @property
     def is_complete(self) -> bool:
@@ -60,8 +66,10 @@ class TransactionOutcome:
         return self.is_complete if self.quorum is None else len(self.finished) >= self.quorum
 
 
-def reason_of(outcome: Outcome, *, has_objects: bool, is_counted: bool) -> str:
+def reason_of(outcome: Outcome, *, has_objects: bool, is_counted: bool, has_changed: bool = False) -> str:
     """Why a transaction ended like this."""
+    if has_changed:
+        return SOURCE_CHANGED
     if outcome is Outcome.FINISHED:
         return ALL_CONFIRMED
     if not has_objects:

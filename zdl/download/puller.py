@@ -96,7 +96,7 @@ class _Batch:
     left: int
     progress: Progress | None
     transfers: list[Transfer] = field(default_factory=list)
-    cancels: list[Callable[[str], None]] = field(default_factory=list)
+    cancels: list[Callable[[str | ZdlError], None]] = field(default_factory=list)
     error: ZdlError | None = None
     why: str = ""
     until: float | None = None
@@ -173,8 +173,8 @@ class Holding:
         if self.batch.error is not None:
             raise self.batch.error
 
-    def cancel(self, why: str) -> None:
-        """Drop it; nothing if it has ended."""
+    def cancel(self, why: str | ZdlError) -> None:
+        """Drop it, as not wanted any more, or with the error that its receiver has failed with; nothing if it has ended."""
         self._puller.cancel(self.batch, why)
 
     def _done(self) -> None:
@@ -382,9 +382,9 @@ class Puller:
             if batch.on_done is not None:
                 batch.on_done()
 
-    def cancel(self, batch: _Batch, why: str) -> None:
+    def cancel(self, batch: _Batch, why: str | ZdlError) -> None:
         """End the pulls of a batch."""
-        batch.why = batch.why or why
+        batch.why = batch.why or str(why)
         for cancel in list(batch.cancels):
             with suppress(Closed):  # then it has been cancelled already
                 cancel(why)

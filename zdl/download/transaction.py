@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from zdl.download.outcomes import TransactionOutcome, reason_of
-from zdl.errors import LeaseEnded, TimedOut
+from zdl.errors import LeaseEnded, SourceChanged, TimedOut
 from zdl.protocol.audiences import UNLIMITED, Audience, Budgets, TransactionFacts
 from zdl.protocol.effects import Outcome, ReceiverSettled, TransactionSettled
 
@@ -204,9 +204,10 @@ class Transaction:
     def concluded(self, effect: TransactionSettled) -> None:
         """It has ended; who waits is told later, by `settled`."""
         audience = self._terms.audience
-        reason = reason_of(effect.outcome, has_objects=self.has_objects, is_counted=bool(audience.names or audience.count))
+        reason = reason_of(effect.outcome, has_objects=self.has_objects, is_counted=bool(audience.names or audience.count),
+                           has_changed=effect.why == SourceChanged.code)
         self._outcome = TransactionOutcome(effect.outcome, dict(effect.receivers), sum(done for _, done in effect.confirmed),
-                                           reason, self._terms.quorum)
+                                           reason, self._terms.quorum, dict(effect.reasons))
 
     def settled(self) -> None:
         """Its callbacks have been called: tell who waits."""

@@ -95,8 +95,9 @@ class ObjDownloader:
 
     def __init__(self, broker: DownloadBroker) -> None:
         self._broker = broker
-        self._lock = threading.Lock()  # guards the three below
+        self._lock = threading.Lock()  # guards the four below
         self._opened: dict[str, _Opened] = {}
+        self._opening: set[str] = set()
         self._ended: dict[str, None] = {}
         self._names: set[str] = set()
 
@@ -117,24 +118,28 @@ class ObjDownloader:
             OptionError: the id is taken, or the timeout is no number above 0.
         """
         number = f"T{uuid.uuid4()}" if tx_id is None else tx_id
-        with self._lock:
-            if number in self._opened or number in self._ended:
+        with self._lock:  # at once, so that of several who want it one has it
+            if number in self._opened or number in self._opening or number in self._ended:
                 raise OptionError(name="tx_id", value=number, allowed="an id that was not used before")
+            self._opening.add(number)
         opened: list[_Opened] = []
 
         def done(_: str, status: str, objects: list[Any]) -> None:
             """It has ended."""
             self._forget(number)
-            if timeout_cb is not None and (status == TransactionDoneStatus.TIMEOUT or opened[0].calls_back):
+            if timeout_cb is not None and (
+                    status == TransactionDoneStatus.TIMEOUT or (opened and opened[0].calls_back)):
                 timeout_cb(number, objects, **cb_kwargs)
 
-        transaction = self._broker.transaction(receivers=0, lease_s=timeout, on_done=done)
-        opened.append(_Opened(transaction, producer))
-        with self._lock:
-            is_mine = self._opened.setdefault(number, opened[0]) is opened[0]
-        if not is_mine:
-            transaction.delete()
-            raise OptionError(name="tx_id", value=number, allowed="an id that was not used before")
+        try:
+            opened.append(_Opened(self._broker.transaction(receivers=0, lease_s=timeout, on_done=done), producer))
+            with self._lock:
+                self._opened[number] = opened[0]
+        finally:
+            with self._lock:
+                self._opening.discard(number)
+        if opened[0].transaction.has_ended:  # before it stood here
+            self._forget(number)
         return number
 
     def add_download_object(self, tx_id: str, obj: Any, ref_id: str | None = None, obj_downloaded_cb: Callback | None = None,

@@ -22,7 +22,7 @@
     ├─ RemoteError                the handler there raised
     ├─ DownloadError
     │  ├─ UnknownRef, LeaseEnded, OriginLost, OriginFailed
-    │  └─ SourceChanged, IntegrityError, Stalled, DiskFull, DiskFailed
+    │  └─ SourceChanged, IntegrityError, Stalled, DiskFull, DiskFailed, ConsumerFailed
     ├─ StreamError
     ├─ Cancelled                  a call or a pull was ended on purpose
     └─ Closed                     this cell is closed; ForkedCell: it belongs to the process we were forked from
@@ -38,6 +38,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from zdl.errors.download import (
+    ConsumerFailed,
     DiskFailed,
     DiskFull,
     DownloadError,
@@ -53,8 +54,8 @@ from zdl.errors.download import (
 from zdl.errors.root import ZdlError, bytes_text
 
 __all__ = (
-    "BadSelection", "Busy", "Cancelled", "CannotPack", "CannotUnpack", "Closed", "DecodeError", "DeliveryError", "DiskFailed",
-    "DiskFull", "DownloadError",
+    "BadSelection", "Busy", "Cancelled", "CannotPack", "CannotUnpack", "Closed", "ConsumerFailed", "DecodeError", "DeliveryError",
+    "DiskFailed", "DiskFull", "DownloadError",
     "FACT_CHARS_MAX", "ForkedCell", "FqcnError", "IntegrityError", "LeaseEnded", "LocalProtocolError", "NoRoute", "ObjectError",
     "OptionError", "OriginFailed", "OriginLost", "PeerLost", "ProtocolError", "Refused", "RemoteError", "RemoteProtocolError",
     "SourceChanged", "Stalled", "StreamError", "TimedOut", "TooLarge", "UnknownRef", "WIRE_CLASSES", "ZdlError", "from_wire",
@@ -343,7 +344,7 @@ WIRE_CLASSES: tuple[type[ZdlError], ...] = (
     FqcnError, OptionError, ProtocolError, LocalProtocolError, RemoteProtocolError, DecodeError,
     ObjectError, CannotPack, CannotUnpack, BadSelection, DeliveryError, NoRoute, PeerLost, Busy, TooLarge, Refused,
     TimedOut, RemoteError, DownloadError, UnknownRef, LeaseEnded, OriginLost, OriginFailed,
-    SourceChanged, IntegrityError, Stalled, DiskFull, DiskFailed, StreamError, Cancelled, Closed, ForkedCell,
+    SourceChanged, IntegrityError, Stalled, DiskFull, DiskFailed, ConsumerFailed, StreamError, Cancelled, Closed, ForkedCell,
 )
 # A peer may write what it likes into an error; a text of an error is cut here (faults H28).
 FACT_CHARS_MAX = 2000

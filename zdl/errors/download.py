@@ -133,6 +133,17 @@ class DiskFailed(DownloadError):
 
 
 @dataclass(eq=False)
+class ConsumerFailed(DownloadError):
+    """The receiver's own code could not take the object in; what it raised is raised by its pull."""
+
+    code: ClassVar[str] = "consumer-failed"
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.ref} of {self.origin} came, and could not be taken in: {self.why}"
+
+
+@dataclass(eq=False)
 class StreamError(ZdlError):
     """A stream ended with an error."""
 

@@ -84,6 +84,7 @@ class Receiver:
         heard_at: when it last said anything.
         outcome: how it ended; None while it is active.
         gave_up: how it ends when its last pull is over: it dropped one, or one was denied.
+        why: it failed: the code of the error.
         pulls: by number and offer, when each pull that has asked was heard last; None: it is over. The number begins at 62
             random bits: a confirmation whose pull never asked here belongs to another life, and is not believed.
         confirmed: which bytes of which offer it has verified and stored.
@@ -93,6 +94,7 @@ class Receiver:
     heard_at: float
     outcome: Outcome | None = None
     gave_up: Outcome | None = None
+    why: str = ""
     pulls: dict[tuple[int, bytes], float | None] = field(default_factory=dict)
     confirmed: dict[bytes, tuple[Range, ...]] = field(default_factory=dict)
     bytes_served: int = 0
@@ -121,6 +123,17 @@ class Receiver:
         if self.outcome not in ABSORBING:
             self.outcome = None
 
+    def gives_up(self, outcome: Outcome, why: str) -> None:
+        """A pull of it is over without its bytes. That one failed says more than that others were given up with it."""
+        if self.gave_up is None or (self.gave_up is Outcome.CANCELLED and outcome is Outcome.FAILED):
+            self.gave_up, self.why = outcome, why if outcome is Outcome.FAILED else ""
+
+    def comes_again(self) -> None:
+        """It asks after it had come to an end: that it had failed then means nothing any more."""
+        self.outcome, self.why = None, ""
+        if self.gave_up is Outcome.FAILED:
+            self.gave_up = Outcome.CANCELLED
+
     def begins(self, number: int, offer_id: bytes, now: float) -> None:
         """A pull of it was heard."""
         self.pulls[number, offer_id] = now
@@ -145,6 +158,7 @@ class Transaction:
         is_held: offers are still to come: that all have what there is finishes nothing.
         abandoned_at: so many as are counted have begun and ended, and nobody is active any more.
         outcome: how it ended, while what is being read of it is waited for.
+        why: the code of the error of ours that ended it.
     """
 
     id: bytes
@@ -158,6 +172,7 @@ class Transaction:
     is_held: bool = False
     abandoned_at: float | None = None
     outcome: Outcome | None = None
+    why: str = ""
 
     def has_all(self, receiver: Receiver) -> bool:
         """Whether a receiver has every byte of every offer that is counted."""
@@ -201,6 +216,11 @@ class Transaction:
         """The truth about each receiver when the transaction ends like this."""
         begun = tuple((name, each.outcome or _unended(each, outcome)) for name, each in sorted(self.receivers.items()))
         return begun + tuple((name, outcome) for name in sorted(self.audience.names - self.receivers.keys()))
+
+    def reasons(self) -> tuple[tuple[str, str], ...]:
+        """Why those have failed who have."""
+        return tuple((name, each.why) for name, each in sorted(self.receivers.items())
+                     if each.why and each.outcome is Outcome.FAILED)
 
 
 def _unended(receiver: Receiver, outcome: Outcome) -> Outcome:

@@ -247,11 +247,12 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class ReceiverSettled:
-    """One receiver of a transaction has come to its end."""
+    """One receiver of a transaction has come to its end; `why`: the code of the error that it told, or was told."""
 
     transaction_id: bytes
     receiver: str
     outcome: Outcome
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,12 +363,23 @@ class IntakeSettled:
 
 @dataclass(frozen=True, slots=True)
 class TransactionSettled:
-    """A transaction has ended; `receivers` tells the truth about each, `confirmed` how many bytes those who began have."""
+    """A transaction has ended.
+
+    Attributes:
+        transaction_id: which.
+        outcome: how.
+        receivers: the truth about each.
+        confirmed: how many bytes those who began have.
+        reasons: the codes of the errors of those who failed.
+        why: the code of the error that ended it, if one of the origin did.
+    """
 
     transaction_id: bytes
     outcome: Outcome
     receivers: tuple[tuple[str, Outcome], ...]
     confirmed: tuple[tuple[str, int], ...] = field(default=(), compare=False)
+    reasons: tuple[tuple[str, str], ...] = ()
+    why: str = ""
 
 
 Effect = (Dial | Hang | Send | PeerUp | PeerDown | PeerStalled | PeerBack | Told | SubtreeUp | SubtreeDown | SubtreeFull

@@ -10,7 +10,8 @@ lease and an audience: receivers by name, or how many. Per transaction::
               ├──all that are counted have it or are lost, see below▶ PARTIAL, or FAILED if none confirmed
               ├──so many as are counted have begun and ended, nobody
               │  is active, and nobody came for lost_grace_s────────▶ PARTIAL, or FAILED if none confirmed
-              ├──lease ran out, nobody asked, kept or confirmed─────▶ EXPIRED
+              ├──what is lent has changed, as was found when it was read▶ PARTIAL if one has finished, else FAILED
+      ├──lease ran out, nobody asked, kept or confirmed─────▶ EXPIRED
               └──end(how): deleted, undeliverable, closed───────────▶ how
                    │
                 ENDING: nobody is served; what is being read is waited for, drain_s at most ──▶ settled
@@ -21,6 +22,7 @@ and per receiver in it::
       │                     ├──a budget ran out────────▶ EXPIRED    (absorbing)
       │                     ├──DROP, "released"────────▶ PARTIAL ───┐
       │                     ├──DROP of its last pull───▶ CANCELLED ─┤
+      │                     ├──the same, with an error─▶ FAILED ────┤
       │                     ├──its last pull was denied▶ FAILED ────┤ a new ASK makes it ACTIVE
       │                     └──cut off for lost_grace_s▶ LOST ──────┘ again; a CONFIRM of all FINISHED
       └──first_pull_s ran out, if named──▶ EXPIRED
@@ -54,10 +56,25 @@ from collections.abc import Sequence
 from dataclasses import replace
 from sys import intern
 
-from zdl.errors import Busy, DecodeError, LeaseEnded, LocalProtocolError, Refused, ZdlError, from_wire, to_wire
+from zdl.errors import (
+    WIRE_CLASSES,
+    Busy,
+    Cancelled,
+    Closed,
+    DecodeError,
+    LeaseEnded,
+    LocalProtocolError,
+    Refused,
+    RemoteError,
+    SourceChanged,
+    ZdlError,
+    from_wire,
+    to_wire,
+)
 from zdl.options import CHUNK_BYTES_MAX, OfferOptions
 from zdl.protocol.audiences import UNLIMITED, Audience, Budgets, Offer, Receiver, Transaction, TransactionFacts
 from zdl.protocol.effects import Effect, OfferHad, Outcome, Post, Serve, Unreachable
+from zdl.protocol.endings import Endings
 from zdl.protocol.messages import Ask, Bounce, Confirm, Confirmed, Denial, Drop, Keep, Kind
 from zdl.protocol.ranges import Range, grown, union
 from zdl.protocol.readings import Turn
@@ -69,6 +86,9 @@ __all__ = ["Audience", "Budgets", "Offer", "Offers"]
 FromReceiver = Ask | Confirm | Keep | Drop
 # Why a receiver drops an offer of which it has all that it wants.
 RELEASED = "released"
+# Why a receiver drops what it could have gone on with; whatever else it says is an error of its own.
+_UNWANTED = frozenset({"", RELEASED, Cancelled.code, Closed.code})
+_CODES = frozenset(each.code for each in WIRE_CLASSES)
 # Pulls whose receiver is remembered, for when a chunk comes back. More than a cell has under way (``pulls_max``).
 PULLERS_MAX = 20_000
 
@@ -85,6 +105,7 @@ class Offers:
         self._me = me
         self._options = options
         self._all = Transactions(me, options)
+        self._ends = Endings(me, options, self._all)
         self._pullers: OrderedDict[int, tuple[bytes, str]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -149,14 +170,14 @@ class Offers:
         transaction = self._all.by_offer.get(offer_id)
         if transaction is None:
             return []
-        effects = self._all.take_back(transaction, [offer_id], how, now)
+        effects = self._ends.take_back(transaction, [offer_id], how, now)
         del transaction.offers[offer_id]
         for name, receiver in list(transaction.receivers.items()):
             receiver.confirmed.pop(offer_id, None)
             if transaction.outcome is None and transaction.has_all(receiver):
-                effects += self._all.settle(transaction, name, Outcome.FINISHED, now)
+                effects += self._ends.settle(transaction, name, Outcome.FINISHED, now)
             elif transaction.outcome is None:
-                effects += self._all.give_up(transaction, name, None, now)
+                effects += self._ends.give_up(transaction, name, None, now)
         return effects
 
     def hold(self, transaction_id: bytes, is_held: bool, now: float) -> list[Effect]:
@@ -166,12 +187,12 @@ class Offers:
             return []
         transaction.is_held, transaction.waits_since = is_held, now
         self._all.look_at(transaction)
-        return self._all.conclude(transaction, now)
+        return self._ends.conclude(transaction, now)
 
     def end(self, transaction_id: bytes, outcome: Outcome, now: float) -> list[Effect]:
         """The lender ends it; nothing if it has ended."""
         transaction = self._all.get(transaction_id)
-        return [] if transaction is None else self._all.end(transaction, outcome, now)
+        return [] if transaction is None else self._ends.end(transaction, outcome, now)
 
     def excuse(self, transaction_id: bytes, count: int, now: float) -> list[Effect]:
         """So many of the receivers that are counted will not come: they are not waited for. Those with names are; one always is."""
@@ -179,7 +200,7 @@ class Offers:
         if transaction is None or transaction.audience.names or transaction.audience.count == 0:
             return []
         transaction.audience = replace(transaction.audience, count=max(1, transaction.audience.count - count))
-        return self._all.conclude(transaction, now)
+        return self._ends.conclude(transaction, now)
 
     def miss(self, transaction_id: bytes, name: str, now: float) -> list[Effect]:
         """The way to this target was lost while its answer was waited for: unless it asks in time, it is lost too."""
@@ -202,29 +223,34 @@ class Offers:
         if transaction is None or not hmac.compare_digest(transaction.offers[keep.offer_id].secret, keep.secret):
             error = self._all.tombstones.answer(keep)
         else:
-            error = self._objection(transaction, keep, transaction.receivers.get(keep.origin))
+            error = _objection(transaction, keep, transaction.receivers.get(keep.origin), self._options.receivers_max)
             self._renew(transaction, now)
         if error is not None:
             raise error
 
     def made(self, ask: Ask, error: ZdlError | None, now: float) -> list[Effect]:
-        """What `Serve` asked for is read, and on its way; or cannot be produced: its receiver is told, its pull is over."""
+        """What `Serve` asked for is read, and on its way; or cannot be produced: its receiver is told, its pull is over.
+
+        What has changed cannot be lent any more, to nobody: its transaction ends.
+        """
         effects: list[Effect] = [Serve(each) for each in self._all.readings.done(ask)]
         if error is not None:
             effects += self._deny(ask, error)
         transaction = self._all.by_offer.get(ask.offer_id)
         if transaction is None:
-            return effects + self._all.drained(ask.offer_id)
+            return effects + self._ends.drained(ask.offer_id)
+        if isinstance(error, SourceChanged):
+            return effects + self._ends.spoil(transaction, ask, error, now)
         receiver = transaction.receivers.get(ask.origin)
         if error is not None and receiver is not None:
             receiver.ends(ask.id, ask.offer_id)
-            effects += self._all.give_up(transaction, ask.origin, Outcome.FAILED, now)
+            effects += self._ends.give_up(transaction, ask.origin, Outcome.FAILED, now, error.code)
         return effects
 
     def close(self, now: float) -> list[Effect]:
         """End all, and wait for no production: nobody will be there to hear that it has come back."""
         return [effect for transaction in self._all for effect in (
-            *self._all.end(transaction, Outcome.CLOSED, now), *self._all.settled(transaction.id))]
+            *self._ends.end(transaction, Outcome.CLOSED, now), *self._ends.settled(transaction.id))]
 
     # --- the world ------------------------------------------------------------------------------
 
@@ -243,7 +269,7 @@ class Offers:
             error = self._all.tombstones.answer(message)
             return self._note(message) if error is None else self._deny(message, error)
         receiver = transaction.receivers.get(message.origin)
-        refusal = self._objection(transaction, message, receiver)
+        refusal = _objection(transaction, message, receiver, self._options.receivers_max)
         if refusal is not None:
             return self._deny(message, refusal)
         if receiver is None:
@@ -262,7 +288,9 @@ class Offers:
                 receiver.ends(message.id, message.offer_id)
                 if message.why == RELEASED:
                     receiver.release()
-                return self._note(message) + self._all.give_up(transaction, message.origin, Outcome.CANCELLED, now)
+                outcome = Outcome.CANCELLED if message.why in _UNWANTED else Outcome.FAILED
+                why = message.why if message.why in _CODES else RemoteError.code
+                return self._note(message) + self._ends.give_up(transaction, message.origin, outcome, now, why)
 
     def tick(self, now: float) -> list[Effect]:
         """Ends what nobody uses, forgets old tombstones."""
@@ -270,9 +298,9 @@ class Offers:
         for transaction_id in self._all.calendar.due(now):
             transaction = self._all.get(transaction_id)
             if transaction is None:  # it ends, and a production of it does not return
-                effects += self._all.settled(transaction_id)
+                effects += self._ends.settled(transaction_id)
                 continue
-            effects += self._all.look(transaction, now)
+            effects += self._ends.look(transaction, now)
             if transaction.outcome is None:
                 self._all.look_at(transaction)
         self._all.tombstones.tick(now)
@@ -296,19 +324,6 @@ class Offers:
         if any(self._all.is_offer_taken(each.offer_id) for each in lent):
             raise LocalProtocolError(what="the id of an offer was used before")
 
-    def _objection(self, transaction: Transaction, message: FromReceiver, receiver: Receiver | None) -> ZdlError | None:
-        """Why this receiver may not have it."""
-        audience, most = transaction.audience, self._options.receivers_max
-        if receiver is not None and receiver.outcome is Outcome.EXPIRED:
-            return LeaseEnded(ref=f"ref:{message.offer_id[:4].hex()}…", origin=self._me, how=Outcome.EXPIRED.value)
-        if audience.is_closed and message.origin not in audience.names:
-            return Refused(by=self._me, reason="not-allowed", text="it is lent to others by name")
-        # Those who were named have a place, however many others come.
-        strangers = len(transaction.receivers) - len(audience.names & transaction.receivers.keys())
-        if receiver is None and message.origin not in audience.names and strangers + len(audience.names) >= most:
-            return Busy(limit="receivers_max", value=most, at=self._me)
-        return None
-
     def _ask(self, transaction: Transaction, receiver: Receiver, ask: Ask, now: float) -> list[Effect]:
         offer = transaction.offers[ask.offer_id]
         if not 0 < ask.length <= CHUNK_BYTES_MAX or ask.offset + ask.length > offer.bytes_total:
@@ -319,7 +334,7 @@ class Offers:
             return self._deny(ask, Busy(limit="serving_bytes_max", value=self._options.serving_bytes_max, at=self._me))
         is_back = receiver.outcome not in (None, Outcome.FINISHED)
         if is_back:
-            receiver.outcome = None
+            receiver.comes_again()
         if (ask.id, ask.offer_id) not in receiver.pulls:
             self._pullers[ask.id] = transaction.id, intern(ask.origin)
             if len(self._pullers) > PULLERS_MAX:
@@ -342,10 +357,10 @@ class Offers:
         self._pullers.pop(confirm.id, None)  # no chunk of it is on its way any more
         told = self._note(confirm) + _had(transaction, confirm, have, joined)
         if not transaction.has_all(receiver):
-            return told + self._all.give_up(transaction, confirm.origin, None, now)
+            return told + self._ends.give_up(transaction, confirm.origin, None, now)
         if receiver.outcome is not Outcome.FINISHED:  # it has all, whatever was thought of it before
             receiver.outcome = None
-        return told + self._all.settle(transaction, confirm.origin, Outcome.FINISHED, now)
+        return told + self._ends.settle(transaction, confirm.origin, Outcome.FINISHED, now)
 
     def _bounced(self, bounce: Bounce, now: float) -> list[Effect]:
         """A chunk could not be delivered: its receiver is cut off; or, where a queue was full, may ask again soon."""
@@ -380,3 +395,17 @@ def _had(transaction: Transaction, confirm: Confirm, before: Sequence[Range], no
     offer = transaction.offers[confirm.offer_id]
     is_news = offer.is_told and offer.is_had(now_had) and not offer.is_had(before)
     return [OfferHad(transaction.id, offer.offer_id, confirm.origin)] if is_news else []
+
+
+def _objection(transaction: Transaction, message: FromReceiver, receiver: Receiver | None, most: int) -> ZdlError | None:
+    """Why this receiver may not have it."""
+    audience, me = transaction.audience, message.target
+    if receiver is not None and receiver.outcome is Outcome.EXPIRED:
+        return LeaseEnded(ref=f"ref:{message.offer_id[:4].hex()}…", origin=me, how=Outcome.EXPIRED.value)
+    if audience.is_closed and message.origin not in audience.names:
+        return Refused(by=me, reason="not-allowed", text="it is lent to others by name")
+    # Those who were named have a place, however many others come.
+    strangers = len(transaction.receivers) - len(audience.names & transaction.receivers.keys())
+    if receiver is None and message.origin not in audience.names and strangers + len(audience.names) >= most:
+        return Busy(limit="receivers_max", value=most, at=me)
+    return None

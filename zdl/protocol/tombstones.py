@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from zdl.errors import LeaseEnded, UnknownRef, ZdlError
 from zdl.protocol.audiences import Offer
@@ -27,6 +27,7 @@ class Tombstone:
         finished: who had it all.
         others: who else it was for, or had begun; None: whoever shows the secret.
         until: when it is forgotten.
+        error: of ours, that ended it; None: it ended as things do.
     """
 
     transaction_id: bytes
@@ -35,6 +36,7 @@ class Tombstone:
     finished: frozenset[str]
     others: frozenset[str] | None
     until: float
+    error: ZdlError | None = None
 
 
 class Tombstones:
@@ -74,6 +76,12 @@ class Tombstones:
         while len(self._by_offer) > self._kept_max:
             self._by_offer.popitem(last=False)
 
+    def explain(self, offer_id: bytes, error: ZdlError) -> None:
+        """Who asks for it from now on hears this."""
+        stone = self._by_offer.get(offer_id)
+        if stone is not None:
+            self._by_offer[offer_id] = replace(stone, error=error)
+
     def answer(self, message: Ask | Confirm | Keep | Drop) -> ZdlError | None:
         """What is said about an offer that is not lent: an error, or None: it is noted, as it was before."""
         stone = self._by_offer.get(message.offer_id)
@@ -84,7 +92,7 @@ class Tombstones:
             return None
         if stone.others is not None and message.origin not in stone.others and message.origin not in stone.finished:
             return UnknownRef(ref=label, origin=self._me)
-        return LeaseEnded(ref=label, origin=self._me, how=stone.how)
+        return stone.error or LeaseEnded(ref=label, origin=self._me, how=stone.how)
 
     def tick(self, now: float) -> None:
         """Forgets what is old."""

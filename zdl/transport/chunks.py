@@ -80,7 +80,7 @@ class Chunks:
         try:
             parts = lending.readable.read(ask.offset, ask.length)
         except ZdlError as error:
-            return error
+            return error.with_traceback(None)  # whose frames would hold what is lent beyond its end
         except (OSError, ValueError) as error:
             return OriginFailed(ref=_label(ask), origin=self._fqcn, why=f"{type(error).__name__}: {error}")
         digest = b"" if ask.verify is Verify.NONE else self._digest_of(lending, ask, parts)

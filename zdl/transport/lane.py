@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from zdl.errors import Cancelled, Closed, ZdlError
+from zdl.errors import Closed, DiskFailed, ZdlError
 from zdl.fqcn import is_within
 from zdl.options import Options
 from zdl.protocol.effects import (
@@ -141,8 +141,10 @@ class Lane:
 
     def pull(self, source: Source, ranges: Sequence[tuple[int, int]], landing: Landing, addresses: Sequence[str], *,
              have: Sequence[Range] = (), progressed: Callable[[int, int], None], settled: Callable[[ZdlError | None], None],
-             chosen: Callable[[bool, str], None], put_away: Run | None = None) -> Callable[[str], None]:
-        """Begin a pull of an offer; returns what cancels it, with a reason. The callbacks run on the lane: they only hand over.
+             chosen: Callable[[bool, str], None], put_away: Run | None = None) -> Callable[[str | ZdlError], None]:
+        """Begin a pull of an offer; returns what ends it, with a reason why it is not wanted any more, or with an error.
+
+        The callbacks run on the lane: they only hand over.
 
         Args:
             source: which offer.
@@ -171,11 +173,15 @@ class Lane:
             self._fetchings[number] = fetching
             self._choose_way(number, addresses, now)
 
-        def cancel(why: str) -> None:
-            self._loop.submit(self._loop.do, lambda now: self._pulls.cancelled(pull_id[0], why, now) if pull_id else [])
+        def end(why: str | ZdlError, now: float) -> list[Effect]:
+            """On the lane."""
+            if not pull_id:
+                return []
+            return self._pulls.cancel(pull_id[0], why, now) if isinstance(why, ZdlError) else self._pulls.cancelled(
+                pull_id[0], why, now)
 
         self._loop.submit(begin)
-        return cancel
+        return lambda why: self._loop.submit(self._loop.do, lambda now: end(why, now))
 
     def unreachable(self, effect: Unreachable) -> None:
         """The control lane has learnt that some cells cannot be reached."""
@@ -351,8 +357,10 @@ class Lane:
 
     def _do_later(self, pull_id: int, job: Job, then: Callable[[float], list[Effect]], run: Run | None = None) -> None:
         """Have a broker's thread do for a pull what may block; then the machine hears of it, or the pull ends."""
+        origin = self._fetchings[pull_id].origin
+
         def do() -> None:
-            error = _failed(job)
+            error = _failed(job, origin)
             self._loop.submit(self._loop.do, then if error is None else lambda now: self._pulls.cancel(pull_id, error, now))
 
         assert self._background is not None
@@ -385,12 +393,12 @@ class Lane:
         return len(self._pulls) == self._pulls.dropping and not self._offers.is_pulled_from()
 
 
-def _failed(job: Callable[[], None]) -> ZdlError | None:
+def _failed(job: Callable[[], None], origin: str) -> ZdlError | None:
     """Why a job failed; None when it did not."""
     try:
         job()
     except ZdlError as error:
         return error
     except (OSError, ValueError) as error:
-        return Cancelled(what="a pull", why=f"its bytes cannot be stored: {type(error).__name__}: {error}")
+        return DiskFailed(ref="a pull", origin=origin, path="its place", why=f"{type(error).__name__}: {error}")
     return None
