@@ -18,7 +18,6 @@ import multiprocessing
 import sys
 import time
 import traceback
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,29 +26,14 @@ try:
 except ImportError:  # run from tests/ of a checkout that is not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from simbooks import CHALLENGE_S, CONTROL, DATA, IMPATIENT, LANES, NEVER, Call, Noise, Pull, Push, Transaction, Wire
+from simbooks import CHALLENGE_S, CONTROL, DATA, IMPATIENT, LANES, Call, Noise, Push, Wire
 from simcell import SimCell
-from simworld import World
+from simlending import Lendings
 
-from zdl.errors import (
-    Cancelled,
-    IntegrityError,
-    LeaseEnded,
-    NoRoute,
-    OriginFailed,
-    OriginLost,
-    PeerLost,
-    RemoteError,
-    Stalled,
-    TimedOut,
-    UnknownRef,
-)
+from zdl.errors import Cancelled, NoRoute, PeerLost, RemoteError, TimedOut
 from zdl.fqcn import ROOT, ancestors, is_within, parent
 from zdl.protocol import effects as asked
-from zdl.protocol.effects import Outcome
 from zdl.protocol.messages import Kind, Notice, Part
-from zdl.protocol.offers import Audience
-from zdl.refs import Source
 
 # How soon a cell that starts again has its place where its parent is there: its former self has its time to answer; and
 # some latency. Where the parent was not there, one pause of redialling more.
@@ -72,7 +56,7 @@ class Stranger(SimCell):
         super().receive(lane, link, header, body)
 
 
-class Sim(World):
+class Sim(Lendings):
     """The history of one seed: a small tree, some calls and pulls, some faults, which then heal.
 
     Args:
@@ -82,9 +66,7 @@ class Sim(World):
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
         self.seed = seed
-        self.names: list[str] = [ROOT]
-        self.absent: set[str] = set()
-        self.is_impatient = False
+        self.names.append(ROOT)
         self.faults_end = 0.0
         self.quiet_after = 0.0
         self._has_run = False
@@ -190,32 +172,6 @@ class Sim(World):
             notice = Notice(caller.fqcn, target, caller.calls.next_id(), "sim", "notice", {}, (b"news",))
             caller.act(CONTROL, [asked.Post(notice)])
 
-    def _some_lending(self) -> None:
-        rng = self.rng
-        origin = self.cells.get(rng.choice(self.names))
-        others = [name for name in self.names if origin is not None and name != origin.fqcn]
-        if origin is None:
-            return
-        receivers = rng.sample(others, min(len(others), rng.choice((1, 1, 2))))
-        if rng.random() < 0.05:
-            receivers = [origin.fqcn]
-        draw = rng.random()
-        audience = Audience(names=frozenset(receivers[:1] if draw < 0.2 else receivers)) if draw < 0.5 else Audience(
-            count=1 if draw < 0.6 else 0 if draw < 0.65 else len(receivers))
-        sizes = [rng.choice((0, 40, 128, 300, 520, 640)) for _ in range(rng.choice((1, 1, 2)))]
-        transaction = self.lend(origin, sizes, audience, lease_s=1.6 if rng.random() < 0.2 else 40.0,
-                                breaks=rng.random() < 0.03)
-        for name in receivers:
-            for source in transaction.sources:
-                wait_s = rng.random() * 0.3
-                if source.bytes_total >= 512 and rng.random() < 0.3:
-                    self.at(self.now + wait_s, self._some_pull, name, source, ((256, source.bytes_total - 256),))
-                    self.at(self.now + wait_s, self._some_pull, name, source, ((0, 128), (128, 128)))
-                else:
-                    self.at(self.now + wait_s, self._some_pull, name, source, None)
-        if rng.random() < 0.1:
-            self.at(self.now + rng.random(), self._end_early, transaction)
-
     def _some_push(self) -> None:
         rng = self.rng
         sender = self.cells.get(rng.choice(self.names))
@@ -227,37 +183,6 @@ class Sim(World):
         key = self.push(sender, rng.choice(self.names), items, gap_s=rng.choice((0.0, 0.0, 0.1)))
         if rng.random() < 0.1:
             self.at(self.now + rng.random() * 0.3, self.cancel_push, key)
-
-    def _some_pull(self, name: str, source: Source, ranges: tuple[tuple[int, int], ...] | None) -> None:
-        receiver = self.cells.get(name)
-        if receiver is None:
-            return
-        number = self.pull(receiver, source, ranges, is_direct=self.rng.random() < 0.4, finishes=self.rng.random() < 0.3)
-        self.pulls[receiver, number].is_slow = self.rng.random() < 0.1
-        if self.rng.random() < 0.08:
-            self.at(self.now + self.rng.random() * 0.1, self.cancel_pull, receiver, number)
-        if self.rng.random() < 0.1:
-            self.at(self.now + self.rng.random(), self._hang_direct, receiver, source.origin)
-
-    def _hang_direct(self, receiver: SimCell, origin: str) -> None:
-        """The shell gives up a direct link, for want of sockets."""
-        link = receiver.data.peers.up(origin) if receiver.is_alive else None
-        if link is not None and link.address and not link.is_parent:
-            self.hurt(receiver.wires[DATA][link.link])  # what is on its way, also for others, may be lost
-            receiver.act(DATA, receiver.data.hang(link.link, "idle", self.now))
-
-    def _end_early(self, transaction: Transaction) -> None:
-        transaction.is_ended_early = transaction.settled is None
-        self.end(transaction)
-        self.at(self.now + 0.5, self._must_be_told, transaction, self.now)
-
-    def _must_be_told(self, transaction: Transaction, ended_at: float) -> None:
-        """Where nothing was hurt, receivers hear soon that an offer was withdrawn."""
-        if self.hurt_at <= self.now:
-            return
-        for pull in self.pulls.values():
-            if pull.source in transaction.sources and pull.started_at <= ended_at:
-                assert pull.is_settled, f"{pull.receiver.fqcn} is not told that {pull.source.label} was withdrawn"
 
     # --- the faults -------------------------------------------------------------------------------
 
@@ -361,14 +286,6 @@ class Sim(World):
             return False
         return all(each.settled is not None or not each.origin.is_alive for each in self.transactions.values())
 
-    def _end_unused(self) -> None:
-        """The lender ends what nobody pulls; short leases run out by themselves."""
-        if any(len(cell.pulls) for cell in self.cells.values()):
-            return
-        for transaction in self.transactions.values():
-            if transaction.lease_s > 10 and transaction.settled is None:
-                self.end(transaction)
-
     def _verify(self) -> None:
         for (_, number), call in self.calls.items():
             if call.caller.is_alive:
@@ -376,6 +293,7 @@ class Sim(World):
         for (_, number), pull in self.pulls.items():
             if pull.receiver.is_alive:
                 self._verify_pull(number, pull)
+                self._verify_stranger(number, pull)
         for (_, number), push in self.pushes.items():
             self._verify_push(number, push)
         for transaction in self.transactions.values():
@@ -422,75 +340,6 @@ class Sim(World):
             assert isinstance(push.error, Cancelled), f"{what} was cancelled and ends with {push.error!r}"
         else:
             assert push.error is None and push.taken == push.items, f"nothing is in its way, but {what} ends with {push.error!r}"
-
-    def _verify_pull(self, number: int, pull: Pull) -> None:
-        what = f"pull {number} of {pull.source.label} by {pull.receiver.fqcn} from {pull.source.origin}"
-        assert pull.is_settled and pull.settled_at is not None, f"{what} never settles"
-        assert pull.forgotten_at is not None, f"{what} is never forgotten"
-        if self.hurt_at > pull.forgotten_at and pull.has_way:
-            assert pull.forgotten_at < pull.settled_at + 0.1, f"{what}: nobody notes its end"
-        if pull.error is None:
-            return
-        lending = self.lendings[pull.source.offer_id]
-        transaction, origin = lending.transaction, lending.transaction.origin
-        if pull.is_cancelled:
-            assert isinstance(pull.error, Cancelled), f"{what} was cancelled and ends with {pull.error!r}"
-            return
-        if isinstance(pull.error, IntegrityError):
-            assert pull.error.attempts == self.options.pulls.bad_chunks_max
-            return
-        if lending.breaks and isinstance(pull.error, OriginFailed):
-            return
-        if not origin.is_alive and self.died_at[origin] <= pull.settled_at:
-            is_right = isinstance(pull.error, (OriginLost, UnknownRef, LeaseEnded)) or self.is_impatient
-            assert is_right, f"{what} ends with {pull.error!r}"
-            return
-        if isinstance(pull.error, LeaseEnded):
-            is_over = transaction.settled is not None and transaction.ended_at is not None
-            assert is_over and transaction.ended_at <= pull.settled_at, f"{what}: nobody ended it, but {pull.error!r}"
-            outcome = transaction.settled.outcome
-            if outcome is Outcome.EXPIRED:
-                assert self.hurt_at < NEVER, f"{what} was kept and expires"
-            elif outcome in (Outcome.PARTIAL, Outcome.FAILED) and not self.is_impatient and (
-                    pull.started_at < transaction.ended_at - 0.1 and self.hurt_at == NEVER):
-                told = dict(transaction.settled.receivers)[pull.receiver.fqcn]
-                assert told not in (Outcome.CANCELLED, Outcome.LOST), f"{what} goes on, but its receiver is {told}"
-            return
-        if self.is_impatient and isinstance(pull.error, (OriginLost, Stalled)):
-            return
-        line = {*ancestors(pull.receiver.fqcn), *ancestors(pull.source.origin)}
-        assert line & self.absent, f"its way recovers, but {what} ends with {pull.error!r}"
-        # A direct link to some third cell may lead there, and no way back.
-        assert isinstance(pull.error, (OriginLost, Stalled)), f"{what} ends with {pull.error!r}"
-
-    def _verify_transaction(self, transaction: Transaction) -> None:
-        settled, names = transaction.settled, transaction.audience.names
-        assert settled is not None or not transaction.origin.is_alive, "a transaction never settles"
-        if settled is not None:
-            self._verify_receivers(transaction, dict(settled.receivers))
-        if settled is None or settled.outcome is Outcome.FINISHED or not names or transaction.is_ended_early:
-            return
-        if self.is_impatient or self.absent or transaction.lease_s < 10 or settled.outcome is Outcome.CLOSED:
-            return
-        # Lives that still are, that wanted it all, and got it all: their confirmations arrive in the end.
-        pulls = [pull for pull in self.pulls.values()
-                 if pull.source in transaction.sources and pull.receiver.fqcn in names]
-        if all(pull.receiver.is_alive and pull.is_settled and pull.error is None for pull in pulls):
-            pulled = {(pull.receiver.fqcn, pull.source) for pull in pulls}
-            has_all = all((name, source) in pulled and self.holds(name, source)
-                          for name in names for source in transaction.sources)
-            assert not has_all, f"every receiver has everything, but the transaction is {settled.outcome}"
-
-    def _verify_receivers(self, transaction: Transaction, told: Mapping[str, Outcome]) -> None:
-        """Whose confirmation of everything was noted in time has finished, whatever was thought of him before."""
-        assert transaction.ended_at is not None
-        for receiver in self.cells.values():
-            noted = {source for (cell, _), pull in self.pulls.items() for source in (pull.source,) if (
-                cell is receiver and pull.error is None and pull.ranges == ((0, source.bytes_total),)
-                and pull.forgotten_at is not None and pull.forgotten_at < transaction.ended_at
-                and pull.forgotten_at < pull.settled_at + 15.0)}
-            if noted >= set(transaction.sources):
-                assert told.get(receiver.fqcn) is Outcome.FINISHED, f"{receiver.fqcn} confirmed all and is {told}"
 
     def _verify_subtree(self, cell: SimCell) -> None:
         """Each cell knows who is below it: those with a living line of parents up to it."""

@@ -10,7 +10,8 @@ from typing import Protocol
 
 from zdl.errors import ZdlError
 from zdl.options import CallOptions, LinkOptions, OfferOptions, PullOptions, StreamOptions
-from zdl.protocol.effects import TransactionSettled
+from zdl.protocol.audiences import UNLIMITED, Budgets
+from zdl.protocol.effects import Outcome, TransactionSettled
 from zdl.protocol.messages import Part, Reply
 from zdl.protocol.offers import Audience
 from zdl.refs import Source
@@ -135,6 +136,9 @@ class Lending:
     transaction: Transaction
     is_released: bool = False
     breaks: bool = False
+    changes_at: float = NEVER
+    is_counted: bool = True
+    had_by: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -145,10 +149,20 @@ class Transaction:
     origin: Life
     audience: Audience
     lease_s: float
+    budgets: Budgets = UNLIMITED
     sources: tuple[Source, ...] = ()
+    waits_since: float = 0.0
+    is_held: bool = False
+    leaves: list[Source] = field(default_factory=list)
+    withdrawn: dict[Source, float] = field(default_factory=dict)
+    told: list[tuple[str, Outcome, str, float]] = field(default_factory=list)
     ended_at: float | None = None
     is_ended_early: bool = False
     settled: TransactionSettled | None = None
+
+    def expired_at(self, receiver: str) -> float:
+        """When a budget of this receiver ran out."""
+        return min((at for name, outcome, _, at in self.told if name == receiver and outcome is Outcome.EXPIRED), default=NEVER)
 
 
 @dataclass(slots=True)
@@ -163,7 +177,9 @@ class Pull:
     has_way: bool
     is_finished: bool = True
     stored: dict[int, int] = field(default_factory=dict)
+    told: int = 0
     is_cancelled: bool = False
+    failed_with: str = ""
     is_slow: bool = False
     is_settled: bool = False
     settled_at: float | None = None

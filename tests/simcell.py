@@ -13,7 +13,7 @@ from typing import Protocol
 from blake3 import blake3
 from simbooks import CONTROL, DATA, LANES, NEVER, Lending, Pull, SimOptions, Transaction, Wire
 
-from zdl.errors import OriginFailed, PeerLost
+from zdl.errors import OriginFailed, PeerLost, SourceChanged
 from zdl.fqcn import is_within
 from zdl.protocol import effects as asked
 from zdl.protocol.calls import Calls, Serving
@@ -90,6 +90,7 @@ class Surroundings(Protocol):
     def settled(self, cell: SimCell, effect: Ended) -> None: ...
     def forgotten(self, receiver: SimCell, number: int) -> None: ...
     def must_hold(self, receiver: str, transaction: Transaction) -> None: ...
+    def had(self, effect: asked.OfferHad) -> None: ...
     def pushed(self, cell: SimCell, effect: asked.PushSettled) -> None: ...
     def take_in(self, cell: SimCell, effect: Taking) -> None: ...
     def note_ends(self, cell: SimCell) -> None: ...
@@ -416,7 +417,11 @@ class SimCell:
         lending = self.lent[ask.offer_id]
         effects: list[Effect]
         assert not lending.is_released, "an offer is released while it is read"
-        if lending.breaks:
+        if lending.changes_at <= self.world.now:
+            label = f"ref:{ask.offer_id[:4].hex()}…"
+            effects = self.offers.made(ask, SourceChanged(ref=label, origin=self.fqcn, why="it was cut off"), self.world.now)
+            assert self.offers.transaction_of(ask.offer_id) is None, "what has changed is still lent"
+        elif lending.breaks:
             label = f"ref:{ask.offer_id[:4].hex()}…"
             effects = self.offers.made(ask, OriginFailed(ref=label, origin=self.fqcn, why="the disk is broken"), self.world.now)
         else:
@@ -478,6 +483,12 @@ class SimCell:
     def _tell(self, lane: int, effect: Effect) -> None:
         self.world.tell(self.fqcn, "=", effect)
 
+    def _pull_progressed(self, lane: int, effect: asked.Progressed) -> None:
+        pull = self.fetching[effect.pull_id]
+        assert pull.told < effect.bytes_done <= effect.bytes_total, "what is told of a pull goes back"
+        pull.told = effect.bytes_done
+        self.world.tell(self.fqcn, "=", effect)
+
     def _progressed(self, lane: int, effect: asked.CallProgressed) -> None:
         self.world.tell(self.fqcn, "=", effect)
         self.world.progressed(self, effect)
@@ -489,8 +500,14 @@ class SimCell:
 
     def _receiver_settled(self, lane: int, effect: asked.ReceiverSettled) -> None:
         self.world.tell(self.fqcn, "=", effect)
+        transaction = self.world.transactions[effect.transaction_id]
+        transaction.told.append((effect.receiver, effect.outcome, effect.why, self.world.now))
         if effect.outcome is Outcome.FINISHED:
-            self.world.must_hold(effect.receiver, self.world.transactions[effect.transaction_id])
+            self.world.must_hold(effect.receiver, transaction)
+
+    def _had(self, lane: int, effect: asked.OfferHad) -> None:
+        self.world.tell(self.fqcn, "=", effect)
+        self.world.had(effect)
 
     def _settled(self, lane: int, effect: Ended) -> None:
         self.world.tell(self.fqcn, "=", effect)
@@ -517,9 +534,9 @@ _PERFORM: Mapping[type, Callable[[SimCell, int, Effect], None]] = {  # type: ign
     asked.Told: SimCell._told, asked.SubtreeUp: SimCell._tell, asked.SubtreeDown: SimCell._tell,
     asked.PeerStalled: SimCell._watch, asked.PeerBack: SimCell._watch, asked.DialFailed: SimCell._dial_failed,
     asked.Handle: SimCell._handle, asked.Abort: SimCell._abort,
-    asked.Serve: SimCell._serve, asked.Release: SimCell._release, asked.Progressed: SimCell._tell,
+    asked.Serve: SimCell._serve, asked.Release: SimCell._release, asked.Progressed: SimCell._pull_progressed,
     asked.Finish: SimCell._finish, asked.Detour: SimCell._detour,
-    asked.CallProgressed: SimCell._progressed, asked.ReceiverSettled: SimCell._receiver_settled,
+    asked.CallProgressed: SimCell._progressed, asked.OfferHad: SimCell._had, asked.ReceiverSettled: SimCell._receiver_settled,
     asked.CallSettled: SimCell._settled, asked.PullSettled: SimCell._settled, asked.TransactionSettled: SimCell._settled,
     asked.PullForgotten: SimCell._pull_forgotten, asked.PushMoved: SimCell._push_moved, asked.PushSettled: SimCell._pushed,
     asked.IntakeOpened: SimCell._intake, asked.IntakeArrived: SimCell._intake, asked.IntakeComplete: SimCell._intake,

@@ -13,6 +13,7 @@ from simnet import Network
 from zdl.errors import Cancelled, Closed, RemoteError, TooLarge, to_wire
 from zdl.fqcn import ROOT, ancestors, common_ancestor, is_within, parent
 from zdl.protocol import effects as asked
+from zdl.protocol.audiences import UNLIMITED, Budgets
 from zdl.protocol.calls import Question
 from zdl.protocol.effects import Outcome
 from zdl.protocol.frames import TRACED
@@ -227,22 +228,59 @@ class World(Network):
 
     # --- objects ----------------------------------------------------------------------------------
 
-    def lend(self, origin: SimCell, sizes: Iterable[int], audience: Audience, *, lease_s: float = 40.0,
-             breaks: bool = False) -> Transaction:
+    def lend(self, origin: SimCell, sizes: Iterable[int], audience: Audience, *, lease_s: float = 40.0, breaks: bool = False,
+             budgets: Budgets = UNLIMITED, is_held: bool = False, is_told: bool = False) -> Transaction:
         """Offers that end together."""
-        transaction = Transaction(self.draw_bytes(16), origin, audience, lease_s)
-        offers = [Offer(self.draw_bytes(16), self.draw_bytes(16), size) for size in sizes]
-        transaction.sources = tuple(
-            Source(origin.fqcn, each.offer_id, each.secret, each.bytes_total) for each in offers)
+        transaction = Transaction(self.draw_bytes(16), origin, audience, lease_s, budgets, waits_since=self.now)
+        offers = [Offer(self.draw_bytes(16), self.draw_bytes(16), size, is_told=is_told) for size in sizes]
         self.transactions[transaction.id] = transaction
-        for each in offers:
-            lending = Lending(self.rng.randbytes(each.bytes_total), transaction, breaks=breaks)
-            origin.lent[each.offer_id] = self.lendings[each.offer_id] = lending
-        origin.offers.lend(transaction.id, offers, audience, lease_s, self.now)
+        transaction.sources = tuple([self._note_offer(transaction, each, breaks=breaks) for each in offers])
+        transaction.is_held = is_held
+        origin.offers.lend(transaction.id, offers, audience, lease_s, self.now, budgets=budgets, is_held=is_held)
         audience_told = sorted(audience.names) or audience.count
         self.tell(origin.fqcn, "=", ("lends", [each.bytes_total for each in offers], audience_told))
         origin.act(DATA, ())
         return transaction
+
+    def _note_offer(self, transaction: Transaction, offer: Offer, *, breaks: bool = False) -> Source:
+        """In the books, before the machine knows of it."""
+        origin = transaction.origin
+        assert isinstance(origin, SimCell)
+        lending = Lending(self.rng.randbytes(offer.bytes_total), transaction, breaks=breaks, is_counted=offer.is_counted)
+        origin.lent[offer.offer_id] = self.lendings[offer.offer_id] = lending
+        return Source(origin.fqcn, offer.offer_id, offer.secret, offer.bytes_total)
+
+    def add(self, transaction: Transaction, size: int, *, is_counted: bool = True) -> Source:
+        """One more offer of a transaction that is open."""
+        origin = transaction.origin
+        assert isinstance(origin, SimCell)
+        offer = Offer(self.draw_bytes(16), self.draw_bytes(16), size, is_counted=is_counted)
+        source = self._note_offer(transaction, offer)
+        if is_counted:
+            transaction.sources += (source,)
+        else:
+            transaction.leaves.append(source)
+        self.tell(origin.fqcn, "=", ("adds", size, f"is_counted={is_counted}"))
+        origin.offers.add(transaction.id, offer, self.now)
+        origin.act(DATA, ())
+        return source
+
+    def seal(self, transaction: Transaction) -> None:
+        """All offers of a transaction are there."""
+        origin = transaction.origin
+        assert isinstance(origin, SimCell)
+        if origin.is_alive and transaction.settled is None:
+            transaction.is_held, transaction.waits_since = False, self.now
+            self.tell(origin.fqcn, "=", "seals a transaction")
+            origin.act(DATA, origin.offers.hold(transaction.id, False, self.now))
+
+    def had(self, effect: asked.OfferHad) -> None:
+        """A receiver has all of an offer whose lender wants to know: told once, and true."""
+        lending = self.lendings[effect.offer_id]
+        assert effect.receiver not in lending.had_by, "it is told twice that a receiver has an offer"
+        lending.had_by.add(effect.receiver)
+        source = next(each for each in lending.transaction.sources if each.offer_id == effect.offer_id)
+        assert self.holds(effect.receiver, source), f"{effect.receiver} is said to have {source.label}"
 
     def end(self, transaction: Transaction, outcome: Outcome = Outcome.DELETED) -> None:
         """The lender ends a transaction."""
@@ -252,13 +290,13 @@ class World(Network):
             transaction.origin.act(DATA, transaction.origin.offers.end(transaction.id, outcome, self.now))
 
     def pull(self, receiver: SimCell, source: Source, ranges: Iterable[tuple[int, int]] | None = None, *,
-             is_direct: bool = False, finishes: bool = False) -> int:
+             is_direct: bool = False, finishes: bool = False, is_slow: bool = False) -> int:
         """A pull, straight from the origin's data lane if that is tried and works."""
         wanted = ((0, source.bytes_total),) if ranges is None else tuple(ranges)
         number, effects = receiver.pulls.start(source, wanted, self.now, finishes=finishes)
         pull = Pull(receiver, source, wanted, self.now, bytearray(source.bytes_total),
                     self.sound_path(receiver.fqcn, source.origin, DATA) is not None,
-                    is_finished=not finishes)
+                    is_finished=not finishes, is_slow=is_slow)
         self.pulls[receiver, number] = receiver.fetching[number] = pull
         self.tell(receiver.fqcn, "=", ("pulls", source.label, wanted, number, f"is_direct={is_direct}"))
         receiver.perform(DATA, effects)
@@ -409,9 +447,11 @@ class World(Network):
         transaction = self.transactions[effect.transaction_id]
         assert transaction.settled is None, "a transaction settles twice"
         # A cell that closes waits for no reading: what is being read then is let go with the end of that.
-        is_released = all(cell.lent[each.offer_id].is_released for each in transaction.sources)
+        is_released = all(cell.lent[each.offer_id].is_released for each in (*transaction.sources, *transaction.leaves))
         assert is_released or effect.outcome is Outcome.CLOSED, "a transaction settles before all of it was released"
         transaction.settled = effect
+        is_by_receivers = effect.outcome in (Outcome.FINISHED, Outcome.PARTIAL, Outcome.FAILED) and not effect.why
+        assert not (transaction.is_held and is_by_receivers), "it is complete before all of it is there"
         transaction.ended_at = self.now if transaction.ended_at is None else transaction.ended_at
         finished = [name for name, outcome in effect.receivers if outcome is Outcome.FINISHED]
         for name in finished:

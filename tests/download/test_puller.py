@@ -271,8 +271,9 @@ with Cell(sys.argv[1], parent=sys.argv[2], options=options) as cell:
 
 
 @pytest.mark.row("D18")
+@pytest.mark.fault("P3")
 @pytest.mark.parametrize(("end", "way"), [("kill", "direct"), ("kill", "routed"), ("stop", "routed"), ("stop", "direct")])
-def test_an_origin_that_dies_is_told_within_its_bound(trees: Trees, end: str, way: str) -> None:
+def test_P3_an_origin_that_dies_is_told_within_its_bound(trees: Trees, end: str, way: str) -> None:
     """A killed one breaks its links. A frozen one breaks none: the tree tells, and the direct link is left."""
     options = Options(links=LinkOptions(heartbeat_s=0.3), pulls=PullOptions(
         lost_timeout_s=1.0, stall_timeout_s=600.0, direct=way == "direct", window_bytes_min=MIB, window_bytes_max=MIB))
@@ -308,7 +309,8 @@ def test_the_death_of_an_origin_is_known_long_before_patience_ends(trees: Trees)
             receiver.downloads.pull(ref, progress=lambda *_: child.kill(), timeout_s=PATIENCE_S)
 
 
-def test_a_relay_that_dies_ends_the_pulls_behind_it(trees: Trees) -> None:
+@pytest.mark.fault("P4")
+def test_P4_a_relay_that_dies_ends_the_pulls_behind_it(trees: Trees) -> None:
     """The receiver stands above: it loses the link itself, and nobody else could tell it."""
     options = Options(links=LinkOptions(heartbeat_s=0.3), pulls=PullOptions(
         lost_timeout_s=1.0, direct=False, window_bytes_min=MIB, window_bytes_max=MIB))

@@ -80,7 +80,8 @@ def test_a_file_is_gone_on_with_where_the_last_pull_of_it_stopped(cells: tuple[C
 
 @pytest.mark.row("O6")
 @pytest.mark.row("Z5")
-def test_an_origin_that_was_killed_and_came_back_is_gone_on_with(trees: Trees, model: Path, tmp_path: Path) -> None:
+@pytest.mark.fault("P2")
+def test_P2_an_origin_that_was_killed_and_came_back_is_gone_on_with(trees: Trees, model: Path, tmp_path: Path) -> None:
     program = """
 with Cell("server.w0", parent=sys.argv[1]) as cell:
     cell.wait_ready()

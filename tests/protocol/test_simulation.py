@@ -61,10 +61,17 @@ def test_the_histories_are_not_empty() -> None:
         seen.update("reply" for call in history.calls.values() if call.reply is not None)
         seen.update(f"pull {type(pull.error).__name__}" for pull in history.pulls.values() if pull.is_settled)
         seen.update(f"sound {call.does}" for call in history.calls.values() if call.is_sound)
+        seen.update(f"receiver {outcome.value}" for each in history.transactions.values() for _, outcome, _, _ in each.told)
+        seen.update(f"{each.settled.outcome.value} {each.settled.why}".strip() for each in history.transactions.values()
+                    if each.settled is not None)
+        seen.update("pieces" for each in history.lendings.values() if each.had_by)
     assert {kind.name for kind in Kind} - set(seen) <= {"KEEP"}
     for each in ("loses", "doubles", "delays", "reorders", "corrupts", "cuts", "mutes", "parts", "heals"):
         assert seen[f"network {each}"], f"nothing {each}"
     assert {"NoRoute", "PeerLost", "TimedOut", "Cancelled", "RemoteError"} <= set(seen)
+    assert {"pull Refused", "pull SourceChanged", "pull DiskFull", "pull LeaseEnded", "pieces", "failed source-changed",
+            *(f"receiver {each}" for each in ("finished", "failed", "cancelled", "expired")),
+            *("finished", "partial", "failed", "expired", "deleted")} <= set(seen)
     assert seen["reply"] > 60 and seen["sound reply"] > 50 and seen["pull NoneType"] > 60
 
 
