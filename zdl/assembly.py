@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import resource
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from weakref import proxy
@@ -54,8 +55,10 @@ class Cell(BareCell):
         traffic = [TrafficFacts(each.fqcn, lane, each.bytes_in, each.bytes_out, each.messages_in, each.messages_out)
                    for lane, many in (("control", control), ("data", data)) for each in many]
         links = [LinkFacts(each.fqcn, each.lane, each.role, each.state, each.address) for each in self.peers]
+        now = time.monotonic()
         transfers = [TransferFacts(each.origin, each.label, each.bytes_total, each.bytes_done, each.way, each.why,
-                                   each.seconds, str(each.error or ""), each.why_not_shared)
+                                   each.seconds, str(each.error or ""), each.why_not_shared, now - each.started_at,
+                                   now - each.moved_at)
                      for each in self.downloads.transfers]
         return Snapshot(self.fqcn, self.incarnation, self.addresses, self.data_addresses, tuple(links), tuple(traffic),
                         tuple(transfers), len(self.downloads.transactions), self.parent_error, process_facts(),

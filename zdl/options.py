@@ -271,6 +271,7 @@ class OfferOptions:
             besides.
         segments_kept_s: such memory is kept for so long after its offer, for the next one. Measured: to fill fresh memory takes
             0.5 to 0.8 s per GiB, such as was used before 0.05 to 0.07.
+        removable: whether other cells may end what this one lends (``zdl ref rm``): without keys, whoever is connected.
     """
 
     lease_s: float = 600.0
@@ -289,6 +290,7 @@ class OfferOptions:
     same_host: bool = True
     segments_bytes_max: int = 16 * 1024 * MIB
     segments_kept_s: float = 30.0
+    removable: bool = False
 
     def __post_init__(self) -> None:
         _positive(self)

@@ -25,7 +25,7 @@ def test_plain_values_say_all_that_the_snapshot_says(snapshot: Snapshot) -> None
         "links": ({"fqcn": "server", "lane": "control", "role": "parent", "state": "up", "address": "tcp://127.0.0.1:3"},),
         "traffic": ({"fqcn": "server", "lane": "data", "bytes_in": 1, "bytes_out": 2, "messages_in": 3, "messages_out": 4},),
         "transfers": ({"origin": "server", "label": "ref:00…", "bytes_total": 10, "bytes_done": 5, "way": "direct",
-                       "why": "", "seconds": None, "error": ""},),
+                       "why": "", "seconds": None, "error": "", "why_not_shared": "", "age_s": 0.0, "silent_s": 0.0},),
         "lent_count": 7, "parent_error": "",
         "process": {"pid": 123, "cpu_s": 0.5, "rss_bytes": 1000, "rss_peak_bytes": 2000},
         "below_count": 3, "running": ()}

@@ -19,6 +19,7 @@ import click
 from zdl.assembly import Cell
 from zdl.cli.units import DURATION
 from zdl.errors import Refused
+from zdl.options import Options
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 # How long a cell that is there may take to say so; what `BareCell.wait_ready` gives it.
@@ -77,8 +78,13 @@ def timeout_option(command: Command) -> Command:
 
 
 @contextmanager
-def joined(parent: str, *, timeout_s: float) -> Iterator[Joined]:
+def joined(parent: str, *, timeout_s: float, options: Options | None = None) -> Iterator[Joined]:
     """Join below the cell at this address, and leave at the end.
+
+    Args:
+        parent: the address.
+        timeout_s: how long that may take.
+        options: of our cell.
 
     Raises:
         TimedOut: nobody welcomes us there; says why the last try failed.
@@ -88,17 +94,17 @@ def joined(parent: str, *, timeout_s: float) -> Iterator[Joined]:
     own = f"cli-{secrets.token_hex(_TAG_BYTES)}"
     with ExitStack() as stack:
         try:
-            cell = stack.enter_context(_welcomed(own, parent, until))
+            cell = stack.enter_context(_welcomed(own, parent, until, options))
         except Refused as refused:
             if refused.reason != "not-below":
                 raise
-            cell = stack.enter_context(_welcomed(f"{refused.by}.{own}", parent, until))
+            cell = stack.enter_context(_welcomed(f"{refused.by}.{own}", parent, until, options))
         yield Joined(cell, next((each.fqcn for each in cell.peers if each.role == "parent" and each.lane == "control"), ""))
 
 
 @contextmanager
-def _welcomed(fqcn: str, parent: str, until: float) -> Iterator[Cell]:
-    cell = Cell(fqcn, parent=parent)
+def _welcomed(fqcn: str, parent: str, until: float, options: Options | None) -> Iterator[Cell]:
+    cell = Cell(fqcn, parent=parent, options=options)
     try:
         cell.start()
         cell.wait_ready(max(0.0, until - time.monotonic()))

@@ -162,7 +162,7 @@ def names_below(cell: Cell, root: str, *, timeout_s: float) -> list[str]:
     Raises:
         NoRoute: there is no such cell.
     """
-    told = _list(cell.request(root, CHANNEL, BELOW_TOPIC, timeout_s=timeout_s).body)
+    told = listed(cell.request(root, CHANNEL, BELOW_TOPIC, timeout_s=timeout_s).body)
     return [name for name in told if isinstance(name, str) and name != cell.fqcn]
 
 
@@ -172,12 +172,18 @@ class Walk:
     Args:
         cell: who asks.
         timeout_s: how long each level may take to answer.
+
+    Attributes:
+        seen: the cells, in the order in which they answered.
+        facts: what each of those that answered said of itself, as it came: it may be anything.
+        errors: why the others did not.
     """
 
     def __init__(self, cell: Cell, timeout_s: float) -> None:
         self._cell = cell
         self._timeout_s = timeout_s
         self.seen: dict[str, Seen] = {}
+        self.facts: dict[str, Mapping[str, object]] = {}
         self.errors: dict[str, ZdlError] = {}
 
     def walk(self, roots: Sequence[str]) -> None:
@@ -196,8 +202,8 @@ class Walk:
         answers = self._cell.broadcast(asked, CHANNEL, WAY_TOPIC, target, timeout_s=self._timeout_s)
         for name, answer in answers.items():
             try:
-                facts = _mapping(answer.body)
-                way, via, why = (_text(facts.get(key)) for key in ("role", "via", "why"))
+                facts = mapping(answer.body)
+                way, via, why = (text(facts.get(key)) for key in ("role", "via", "why"))
             except ZdlError as error:
                 way, via, why = "", "", str(error)
             self.seen[name] = replace(self.seen[name], way=way, via=via, why=why)
@@ -205,18 +211,19 @@ class Walk:
     def _note(self, name: str, state: str, answer: Answer) -> dict[str, str]:
         """What a cell said; returns its children and the states of their links."""
         try:
-            facts = _mapping(answer.body)
+            facts = mapping(answer.body)
         except ZdlError as error:
             self.errors[name] = error
             self.seen[name] = Seen(name, "unreachable", error=str(error))
             return {}
-        links = [_mapping(each) for each in _list(facts.get("links"))]
+        self.facts[name] = facts
+        links = [mapping(each) for each in listed(facts.get("links"))]
         control = [each for each in links if each.get("lane") == "control" and each.get("fqcn") != self._cell.fqcn]
-        process = _mapping(facts.get("process"))
-        addresses = tuple(each for each in _list(facts.get("addresses")) if isinstance(each, str))
-        self.seen[name] = Seen(name, state, len(control), _number(facts.get("below_count")), addresses,
-                               _number(process.get("rss_bytes")), _number(facts.get("lent_count")),
-                               _number(process.get("pid")), _text(facts.get("parent_error")),
+        process = mapping(facts.get("process"))
+        addresses = tuple(each for each in listed(facts.get("addresses")) if isinstance(each, str))
+        self.seen[name] = Seen(name, state, len(control), number(facts.get("below_count")), addresses,
+                               number(process.get("rss_bytes")), number(facts.get("lent_count")),
+                               number(process.get("pid")), text(facts.get("parent_error")),
                                tuple(map(_peer, control)))
         return dict(_children(name, control))
 
@@ -231,28 +238,32 @@ def _children(above: str, links: Iterable[Mapping[str, object]]) -> Iterable[tup
         except FqcnError:
             continue
         if is_ancestor(above, name):
-            yield name, _text(each.get("state"))
+            yield name, text(each.get("state"))
 
 
 def _peer(facts: Mapping[str, object]) -> Peer:
-    return Peer(*(_text(facts.get(key)) for key in ("fqcn", "role", "state", "address")))
+    return Peer(*(text(facts.get(key)) for key in ("fqcn", "role", "state", "address")))
 
 
 # What other cells say may be anything.
 
-def _mapping(value: object) -> Mapping[str, object]:
+def mapping(value: object) -> Mapping[str, object]:
+    """A mapping, or an empty one."""
     return value if isinstance(value, dict) else {}
 
 
-def _list(value: object) -> Sequence[object]:
+def listed(value: object) -> Sequence[object]:
+    """A list, or an empty one."""
     return value if isinstance(value, (list, tuple)) else ()
 
 
-def _number(value: object) -> int:
+def number(value: object) -> int:
+    """A whole number, or 0."""
     return value if isinstance(value, int) else 0
 
 
-def _text(value: object) -> str:
+def text(value: object) -> str:
+    """A text, or an empty one."""
     return value if isinstance(value, str) else ""
 
 

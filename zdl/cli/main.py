@@ -40,8 +40,10 @@ COMMANDS = MappingProxyType({
     "start": Entry("zdl.cli.start", "start", "Run one cell in the foreground: a server, a relay or a worker."),
     "ls": Entry("zdl.cli.look", "ls", "List the cells of a running fabric."),
     "ping": Entry("zdl.cli.look", "ping", "Measure the round trip to a cell."),
+    "report": Entry("zdl.cli.report", "report", "What cells lend and pull: who holds what, how far, waiting for whom."),
     "put": Entry("zdl.cli.put", "put", "Lend files until others have them."),
     "get": Entry("zdl.cli.get", "get", "Fetch what another cell lends, verified."),
+    "ref": Entry("zdl.cli.ref", "ref", "End what a cell lends, where it allows that."),
     "bench": Entry("zdl.cli.bench", "bench", "Measure, beside raw sockets, bare pyzmq and memcpy."),
 })
 

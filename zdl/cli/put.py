@@ -20,10 +20,13 @@ from zdl.cli.output import Output, output_options
 from zdl.cli.units import DURATION, DURATION_S_MAX, duration_text, size_text
 from zdl.download.folders import SYMLINKS
 from zdl.download.transaction import Transaction
+from zdl.options import OfferOptions, Options
 from zdl.refs import Ref
 
 # The word for a receiver that has all of it, verified.
 FINISHED = "finished"
+# Why a transaction has ended that somebody has deleted: here only `zdl ref rm` does.
+DELETED = "deleted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +50,14 @@ class Keeping:
               help="End when N cells have them; 1 unless there is a --ttl.")
 @click.option("--symlinks", type=click.Choice(SYMLINKS), default=SYMLINKS[0], show_default=True,
               help="What to do with symbolic links in a folder.")
+@click.option("--removable", "is_removable", is_flag=True, help="Let other cells end it: zdl ref rm.")
 @click.option("--ttl", metavar="TIME", type=DURATION, help="End after this time, e.g. 1h.")
 @parent_option
 @timeout_option
 @output_options
 @click.pass_context
 def put(context: click.Context, *, paths: tuple[Path, ...], name: str | None, until: int | None, symlinks: str,
-        ttl: float | None, parent: str, timeout_s: float, is_json: bool) -> int:
+        is_removable: bool, ttl: float | None, parent: str, timeout_s: float, is_json: bool) -> int:
     """Lend files and folders until others have them. The last line is what they give to zdl get."""
     names = [path.resolve().name for path in paths]
     same = sorted({each for each in names if names.count(each) > 1})
@@ -64,7 +68,8 @@ def put(context: click.Context, *, paths: tuple[Path, ...], name: str | None, un
         raise click.UsageError(f"--name {published!r} is empty or has characters that do not print", context)
     output = Output.of(context, is_json=is_json)
     keeping = Keeping(until or (0 if ttl is not None else 1), ttl)
-    with Endings() as endings, joined(parent, timeout_s=timeout_s) as here:
+    options = Options(offers=OfferOptions(removable=is_removable))
+    with Endings() as endings, joined(parent, timeout_s=timeout_s, options=options) as here:
         transactions = lend(here, paths, keeping, symlinks=symlinks)
         refs = [each.body for each in transactions if isinstance(each.body, Ref)]
         here.cell.downloads.publish(published, {"files": refs})
@@ -111,10 +116,13 @@ def _verdict(ending: Ending, transactions: Sequence[Transaction], keeping: Keepi
     """The exit code, once the cell is closed.
 
     Raises:
-        Partial: the time was over before all had it.
+        Partial: the time was over before all had it, or another cell has ended it.
     """
     if ending is Ending.INTERRUPTED:
         return INTERRUPTED
+    ended = [each.outcome for each in transactions if each.outcome is not None and each.outcome.reason == DELETED]
+    if ending is Ending.DONE and ended:
+        raise Partial(f"another cell has ended it; {min(len(each.finished) for each in ended)} receivers have it")
     if ending is Ending.TIME and keeping.receivers and keeping.ttl_s is not None:
         least = min(sum(outcome.value == FINISHED for outcome in each.receivers.values()) for each in transactions)
         raise Partial(f"{least} of {keeping.receivers} receivers have it after {duration_text(keeping.ttl_s)}")

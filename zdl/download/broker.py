@@ -10,7 +10,6 @@ The public face, and no more: what is lent is `zdl.download.lending`, what is pu
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -28,6 +27,7 @@ from zdl.download.fetching import Binding, Fetcher, Limits
 from zdl.download.filing import Filing
 from zdl.download.gathering import Gathering
 from zdl.download.lending import Lender, audience_of
+from zdl.download.loans import Loans, Published
 from zdl.download.producing import Producing
 from zdl.download.puller import ADDRESSES_TOPIC, CHANNEL, Progress, Puller, Transfer
 from zdl.download.scope import MessageScope
@@ -72,8 +72,8 @@ class DownloadBroker:
         self.lend_file, self.lend_folder = filing.lend_file, filing.lend_folder
         self.pull_file, self.pull_folder = filing.pull_file, filing.pull_folder
         self._transacting = Transacting(cell, self._lender, self._producing)
-        self._lock = threading.Lock()  # guards the names
-        self._named: dict[str, object] = {}
+        self._published = Published()
+        self._loans = Loans(cell, self._lender, self._published)
         cell.handler(CHANNEL, ADDRESSES_TOPIC, inline=True)(self._tell_addresses)
         cell.handler(CHANNEL, NAMED_TOPIC, resolve=False)(self._tell_named)
 
@@ -147,11 +147,7 @@ class DownloadBroker:
 
     def publish(self, name: str, body: object) -> None:
         """Answer whoever asks for this name with `body`, which holds refs of what was lent; None takes the name back."""
-        with self._lock:
-            if body is None:
-                self._named.pop(name, None)
-            else:
-                self._named[name] = body
+        self._published.put(name, body)
 
     def find(self, origin: str, name: str, *, timeout_s: float | None = None) -> object:
         """What another cell has published under a name; refs stay refs.
@@ -302,5 +298,5 @@ class DownloadBroker:
     def _tell_named(self, request: Request) -> object:
         """A list with what has the name, or an empty one: what a handler raises is no more than a `RemoteError` there."""
         name = request.body.get("name") if isinstance(request.body, dict) else None
-        with self._lock:
-            return [self._named[name]] if isinstance(name, str) and name in self._named else []
+        body = self._published.all().get(name) if isinstance(name, str) else None
+        return [] if body is None else [body]

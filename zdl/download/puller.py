@@ -75,6 +75,7 @@ class Transfer:
         started_at: on the monotonic clock.
         seconds: how long it took; None while it runs.
         error: how it ended, if not well.
+        moved_at: when something of it came last, or it began, or ended.
     """
 
     origin: str
@@ -87,6 +88,7 @@ class Transfer:
     started_at: float = 0.0
     seconds: float | None = None
     error: ZdlError | None = None
+    moved_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -289,7 +291,8 @@ class Puller:
     def _begin(self, batch: _Batch, source: Source, sink: Sink, abort: Signal | None, until: float | None, *,
                shared: str | None = "") -> None:
         total = sum(length for _, length in (*sink.ranges, *sink.have))
-        transfer = Transfer(source.origin, source.label, total, started_at=time.monotonic(), why_not_shared=shared or "")
+        now = time.monotonic()
+        transfer = Transfer(source.origin, source.label, total, started_at=now, moved_at=now, why_not_shared=shared or "")
         with self._lock:
             self._transfers.append(transfer)
             batch.transfers.append(transfer)
@@ -349,7 +352,7 @@ class Puller:
         return tuple(each for each in addresses if is_inproc or not each.startswith("inproc://"))
 
     def _progressed(self, batch: _Batch, transfer: Transfer, done: int) -> None:
-        transfer.bytes_done = done
+        transfer.bytes_done, transfer.moved_at = done, time.monotonic()
         if batch.renew_s is not None and batch.until is not None:
             batch.until = max(batch.until, time.monotonic() + batch.renew_s)
         progress = batch.progress
@@ -365,7 +368,8 @@ class Puller:
     def _settled(self, batch: _Batch, transfer: Transfer, error: ZdlError | None, *, is_shared: bool = False) -> None:
         if is_shared and error is None:  # no chunk has told of it
             self._progressed(batch, transfer, transfer.bytes_total)
-        transfer.seconds = time.monotonic() - transfer.started_at
+        transfer.moved_at = time.monotonic()
+        transfer.seconds = transfer.moved_at - transfer.started_at
         transfer.error = error
         is_first = False
         with self._lock:

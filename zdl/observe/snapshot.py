@@ -38,7 +38,12 @@ class TrafficFacts:
 
 @dataclass(frozen=True, slots=True)
 class TransferFacts:
-    """One pull; see `zdl.download.puller.Transfer`."""
+    """One pull; see `zdl.download.puller.Transfer`.
+
+    Attributes:
+        age_s: since it began.
+        silent_s: since something of it came, or it ended.
+    """
 
     origin: str
     label: str
@@ -49,6 +54,8 @@ class TransferFacts:
     seconds: float | None
     error: str
     why_not_shared: str = ""
+    age_s: float = 0.0
+    silent_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

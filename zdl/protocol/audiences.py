@@ -15,6 +15,8 @@ from zdl.protocol.ranges import Range, contains
 ABSORBING = frozenset({Outcome.FINISHED, Outcome.EXPIRED})
 # Pulls of one receiver that are over and recognised when they confirm again. A receiver repeats a confirmation for 16 s.
 PULLS_REMEMBERED = 256
+# Offers of one transaction that are told one by one.
+OFFERS_TOLD_MAX = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,7 @@ class Transaction:
         abandoned_at: so many as are counted have begun and ended, and nobody is active any more.
         outcome: how it ended, while what is being read of it is waited for.
         why: the code of the error of ours that ended it.
+        opened_at: when it was opened.
     """
 
     id: bytes
@@ -173,6 +176,7 @@ class Transaction:
     abandoned_at: float | None = None
     outcome: Outcome | None = None
     why: str = ""
+    opened_at: float = 0.0
 
     def has_all(self, receiver: Receiver) -> bool:
         """Whether a receiver has every byte of every offer that is counted."""
@@ -241,6 +245,7 @@ class ReceiverFacts:
         bytes_served: asked for, and answered.
         bytes_confirmed: verified and stored.
         silent_s: since it last said anything.
+        is_cut_off: whether it has no way to us.
     """
 
     name: str
@@ -249,6 +254,7 @@ class ReceiverFacts:
     bytes_served: int
     bytes_confirmed: int
     silent_s: float
+    is_cut_off: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +268,9 @@ class TransactionFacts:
         bytes_total: of the offers that are counted.
         lease_left_s: when nobody renews it.
         receivers: those who have begun.
+        age_s: since it was opened.
+        is_held: whether offers are still to come.
+        offers: the first of them that are counted, each with its id and how many bytes it has.
     """
 
     id: bytes
@@ -270,11 +279,23 @@ class TransactionFacts:
     bytes_total: int
     lease_left_s: float
     receivers: tuple[ReceiverFacts, ...]
+    age_s: float = 0.0
+    is_held: bool = False
+    offers: tuple[tuple[bytes, int], ...] = ()
+
+    @property
+    def waits_for(self) -> tuple[str, ...]:
+        """Those who were named and have come to no end."""
+        ended = {each.name for each in self.receivers if each.outcome is not None}
+        return tuple(sorted(self.audience.names - ended))
 
     @classmethod
     def of(cls, transaction: Transaction, now: float) -> TransactionFacts:
         """The facts of a transaction."""
         receivers = tuple(ReceiverFacts(name, each.outcome, each.is_pulling, each.bytes_served, each.bytes_confirmed,
-                                        now - each.heard_at) for name, each in transaction.receivers.items())
-        total = sum(each.bytes_total for each in transaction.offers.values() if each.is_counted)
-        return cls(transaction.id, transaction.audience, len(transaction.offers), total, transaction.deadline - now, receivers)
+                                        now - each.heard_at, each.cut_off_at is not None)
+                          for name, each in transaction.receivers.items())
+        counted = [each for each in transaction.offers.values() if each.is_counted]
+        return cls(transaction.id, transaction.audience, len(transaction.offers), sum(each.bytes_total for each in counted),
+                   transaction.deadline - now, receivers, now - transaction.opened_at, transaction.is_held,
+                   tuple((each.offer_id, each.bytes_total) for each in counted[:OFFERS_TOLD_MAX]))

@@ -145,7 +145,7 @@ class Offers:
             raise LocalProtocolError(what="the id of a transaction was used before")
         self._may_lend(lent)
         self._all.open(Transaction(transaction_id, audience, budgets, lease_s, now + lease_s, now,
-                                   {each.offer_id: each for each in lent}, is_held=is_held))
+                                   {each.offer_id: each for each in lent}, is_held=is_held, opened_at=now))
 
     def add(self, transaction_id: bytes, offer: Offer, now: float) -> None:
         """One more offer of an open transaction; a receiver that had all before has not any more, if it is counted.
