@@ -93,7 +93,7 @@ def test_the_last_line_is_the_path_and_the_bytes_are_the_bytes(run: Start, relay
     done = ended("get", put.line(), "-o", out, "--parent", relay)
     assert (done.code, done.lines) == (0, [str(out)])
     told = done.err.splitlines()[0]
-    assert told.startswith("4.77 MiB from cli-") and told.endswith(", direct, verified")
+    assert told.startswith("4.77 MiB from cli-") and told.endswith(", copied on this host")
     assert out.read_bytes() == lent.read_bytes()
 
 

@@ -275,7 +275,7 @@ def test_a_pull_that_ends_early_leaves_nothing(cells: tuple[Cell, ...], model: P
         else:
             go_on.wait(PATIENCE_S)
 
-    options = Options(pulls=PullOptions(window_bytes_min=MIB, window_bytes_max=MIB))
+    options = Options(pulls=PullOptions(window_bytes_min=MIB, window_bytes_max=MIB, verify="blake3"))  # over the wire
     expected = {"abort": Cancelled, "delete": LeaseEnded, "timeout": TimedOut, "progress": Cancelled}[end]
     with Cell("site-2", parent=server.addresses[0], options=options) as slow:
         slow.wait_ready()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +26,16 @@ from waiting import PATIENCE_S, eventually
 
 MIB = 1 << 20
 TESTS = str(Path(__file__).resolve().parents[1])
-NARROW = Options(pulls=PullOptions(window_bytes_min=MIB, window_bytes_max=MIB))
+NARROW = PullOptions(window_bytes_min=MIB, window_bytes_max=MIB)
+# A file that is lent on this host is copied; with a digest that is asked for it comes over the wire like any other.
+BOTH_WAYS = pytest.mark.parametrize("verify", [pytest.param("auto", id="copied"), pytest.param("blake3", id="sent")])
 # A receiver that pulls the file `model` of server to a path and says what came of it; what is said before makes trouble.
 PULLS = """
 sys.path.insert(0, sys.argv[3])
 import errno, failing_calls
 from zdl.errors import ZdlError
 {trouble}
-narrow = Options(pulls=PullOptions(window_bytes_min=1 << 20, window_bytes_max=1 << 20))
+narrow = Options(pulls=PullOptions(window_bytes_min=1 << 20, window_bytes_max=1 << 20, verify="{verify}"))
 with Cell("site-9", parent=sys.argv[1], options=narrow) as cell:
     cell.wait_ready()
     ref = cell.downloads.find("server", "model")
@@ -65,20 +69,28 @@ def into(tmp_path: Path) -> Path:
     return path
 
 
-def pulled_amid(trouble: str, server: Cell, place: Path, *, late: str = "", resume: bool = False) -> str:
-    """What a child says that pulls amid this trouble, which begins early or late; the cell there goes on to work."""
-    with Child(PULLS.format(trouble=trouble, late=late, resume=resume), server.addresses[0], str(place), TESTS) as child:
+def pulled_amid(trouble: str, server: Cell, place: Path, *, late: str = "", resume: bool = False, verify: str = "auto",
+                heard: Callable[[], object] = lambda: True) -> str:
+    """What a child says that pulls amid this trouble, which begins early or late; the cell there goes on to work.
+
+    It is killed when `heard` says that its origin knows what has become of the pull.
+    """
+    program = PULLS.format(trouble=trouble, late=late, resume=resume, verify=verify)
+    with Child(program, server.addresses[0], str(place), TESTS) as child:
         said = child.expect("failed")
         assert child.expect("answers") == "True"
+        eventually(heard)
     return said
 
 
 @pytest.mark.fault("D1")
-def test_d1_a_disk_that_fills_while_receiving_is_told_to_both_and_nothing_is_left(server: Cell, model: Path, into: Path) -> None:
+@BOTH_WAYS
+def test_d1_a_disk_that_fills_while_receiving_is_told_to_both_and_nothing_is_left(
+        server: Cell, model: Path, into: Path, verify: str) -> None:
     lent = server.downloads.lend_file(model, receivers=["site-9"])
     server.downloads.publish("model", lent.body)
     trouble = "failing_calls.fail(failing_calls.PWRITE, errno.ENOSPC, from_offset=2 << 20)"
-    said = pulled_amid(trouble, server, into / "copy")
+    said = pulled_amid(trouble, server, into / "copy", verify=verify)
     assert said.startswith("disk-full ") and str(into / "copy") in said and "needs 5.0 MiB" in said
     assert os.listdir(into) == []
     outcome = lent.wait(PATIENCE_S)  # the only one that it was for has given up
@@ -87,14 +99,16 @@ def test_d1_a_disk_that_fills_while_receiving_is_told_to_both_and_nothing_is_lef
 
 
 @pytest.mark.fault("D2")
+@BOTH_WAYS
 @pytest.mark.parametrize("resume", [False, True])
-def test_d2_a_disk_that_cannot_keep_what_was_written_is_never_done(server: Cell, model: Path, into: Path, resume: bool) -> None:
+def test_d2_a_disk_that_cannot_keep_what_was_written_is_never_done(
+        server: Cell, model: Path, into: Path, resume: bool, verify: str) -> None:
     lent = server.downloads.lend_file(model)
     server.downloads.publish("model", lent.body)
-    said = pulled_amid("failing_calls.fail(failing_calls.FSYNC)", server, into / "copy", resume=resume)
+    said = pulled_amid("failing_calls.fail(failing_calls.FSYNC)", server, into / "copy", resume=resume, verify=verify,
+                       heard=lambda: lent.receivers)
     assert said.startswith("disk-failed ") and "Input/output error" in said
     assert sorted(os.listdir(into)) == ([".copy.zdl-part", ".copy.zdl-resume"] if resume else [])
-    eventually(lambda: lent.receivers)
     assert lent.receivers["site-9"] is Outcome.FAILED and lent.outcome is None
     if resume:
         server.downloads.pull_file(_ref(lent.body), into / "copy", resume=True)
@@ -131,13 +145,15 @@ def test_d3_a_folder_that_vanishes_ends_the_pull(server: Cell, model: Path, into
 
 @pytest.mark.fault("D4")
 @pytest.mark.row("Z5")
-def test_d4_a_receiver_that_is_killed_again_and_again_goes_on_from_what_it_has(server: Cell, tmp_path: Path, into: Path) -> None:
+@BOTH_WAYS
+def test_d4_a_receiver_that_is_killed_again_and_again_goes_on_from_what_it_has(
+        server: Cell, tmp_path: Path, into: Path, verify: str) -> None:
     path, size = tmp_path / "model.bin", 48 * MIB
     path.write_bytes(os.urandom(size))
     lent = server.downloads.lend_file(path)
     server.downloads.publish("model", lent.body)
     program = """
-narrow = Options(pulls=PullOptions(window_bytes_min=2 << 20, window_bytes_max=2 << 20))
+narrow = Options(pulls=PullOptions(window_bytes_min=2 << 20, window_bytes_max=2 << 20, verify=sys.argv[4]))
 with Cell("site-9", parent=sys.argv[1], options=narrow) as cell:
     cell.wait_ready()
     ref = cell.downloads.find("server", "model")
@@ -156,13 +172,13 @@ with Cell("site-9", parent=sys.argv[1], options=narrow) as cell:
     had = 0
     for step in range(4):
         stop = had + choice.randrange(MIB, 10 * MIB)
-        with Child(program, server.addresses[0], str(into / "copy"), str(stop)) as child:
+        with Child(program, server.addresses[0], str(into / "copy"), str(stop), verify) as child:
             begun = int(child.expect("had"))
             assert step == 0 or begun > had, "what was verified before is not pulled again"
             assert child.ended() == -9
         assert sorted(os.listdir(into)) == [".copy.zdl-part", ".copy.zdl-resume"]
         had = max(had, stop - 9 * MIB)
-    with Child(program, server.addresses[0], str(into / "copy"), str(1 << 60)) as child:
+    with Child(program, server.addresses[0], str(into / "copy"), str(1 << 60), verify) as child:
         child.expect("had")
         assert int(child.expect("done")) > MIB
     assert os.listdir(into) == ["copy"] and (into / "copy").read_bytes() == path.read_bytes()
@@ -188,10 +204,12 @@ def test_d5_a_partial_file_that_was_altered_between_two_runs_is_found_out(server
 
 @pytest.mark.fault("D6")
 @pytest.mark.fault("A2")
+@BOTH_WAYS
 @pytest.mark.parametrize("how", ["rewritten", "cut off", "longer", "replaced", "removed", "set back"])
 def test_d6_a2_a_file_that_changes_while_it_is_lent_ends_every_pull_and_nobody_gets_a_mixture(
-        trees: Trees, model: Path, into: Path, how: str) -> None:
-    server, *sites = trees.grow("server", "site-1", "site-2", options=NARROW)
+        trees: Trees, model: Path, into: Path, how: str, verify: str) -> None:
+    options = Options(pulls=replace(NARROW, verify=verify))
+    server, *sites = trees.grow("server", "site-1", "site-2", options=options)
     lent, before = server.downloads.lend_file(model, receivers=2), model.stat()
     ends: dict[str, ZdlError | None] = {}
     begun = threading.Barrier(2, timeout=PATIENCE_S)

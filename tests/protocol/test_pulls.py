@@ -275,8 +275,8 @@ def test_what_is_here_already_is_not_asked_for_and_is_confirmed_with_the_rest() 
 def test_when_all_of_it_is_here_already_it_is_only_made_to_last_and_confirmed() -> None:
     pulls = Pulls("site-1", 100, OPTIONS)
     pulls.start(SOURCE, [], 0.0, have=[(0, 450)], finishes=True)
-    assert pulls.go(100, 0.0) == [Finish(100)]
-    assert pulls.finished(100, 1.0) == [SPOKEN, confirm(), PullSettled(100, None)]
+    assert pulls.go(100, 0.0) == [SPOKEN, Finish(100)]
+    assert pulls.finished(100, 1.0) == [confirm(), PullSettled(100, None)]
 
 
 def test_a_pull_is_forgotten_when_the_origin_has_noted_its_end() -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import click
 
@@ -23,12 +24,16 @@ from zdl.cli.joining import Joined, joined, parent_option, timeout_option
 from zdl.cli.output import Output, output_options
 from zdl.cli.units import duration_text, size_text
 from zdl.download.names import NAME_BYTES_MAX, PART, safe_name
+from zdl.download.puller import COPIED
 from zdl.errors import FqcnError
 from zdl.fqcn import parse
 from zdl.refs import Ref
 
 # More is no hand-made lending, and every file costs two calls to the system and a round trip.
 FILES_MAX = 10_000
+# How it came, by the way of the transfer.
+WORDS = MappingProxyType({"memory": "shared", "direct": "direct, verified", "routed": "routed, verified",
+                          COPIED: "copied on this host"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +121,8 @@ def get(context: click.Context, *, ref: Lent, out: Path, is_overwriting: bool, i
         seconds = time.monotonic() - began
         ways = sorted({each.way for each in here.cell.downloads.transfers if each.way})
         output.remark(f"{size_text(fetch.bytes_total)} from {ref.origin} in {duration_text(seconds)} "
-                      f"({size_text(fetch.bytes_total / max(seconds, 1e-9))}/s), {' and '.join(ways) or 'nothing to move'}, "
-                      f"verified")
+                      f"({size_text(fetch.bytes_total / max(seconds, 1e-9))}/s), "
+                      f"{' and '.join(WORDS[way] for way in ways) or 'nothing to move'}")
         path = str(fetch.folder or fetch.places[0])
         output.result(path, {"path": path, "files": [str(each) for each in fetch.places], "bytes": fetch.bytes_total,
                              "seconds": seconds, "ways": ways})

@@ -22,6 +22,7 @@ from zdl.download.aio import AioDownloads
 from zdl.download.borrowing import Borrower
 from zdl.download.consumer import Consumer, Pieces
 from zdl.download.consuming import RETRIES, Consuming, OnProgress, PieceConsumer
+from zdl.download.copying import Copier
 from zdl.download.downloadable import Downloadable
 from zdl.download.fetching import Binding, Fetcher, Limits
 from zdl.download.filing import Filing
@@ -33,7 +34,7 @@ from zdl.download.puller import ADDRESSES_TOPIC, CHANNEL, Progress, Puller, Tran
 from zdl.download.scope import MessageScope
 from zdl.download.sharing import Sharing
 from zdl.download.spool import Spool
-from zdl.download.todisk import resolve_to_disk
+from zdl.download.todisk import fetch_to_disk, resolve_to_disk
 from zdl.download.transacting import LEND_ALL, Telling, Transacting, terms_of
 from zdl.download.transaction import Transaction
 from zdl.download.workers import Running
@@ -68,7 +69,8 @@ class DownloadBroker:
         self._sharing = Sharing(cell)
         self._producing = Producing(cell, self._lender)
         self._spool = Spool(cell.options.disk)
-        filing = Filing(cell, self._puller, self._lender, self.holder)
+        self._copier = Copier(cell)
+        filing = Filing(cell, self._puller, self._lender, self._copier, self.holder)
         self.lend_file, self.lend_folder = filing.lend_file, filing.lend_folder
         self.pull_file, self.pull_folder = filing.pull_file, filing.pull_folder
         self._transacting = Transacting(cell, self._lender, self._producing)
@@ -222,9 +224,8 @@ class DownloadBroker:
         limits = Limits(timeout_s, abort, progress, renew_s)
         if to == "disk":
             gathered = self._fetcher.resolve(body, limits, is_wanted=lambda ref: bool(ref.strides))  # these come to memory
-            return resolve_to_disk(gathered, self._spool, lambda wanted: self._puller.pull(
-                wanted, timeout_s=timeout_s, abort=abort, progress=progress, renew_s=renew_s),
-                wanted=self._cell.options.packing.tensors)
+            return resolve_to_disk(gathered, self._spool, lambda wanted: fetch_to_disk(self._puller, self._copier, wanted, limits),
+                                   wanted=self._cell.options.packing.tensors)
         if to != "memory":
             raise OptionError(name="to", value=repr(to), allowed="'memory' or 'disk'")
         return self._fetcher.resolve(body, limits)
@@ -284,6 +285,7 @@ class DownloadBroker:
     def close(self, timeout_s: float) -> list[str]:
         """End what is lent, let pulls tell their origins, stop the threads."""
         until = time.monotonic() + timeout_s
+        self._puller.end("the cell is closed")
         left = self._lender.drain(timeout_s)
         left += self._producing.close(max(0.0, until - time.monotonic()))
         self._puller.close()

@@ -95,6 +95,10 @@ class Container:
             parts += self._source.read(begin - self._file_begin, end - begin)
         return parts
 
+    def opened(self, offset: int, length: int) -> tuple[int, int] | None:
+        """Where these bytes are in the open file, if they are of the file as such; see `FileSource.opened`."""
+        return None if offset < self._file_begin else self._source.opened(offset - self._file_begin, length)
+
     def body(self, source: Source, holder: Holder | None = None) -> dict[str, object]:
         """What is told to receivers: refs of the file and of each tensor, and the metadata.
 

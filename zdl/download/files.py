@@ -103,6 +103,10 @@ class FileSource:
         """Disks do."""
         return True
 
+    def opened(self, offset: int, length: int) -> tuple[int, int]:
+        """The descriptor, which is open as long as it is lent, and where in the file these bytes begin."""
+        return self._descriptor, offset
+
     def read(self, offset: int, length: int) -> list[bytes | memoryview]:
         """The byte range.
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from zdl.cell.cell import BareCell
 from zdl.cell.signal import Signal
 from zdl.download.containers import Container
+from zdl.download.copying import Copier
 from zdl.download.disksink import DiskSink
 from zdl.download.fetching import Binding
 from zdl.download.files import FileSource
@@ -52,12 +53,14 @@ class Filing:
         cell: its options are used.
         puller: pulls.
         lender: lends.
+        copier: copies what is lent on this host.
         holder: makes what refs are bound to.
     """
 
-    def __init__(self, cell: BareCell, puller: Puller, lender: Lender, holder: Callable[[], Binding]) -> None:
+    def __init__(self, cell: BareCell, puller: Puller, lender: Lender, copier: Copier, holder: Callable[[], Binding]) -> None:
         self._cell = cell
         self._puller = puller
+        self._copier = copier
         self._lender = lender
         self._holder = holder
 
@@ -131,7 +134,7 @@ class Filing:
             DiskFull, DiskFailed: there is no room, or the disk is broken.
             DownloadError: which of them says what happened.
         """
-        return _pull_file(self._puller, ref, Path(path), is_overwriting=overwrite, is_resumable=resume,
+        return _pull_file(self._puller, self._copier, ref, Path(path), is_overwriting=overwrite, is_resumable=resume,
                           kept_s=self._cell.options.pulls.partial_kept_s, timeout_s=timeout_s, abort=abort, progress=progress)
 
     def pull_folder(self, ref: Ref, path: str | os.PathLike[str], *, overwrite: bool = False, resume: bool = False,
@@ -154,7 +157,7 @@ class Filing:
                             kept_s=self._cell.options.pulls.partial_kept_s, timeout_s=timeout_s, abort=abort, progress=progress)
 
 
-def _pull_file(puller: Puller, ref: Ref, path: Path, *, is_overwriting: bool, is_resumable: bool, kept_s: float,
+def _pull_file(puller: Puller, copier: Copier, ref: Ref, path: Path, *, is_overwriting: bool, is_resumable: bool, kept_s: float,
                timeout_s: float | None, abort: Signal | None, progress: Progress | None) -> Path:
     """See `Filing.pull_file`."""
     if ref.kind == "folder":
@@ -166,7 +169,8 @@ def _pull_file(puller: Puller, ref: Ref, path: Path, *, is_overwriting: bool, is
                     identity=identity_of(ref) if is_resumable else None)
     is_worth_keeping = True
     try:
-        puller.pull([(ref.source, sink)], timeout_s=timeout_s, abort=abort, progress=progress)
+        with copier.landing(ref, sink, abort) as landing:
+            puller.pull([(ref.source, landing)], timeout_s=timeout_s, abort=abort, progress=progress)
     except (SourceChanged, IntegrityError):
         is_worth_keeping = False
         raise

@@ -14,6 +14,7 @@ from typing import Protocol
 from zdl.cell.cell import BareCell
 from zdl.cell.handlers import Raised, guarded
 from zdl.cell.signal import Signal
+from zdl.download.copied import CopiedSink
 from zdl.errors import Cancelled, Closed, NoRoute, OriginLost, PeerLost, TimedOut, ZdlError
 from zdl.refs import Source
 
@@ -28,6 +29,8 @@ TRANSFERS_KEPT = 256
 LEAST_S = 0.001
 # How often a waiting thread looks whether the cell is still open.
 LOOK_S = 1.0
+# The way of a file that is read from where it lies.
+COPIED = "copied"
 
 Progress = Callable[[int, int], object]
 
@@ -68,7 +71,8 @@ class Transfer:
         label: which offer.
         bytes_total: how much was wanted.
         bytes_done: how much is verified and stored.
-        way: ``memory`` (shared with the origin), ``direct`` or ``routed``; empty before it is chosen.
+        way: ``memory`` (shared with the origin), ``direct``, ``routed``, or ``copied`` from a file on this host; empty before
+            it is chosen.
         why: why it was not, or did not stay, direct.
         why_not_shared: why its bytes did not come in memory that both cells share; empty where they did, and where nobody
             would expect it: few bytes, files, and what a cell lends to itself.
@@ -205,6 +209,7 @@ class Puller:
         self._addresses: dict[str, tuple[float, tuple[str, ...]]] = {}
         self._transfers: deque[Transfer] = deque(maxlen=TRANSFERS_KEPT)
         self._is_closed = False
+        self._why_ending = ""
 
     @property
     def transfers(self) -> list[Transfer]:
@@ -264,6 +269,10 @@ class Puller:
         self._begin(holding.batch, source, Marker(), abort, None)
         return holding
 
+    def end(self, why: str) -> None:
+        """The cell is about to close: what is being copied is not gone on with."""
+        self._why_ending = why
+
     def close(self) -> None:
         """Nothing is pulled any more, and nobody waits for it."""
         self._is_closed = True
@@ -304,6 +313,9 @@ class Puller:
         except ZdlError as error:
             self._settled(batch, transfer, error)
             return
+        if isinstance(sink, CopiedSink):
+            transfer.way = COPIED
+            sink.begin(lambda done: self._progressed(batch, transfer, done), lambda: batch.reason() or self._why_ending)
         cancel = lane.pull(
             source, sink.ranges, sink, addresses, have=sink.have,
             progressed=lambda done, _: self._progressed(batch, transfer, done),
@@ -397,6 +409,8 @@ class Puller:
 def _chosen(transfer: Transfer, is_direct: bool, why: str, *, is_shared: bool) -> None:
     if is_shared:  # what is chosen is only how the origin hears that it is here
         transfer.way = "memory"
+        return
+    if transfer.way == COPIED:
         return
     transfer.way = "direct" if is_direct else "routed"
     transfer.why = why or transfer.why

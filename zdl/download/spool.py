@@ -150,6 +150,10 @@ class SpoolSink:
 
     Threads: `view` from the data lane, `keep` from the broker's threads.
 
+    Attributes:
+        ref: the first of the items.
+        file: where they are.
+
     Args:
         spool: makes the file.
         refs: the items; each lies in one piece.
@@ -159,7 +163,7 @@ class SpoolSink:
     """
 
     def __init__(self, spool: Spool, refs: Sequence[Ref]) -> None:
-        self._ref = refs[0]
+        self.ref = refs[0]
         self._spare = Spare()
         self.ranges: list[tuple[int, int]] = list(merge_ranges((ref.offset, ref.length) for ref in refs))
         self._starts = [offset for offset, _ in self.ranges]
@@ -169,7 +173,7 @@ class SpoolSink:
             begin = end + (offset - end) % ALIGN_BYTES  # so that what is aligned in the stream is aligned in the file
             self._places.append(begin)
             end = aligned(begin + length)
-        self.file = spool.file(end, self._ref)
+        self.file = spool.file(end, self.ref)
 
     @property
     def have(self) -> Sequence[tuple[int, int]]:
@@ -195,7 +199,7 @@ class SpoolSink:
         try:
             self.file.write(self.place_of(offset), view)
         except OSError as error:
-            raise disk_error(error, self._ref, self.file.folder) from error
+            raise disk_error(error, self.ref, self.file.folder) from error
         self._spare.give_back(view)
 
     def finish(self) -> None:

@@ -7,8 +7,12 @@ list or alone, is mapped at once: that takes addresses, and memory only for the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
+from zdl.download.copying import Copier
 from zdl.download.diskdict import DiskDict, Stored
+from zdl.download.fetching import Limits
+from zdl.download.puller import Puller
 from zdl.download.spool import Spool, SpoolSink
 from zdl.download.tensors import check_here
 from zdl.objects.externalize import find_refs, replace_refs
@@ -44,6 +48,13 @@ def resolve_to_disk(body: object, spool: Spool, fetch: Fetch, *, wanted: str = T
     stored = {ref: Stored(ref if wanted == TORCH else ref.as_numpy(), sink.file, sink.place_of(ref.offset) if ref.length else 0)
               for group, sink in zip(groups.values(), sinks) for ref in group}
     return _placed(body, stored, {})
+
+
+def fetch_to_disk(puller: Puller, copier: Copier, wanted: Sequence[tuple[Source, SpoolSink]], limits: Limits) -> None:
+    """Waits for pulls to a disk; files that are lent on this host are copied."""
+    with ExitStack() as stack:
+        landings = [(source, stack.enter_context(copier.landing(sink.ref, sink, limits.abort))) for source, sink in wanted]
+        puller.pull(landings, timeout_s=limits.timeout_s, abort=limits.abort, progress=limits.progress, renew_s=limits.renew_s)
 
 
 def _placed(node: object, stored: dict[Ref, Stored], done: dict[int, object]) -> object:

@@ -161,8 +161,7 @@ class Pull:
         whole = [joined[at:at + RANGES_MAX] for at in range(0, len(joined), RANGES_MAX)] or [()]
         self.unnoted = len(whole)
         # An origin believes only a pull that has spoken before: all of it may have been here already.
-        spoken: list[Effect] = [] if self.has_asked else [
-            Post(Keep(me, source.origin, self.id, source.offer_id, source.secret))]
+        spoken = [] if self.has_asked else [self._keep(me)]
         return [*spoken, *(Post(Confirm(me, source.origin, self.id, source.offer_id, source.secret, ranges))
                            for ranges in whole)]
 
@@ -190,7 +189,10 @@ class Pull:
         if now < self.said_at + options.keep_alive_s:
             return []
         self.said_at = now
-        return [Post(Keep(me, self.source.origin, self.id, self.source.offer_id, self.source.secret))]
+        return [self._keep(me)]
+
+    def _keep(self, me: str) -> Effect:
+        return Post(Keep(me, self.source.origin, self.id, self.source.offer_id, self.source.secret))
 
     def wants_tick(self, options: PullOptions) -> float:
         """When time changes something next."""

@@ -44,7 +44,7 @@ from zdl.errors import Busy, Cancelled, IntegrityError, LeaseEnded, LocalProtoco
 from zdl.options import PullOptions
 from zdl.protocol.effects import Detour, Effect, Finish, Post, Progressed, PullForgotten, PullSettled, Unreachable
 from zdl.protocol.fetching import Asked, Pull, State
-from zdl.protocol.messages import Ask, Bounce, Chunk, Confirmed, Denial, Kind, Withdrawn
+from zdl.protocol.messages import Ask, Bounce, Chunk, Confirmed, Denial, Keep, Kind, Withdrawn
 from zdl.protocol.switch import concerns
 from zdl.protocol.window import Window
 from zdl.refs import Source
@@ -318,7 +318,10 @@ class Pulls:
         if not pull.finishes:
             return self._complete(pull, now)
         pull.state, pull.retry_at = State.FINISHING, None
-        return [Finish(pull.id)]
+        if pull.has_asked:
+            return [Finish(pull.id)]
+        pull.said_at, pull.has_asked, source = now, True, pull.source  # how it ends is believed only of who has spoken before
+        return [Post(Keep(self._me, source.origin, pull.id, source.offer_id, source.secret)), Finish(pull.id)]
 
     def _complete(self, pull: Pull, now: float) -> list[Effect]:
         pull.state = State.CONFIRMING
