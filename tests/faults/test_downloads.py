@@ -287,7 +287,8 @@ with Cell("site-1", parent=sys.argv[1], listen=sys.argv[2]) as relay:
 
 @pytest.mark.fault("P4")
 def test_p4_a_relay_that_is_killed_and_comes_back_is_used_again_and_nothing_is_counted_twice(trees: Trees) -> None:
-    routed = Options(links=LinkOptions(heartbeat_s=0.3, redial_max_s=0.2, direct=False), pulls=replace(NARROW, direct=False))
+    routed = Options(links=LinkOptions(heartbeat_s=0.3, redial_max_s=0.2, direct=False), pulls=replace(NARROW, direct=False),
+                     offers=OfferOptions(lost_grace_s=PATIENCE_S))
     server = trees.add(Cell("server", listen="tcp://127.0.0.1:0", options=routed))
     array = np.frombuffer(os.urandom(8 * MIB), np.uint8)
     ref, lent = lent_ref(server, array, receivers=["site-1.w0"])

@@ -114,16 +114,18 @@ def test_7_3_3_a_budget_that_ran_out_is_final_and_a_confirmation_that_came_first
     assert told(lending.tick(500.0)) == [], "it has said all that it had to say"
 
 
-@pytest.mark.parametrize(("given", "name"), [
+NO_BUDGETS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"silence_s": -1.0}, "silence_s"), ({"silence_s": 0}, "silence_s"),
     ({"first_pull_s": -1.0, "receivers": ["a"]}, "first_pull_s"), ({"receivers": -1}, "receivers"),
-    ({"receivers": ["a", "b"], "quorum": 3}, "quorum"), ({"quorum": 0}, "quorum")])
-def test_7_3_4_and_5_budgets_and_numbers_that_cannot_be_are_refused_by_name(
-        trees: Trees, given: dict[str, Any], name: str) -> None:
+    ({"receivers": ["a", "b"], "quorum": 3}, "quorum"), ({"quorum": 0}, "quorum"))
+
+
+def test_7_3_4_and_5_budgets_and_numbers_that_cannot_be_are_refused_by_name(trees: Trees) -> None:
     (server,) = trees.grow("server")
-    with pytest.raises(OptionError) as caught:
-        server.downloads.transaction(**given)
-    assert caught.value.name == name and not server.downloads.transactions
+    for given, name in NO_BUDGETS:
+        with pytest.raises(OptionError) as caught:
+            server.downloads.transaction(**given)
+        assert caught.value.name == name and not server.downloads.transactions
 
 
 def test_7_3_4_without_budgets_only_the_lease_ends_it() -> None:

@@ -73,15 +73,15 @@ def lent(cell: Cell, obj: object, **how: Any) -> tuple[Ref, Any]:
     return transaction.body, transaction
 
 
-@pytest.mark.parametrize("is_pipelined", [False, True])
-@pytest.mark.parametrize("count", [0, 1, 2, 50])
-def test_7_5_none_one_and_many_pieces_come_once_each_in_order(pair: tuple[Cell, Cell], count: int, is_pipelined: bool) -> None:
+def test_7_5_none_one_and_many_pieces_come_once_each_in_order(pair: tuple[Cell, Cell]) -> None:
     server, one = pair
-    ref, transaction = lent(server, Numbers(count))
-    taker = Taker(is_pipelined=is_pipelined)
-    one.downloads.pull(ref, consumer=taker)
-    assert (taker.data, taker.ends) == (list(range(count)), ["completed"])
-    assert transaction.wait(PATIENCE_S).completed
+    for count in (0, 1, 2, 50):
+        for is_pipelined in (False, True):
+            ref, transaction = lent(server, Numbers(count))
+            taker = Taker(is_pipelined=is_pipelined)
+            one.downloads.pull(ref, consumer=taker)
+            assert (taker.data, taker.ends) == (list(range(count)), ["completed"])
+            assert transaction.wait(PATIENCE_S).completed
 
 
 def test_7_5_an_error_of_the_origin_ends_it_at_once_and_is_not_asked_for_again(pair: tuple[Cell, Cell]) -> None:
@@ -156,18 +156,20 @@ def in_place(state: State, data: Any) -> Any:
     return state
 
 
-@pytest.mark.parametrize(("does", "is_pipelined", "error"), [
+WRONG: tuple[tuple[Any, bool, type[Exception]], ...] = (
     (bad_state, False, TypeError), (bad_state, True, TypeError), (raising, False, ArithmeticError),
-    (raising, True, ArithmeticError), (in_place, True, ValueError)])
-def test_7_5_a_consumer_that_does_wrong_is_raised_and_told_of_once(
-        pair: tuple[Cell, Cell], does: Any, is_pipelined: bool, error: type[Exception]) -> None:
+    (raising, True, ArithmeticError), (in_place, True, ValueError))
+
+
+def test_7_5_a_consumer_that_does_wrong_is_raised_and_told_of_once(pair: tuple[Cell, Cell]) -> None:
     server, one = pair
-    ref, transaction = lent(server, Numbers(5), receivers=["site-1"])
-    taker = Taker(does, is_pipelined=is_pipelined)
-    with pytest.raises(error):
-        one.downloads.pull(ref, consumer=taker)
-    assert taker.data == [0] and len(taker.ends) == 1 and taker.ends != ["completed"]
-    assert dict(transaction.wait(PATIENCE_S).errors) == {"site-1": "consumer-failed"}
+    for does, is_pipelined, error in WRONG:
+        ref, transaction = lent(server, Numbers(5), receivers=["site-1"])
+        taker = Taker(does, is_pipelined=is_pipelined)
+        with pytest.raises(error):
+            one.downloads.pull(ref, consumer=taker)
+        assert taker.data == [0] and len(taker.ends) == 1 and taker.ends != ["completed"]
+        assert dict(transaction.wait(PATIENCE_S).errors) == {"site-1": "consumer-failed"}
 
 
 def test_7_5_a_consumer_that_makes_states_is_asked_one_by_one_from_each_of_them(pair: tuple[Cell, Cell]) -> None:
@@ -179,12 +181,13 @@ def test_7_5_a_consumer_that_makes_states_is_asked_one_by_one_from_each_of_them(
     assert taker.data == [0, 2, 4, 6, 8] and numbers.states == [{}, *({"at": at} for at in (2, 4, 6, 8, 10))]
 
 
-@pytest.mark.parametrize("retries", [-1, 1.5, True, "3"])
-def test_7_5_a_number_of_retries_that_is_none_is_refused(pair: tuple[Cell, Cell], retries: Any) -> None:
+def test_7_5_a_number_of_retries_that_is_none_is_refused(pair: tuple[Cell, Cell]) -> None:
     server, one = pair
     ref, transaction = lent(server, Numbers(1))
-    with pytest.raises(OptionError, match="retries"):
-        one.downloads.pull(ref, retries=retries)
+    wrong: tuple[Any, ...] = (-1, 1.5, True, "3")
+    for retries in wrong:
+        with pytest.raises(OptionError, match="retries"):
+            one.downloads.pull(ref, retries=retries)
     assert transaction.begun == ()
     transaction.delete()
 
