@@ -44,6 +44,9 @@ code  name    payload
 10    FROZEN  empty; as TUPLE, for a frozenset
 11    DEQUE   msgpack ``[maxlen]`` (nil: none); as TUPLE, for a deque
 12    VALUE   a name, UTF-8; first in an array of two, the second of which is the plain form of a value of that type
+13    SHARED  msgpack ``[n]``; first in an array of two, the second of which is a container that stands in several places;
+              numbered from 0 as they begin
+14    ALIAS   msgpack ``[n]``: the very container that is the n-th SHARED of this skeleton, which has ended before it
 16    TENSOR  as INLINE: a tensor. INLINE and TENSOR are counted together by SAME
 ====  ======  ===============================================================================================
 
@@ -60,6 +63,7 @@ code  name    payload
 * Equal BESIDE, or equal REF, leaves are one object; one frame has one description. Every frame is named.
 * Of the keys of one map, or the elements of one set, that are neither text, bytes, floats, bools nor nil, at most 64
   share one hash of Python's.
+* What is SHARED is a list, dict, deque, set, or a value; expanded at each ALIAS, all of it must still be within the limits.
 * Containers nest up to ``depth_max`` deep; the skeleton has up to ``skeleton_bytes_max`` bytes.
 * The name of a VALUE is looked up in the receiver's own `TypeTable`, which both sides have filled beforehand
   (`zdl.objects.values`); it never names a class to import. A value is built last, when all else is known to be well

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from zdl.errors import CannotPack, CannotUnpack, TooLarge
 from zdl.objects import arrays
+from zdl.objects.aliases import Aliased, Shared, with_aliases_marked
 from zdl.objects.atoms import fields_of
 from zdl.objects.dtypes import name_of
 from zdl.objects.externalize import Blob, Place, Placer, wrap_blobs
@@ -48,6 +49,8 @@ _ARRAY: Final = LEAF_KINDS.index("array")
 _BYTES: Final = LEAF_KINDS.index("bytes")
 _TENSOR: Final = LEAF_KINDS.index("tensor")
 _WORDS: Final[Mapping[str, str]] = MappingProxyType({"array": "an array", "bytes": "a leaf of bytes", "tensor": "a tensor"})
+# Stand among the types of an object, and are none that travel.
+_MARKERS: Final = frozenset((Lending, Aliased))
 _INT64_MIN: Final = -(1 << 63)
 _UINT64_MAX: Final = (1 << 64) - 1
 # One row of the table: a name of 255 bytes, two strings of 16, a number, and their heads.
@@ -91,9 +94,9 @@ class Packed:
 def pack(obj: object, *, options: PackOptions, types: TypeTable = TypeTable(), lend: Lend | None = None) -> Packed:
     """Packs one object.
 
-    Arrays and large bytes that stand in several places travel once and come out as one object; containers and values
-    that do are as many afterwards. Subclasses of dict, list, str and numbers come out as what they are subclasses of,
-    bytearrays and memoryviews as bytes. No container is changed.
+    Arrays, large bytes, containers and values of registered types that stand in several places travel once and come out as
+    one object; tuples and frozensets that do are as many afterwards. Subclasses of dict, list, str and numbers come out as what
+    they are subclasses of, bytearrays and memoryviews as bytes. No container is changed.
 
     Args:
         obj: what to pack. It is not changed, and must not change until the parts are sent.
@@ -156,7 +159,7 @@ class _Writer:
         lent: what is to be lent so far.
     """
 
-    __slots__ = ("_options", "_types", "_placer", "_fields", "_rows", "_lent_end", "_inlined", "_written",
+    __slots__ = ("_options", "_types", "_placer", "_fields", "_rows", "_lent_end", "_inlined", "_shared_count", "_written",
                  "beside", "lent")
 
     def __init__(self, options: PackOptions, types: TypeTable, *, lends: bool) -> None:
@@ -168,6 +171,7 @@ class _Writer:
         self._rows: dict[Source | None, int] = {}
         self._lent_end = 0
         self._inlined = 0
+        self._shared_count = 0
         # Leaves by their id, or by their memory (kept, so that it stays theirs), and what to write when they come again.
         self._written: dict[Hashable, tuple[object, msgpack.ExtType]] = {}
         self.beside: list[memoryview] = []
@@ -175,8 +179,10 @@ class _Writer:
 
     def root(self, obj: object, kinds: Iterable[type]) -> bytes:
         """The root, packed, with these types in it; on the way `beside`, `lent` and the table are filled."""
-        if Kind.BYTES in [self._types.kind_of(kind) for kind in kinds if kind is not Lending]:
+        if Kind.BYTES in [self._types.kind_of(kind) for kind in kinds if kind not in _MARKERS]:
             obj = wrap_blobs(obj, inline_bytes_max=self._options.inline_bytes_max)
+        if Aliased in kinds:
+            obj = with_aliases_marked(obj)
         packer = msgpack.Packer(default=self._write, strict_types=True, use_bin_type=True, **_SMALL_BUFFER)
         return packer.pack(obj)
 
@@ -204,6 +210,8 @@ class _Writer:
             return [msgpack.ExtType(Code.VALUE, leaf.name.encode()), leaf.plain]
         if isinstance(leaf, Lending):
             return self._lending(leaf.leaf)
+        if isinstance(leaf, Shared):
+            return self._shared(leaf)
         match self._types.kind_of(type(leaf)):
             case Kind.TUPLE:
                 return [_TUPLE_MARK, *leaf]
@@ -233,6 +241,16 @@ class _Writer:
                 return self._tensor(leaf)
             case kind:
                 raise CannotPack(path="", reason=f"a value of type {type(leaf).__qualname__} cannot travel as {kind}")
+
+    def _shared(self, shared: Shared) -> object:
+        """A container that stands in several places: itself in the first of them, its number in the others."""
+        known = self._written.get(id(shared))
+        if known is not None:
+            return known[1]
+        number = self._fields.pack([self._shared_count])
+        self._shared_count += 1
+        self._written[id(shared)] = shared, msgpack.ExtType(Code.ALIAS, number)
+        return [msgpack.ExtType(Code.SHARED, number), shared.node]
 
     def _array(self, leaf: NDArray[Any], place: Place | None = None) -> object:
         """An array, at its place."""

@@ -11,7 +11,7 @@ A `TypeTable` belongs to whoever packs; there is no table of the process. It ans
 from __future__ import annotations
 
 import enum
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -22,6 +22,7 @@ import numpy as np
 
 from zdl.errors import CannotPack, CannotUnpack, OptionError, TooLarge
 from zdl.objects import arrays
+from zdl.objects.aliases import Aliased
 from zdl.objects.atoms import fields_of, number_of
 from zdl.objects.dtypes import name_of
 from zdl.objects.forms import form_of, has_form
@@ -56,6 +57,8 @@ class Code(enum.IntEnum):
     FROZENSET = 10
     DEQUE = 11
     VALUE = 12
+    SHARED = 13
+    ALIAS = 14
     TENSOR = 16
 
 
@@ -237,14 +240,30 @@ class TypeTable:
             raise CannotPack(path="", reason=str(error)) from error
 
 
-def kinds_within(obj: object, *, depth_max: int, elements_max: int) -> set[type]:
-    """The types of all that is inside an object: itself, containers, elements, keys.
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """How deep, and how many elements, an object may have."""
+
+    depth_max: int
+    elements_max: int
+
+    def check(self, depth: int, count: int) -> None:
+        """Raises what `kinds_within` raises."""
+        if depth > self.depth_max:
+            raise RecursionError(f"containers are nested deeper than depth_max={self.depth_max}")
+        if count > self.elements_max:
+            raise TooLarge(what="the skeleton of the message", size=count, limit="skeleton_bytes_max", value=self.elements_max)
+
+
+def kinds_within(obj: object, *, depth_max: int, elements_max: int, may_be_aliased: bool = True) -> set[type]:
+    """The types of all that is inside an object: itself, containers, elements, keys; `Aliased` where a container is met twice.
 
     Args:
         obj: any object.
         depth_max: how deep containers may be nested.
         elements_max: how many keys and elements there may be; each takes a byte of the skeleton at least.
-            A container that is met twice counts twice, as it travels twice.
+            A container that is met twice counts twice: what is written once must not become much more than was written.
+        may_be_aliased: False where it is known that no container is met twice, which takes memory to find out.
 
     Raises:
         RecursionError: it is nested deeper, or contains itself.
@@ -252,24 +271,50 @@ def kinds_within(obj: object, *, depth_max: int, elements_max: int) -> set[type]
     """
     kinds = {type(obj)}
     level: list[object] = [obj] if isinstance(obj, CONTAINERS) else []
+    seen: set[int] = set()
     depth = count = 0
     while level:
+        if may_be_aliased:
+            here = set(map(id, level))
+            if len(here) < len(level) or not seen.isdisjoint(here):
+                return kinds | {Aliased} | _kinds_of_aliased(level, _Limits(depth_max, elements_max), depth=depth, count=count)
+            seen |= here
         depth += 1
         count += sum(map(len, level))  # type: ignore[arg-type]
-        if depth > depth_max:
-            raise RecursionError(f"containers are nested deeper than depth_max={depth_max}")
-        if count > elements_max:
-            raise TooLarge(what="the skeleton of the message", size=count, limit="skeleton_bytes_max",
-                           value=elements_max)
+        _Limits(depth_max, elements_max).check(depth, count)
         # Iterating a dict gives its keys; its values are added to them.
         below: list[object] = list(chain.from_iterable(level))  # type: ignore[arg-type]
         for node in level:
             if isinstance(node, dict):
                 below += node.values()
-        here = set(map(type, below))
-        kinds |= here
-        holding = {kind for kind in here - _LEAVES if issubclass(kind, CONTAINERS)}
+        found = set(map(type, below))
+        kinds |= found
+        holding = {kind for kind in found - _LEAVES if issubclass(kind, CONTAINERS)}
         level = [child for child in below if type(child) in holding] if holding else []
+    return kinds
+
+
+def _kinds_of_aliased(level: list[object], limits: _Limits, *, depth: int, count: int) -> set[type]:
+    """The rest of `kinds_within` from a level on in which containers are met again: each is looked at once per level, and counts
+    as often as it is met, so that a few bytes that stand for millions of elements take neither time nor memory."""
+    kinds: set[type] = set()
+    nodes: dict[int, Any] = {id(node): node for node in level}
+    times = {key: count for key, count in Counter(map(id, level)).items() if count > 1}  # all others once
+    while nodes:
+        depth += 1
+        count += sum(len(node) * times.get(key, 1) for key, node in nodes.items())
+        limits.check(depth, count)
+        inner: dict[int, Any] = {}
+        inner_times: dict[int, int] = {}
+        for key, node in nodes.items():
+            for child in chain(node, node.values() if isinstance(node, dict) else ()):
+                kinds.add(type(child))
+                if isinstance(child, CONTAINERS):
+                    met = times.get(key, 1) + (inner_times.get(id(child), 1) if id(child) in inner else 0)
+                    inner[id(child)] = child
+                    if met > 1:
+                        inner_times[id(child)] = met
+        nodes, times = inner, inner_times
     return kinds
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from zdl.errors import CannotUnpack, TooLarge
 from zdl.objects import arrays
+from zdl.objects.aliases import SHAREABLE, Aliased
 from zdl.objects.atoms import ATOMS, atom_of
 from zdl.objects.batch import Batch
 from zdl.objects.typetable import LEAF_KINDS, TYPE_NAME_BYTES_MAX, Code, TypeTable, kinds_within
@@ -93,7 +94,7 @@ class _Reader:
     """What is known while one object is unpacked."""
 
     __slots__ = ("_parts", "_types", "_options", "_is_adopting", "_sources", "_inlined", "_beside", "_frames", "_refs", "_marks",
-                 "_holder", "_lists")
+                 "_holder", "_lists", "_shared", "_shared_count")
 
     def __init__(self, parts: Sequence[bytes | memoryview], types: TypeTable, options: PackOptions, is_adopting: bool,
                  holder: Holder | None) -> None:
@@ -104,6 +105,9 @@ class _Reader:
         self._holder = holder
         self._marks: dict[bytes, _Mark] = {}  # of values, by the name of their type
         self._sources: list[Source] = []
+        # Containers that stand in several places, by their number, and how many have begun.
+        self._shared: dict[int, object] = {}
+        self._shared_count = 0
         self._inlined: list[object] = []
         # Leaves by their payload: equal payloads are one object.
         self._beside: dict[bytes, object] = {}
@@ -133,11 +137,13 @@ class _Reader:
         root = unpacker.unpack()
         if len(self._frames) != len(self._parts) - 1:
             raise CannotUnpack(path="", reason=f"{len(self._frames)} frames are named, {len(self._parts) - 1} came")
-        kinds = kinds_within(root, depth_max=options.depth_max, elements_max=options.skeleton_bytes_max)
-        for kind in kinds:
+        kinds = kinds_within(root, depth_max=options.depth_max, elements_max=options.skeleton_bytes_max,
+                             may_be_aliased=self._shared_count > 0)
+        is_aliased = Aliased in kinds
+        for kind in kinds - {Aliased}:
             if kind not in _RESULTS and not issubclass(kind, np.generic) and not self._types.tensors.is_tensor(kind):
                 raise CannotUnpack(path="", reason="a mark, or an extension of msgpack, stands where no object can")
-        return built(root) if Unbuilt in kinds else root
+        return built(root, is_aliased=is_aliased) if Unbuilt in kinds else root
 
     def _table(self, rows: object) -> None:
         """Takes in the sources of the refs."""
@@ -174,6 +180,13 @@ class _Reader:
                 return atom_of(msgpack.unpackb(data, max_array_len=_ATOM_FIELDS_MAX, max_map_len=0))
             case Code.VALUE:
                 return self._marks.get(data) or self._value_mark(data)
+            case Code.SHARED:
+                return self._shared_mark(data)
+            case Code.ALIAS:
+                (number,) = _fields(data, (int,))
+                if number not in self._shared:
+                    raise CannotUnpack(path="", reason=f"there is no shared container {number} before it")
+                return self._shared[number]
             case Code.SET if not data:
                 return _SET
             case Code.FROZENSET if not data:
@@ -196,6 +209,21 @@ class _Reader:
                                                f"types=TypeTable().with_type(…, name={name[:TYPE_NAME_BYTES_MAX]!r})")
         made = self._marks[data] = _Mark(partial(_value, kind))
         return made
+
+    def _shared_mark(self, data: bytes) -> _Mark:
+        """The mark of a container that stands in several places; they are numbered as they begin."""
+        (number,) = _fields(data, (int,))
+        if number != self._shared_count:
+            raise CannotUnpack(path="", reason=f"shared container {number} comes where {self._shared_count} is due")
+        self._shared_count += 1
+
+        def build(items: list[Any]) -> object:
+            if len(items) != 2 or not isinstance(items[1], SHAREABLE):
+                raise CannotUnpack(path="", reason="what is shared is not one container")
+            self._shared[number] = items[1]
+            return items[1]
+
+        return _Mark(build)
 
     def _frame(self, data: bytes) -> object:
         """A leaf whose bytes are a frame."""

@@ -279,21 +279,25 @@ def like(branch: Any, elements: list[object]) -> object:
 # --- building -----------------------------------------------------------------------------------
 
 
-def built(obj: object) -> object:
+def built(obj: object, *, is_aliased: bool = False) -> object:
     """What was just unpacked, with values in place of each `Unbuilt` that holds no refs. It is changed in place.
+
+    Args:
+        obj: the object.
+        is_aliased: whether a container stands in several places in it.
 
     Raises:
         CannotUnpack: a value cannot be built; it names the path.
     """
     try:
-        return _Building().of(obj)
+        return (_AliasedBuilding() if is_aliased else _Building()).of(obj)
     except ObjectError as error:
         error.path = error.path.removeprefix(".")
         raise
 
 
 class _Building:
-    """One walk through an object that was unpacked: nothing but leaves stands in it twice."""
+    """One walk through an object that was unpacked, and in which nothing but leaves stands twice."""
 
     __slots__ = ("_awaited",)
 
@@ -355,6 +359,30 @@ class _Building:
         if isinstance(fresh, Unbuilt):
             raise CannotUnpack(path="", reason=f"a key, or an element of a set, is a {fresh.name!r} with refs in it")
         self._awaited = before  # a ref that is a key stays one
+        return fresh
+
+
+class _AliasedBuilding(_Building):
+    """The same where containers stand in several places: each is built once."""
+
+    __slots__ = ("_done",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        # By the id of what was there before, which is kept so that its id stays its own: what came of it, and what it awaits.
+        self._done: dict[int, tuple[object, object, int]] = {}
+
+    def of(self, node: Any) -> object:
+        """The same, built."""
+        if not isinstance(node, CONTAINERS):
+            return super().of(node)
+        known = self._done.get(id(node))
+        if known is not None:
+            self._awaited += known[2]
+            return known[1]
+        before = self._awaited
+        fresh = super().of(node)
+        self._done[id(node)] = node, fresh, self._awaited - before
         return fresh
 
 
