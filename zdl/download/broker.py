@@ -223,8 +223,8 @@ class DownloadBroker:
         """
         limits = Limits(timeout_s, abort, progress, renew_s)
         if to == "disk":
-            gathered = self._fetcher.resolve(body, limits, is_wanted=lambda ref: bool(ref.strides))  # these come to memory
-            return resolve_to_disk(gathered, self._spool, lambda wanted: fetch_to_disk(self._puller, self._copier, wanted, limits),
+            return resolve_to_disk(body, self._spool, lambda wanted: fetch_to_disk(self._puller, self._copier, wanted, limits),
+                                   lambda places, keep: self._fetcher.scattered(places, keep, limits),
                                    wanted=self._cell.options.packing.tensors)
         if to != "memory":
             raise OptionError(name="to", value=repr(to), allowed="'memory' or 'disk'")

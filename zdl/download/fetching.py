@@ -80,10 +80,10 @@ class Fetcher:
             return self.fetch([what], {}, limits)[what]
         return self.resolve(what, limits)
 
-    def resolve(self, body: object, limits: Limits, is_wanted: Callable[[Ref], bool] = lambda ref: True) -> object:
+    def resolve(self, body: object, limits: Limits) -> object:
         """The same object with arrays and bytes in place of its refs; itself when it has none. What is of `LEFT_KINDS` stays."""
         found = find_refs(body)
-        refs = [ref for ref in found if ref.kind not in LEFT_KINDS and is_wanted(ref)]
+        refs = [ref for ref in found if ref.kind not in LEFT_KINDS]
         if not refs:
             return body
         return replace_refs(body, {**{ref: ref for ref in found}, **self.fetch(refs, {}, limits)})
@@ -99,6 +99,28 @@ class Fetcher:
         if given:
             return self._fetch(refs, given, limits)
         return fetched(refs, lambda plain: self._fetch(plain, {}, limits), wanted=self._cell.options.packing.tensors)
+
+    def scattered(self, places: Mapping[Ref, int], keep: Callable[[int, memoryview], None], limits: Limits) -> None:
+        """Parts that their origins have to gather, a slab at a time, without more than that in memory.
+
+        Args:
+            places: the parts, and where the bytes of each begin.
+            keep: takes bytes to their place.
+            limits: see `Limits`.
+        """
+        if not places:
+            return
+        run = _Run(self._puller, list(places), limits)
+        run.bytes_total = sum(ref.nbytes for ref in places)
+        memory = memoryview(bytearray(min(SLAB_BYTES_MAX, run.bytes_total)))
+        for batch in _batches(places):
+            end, wanted = 0, {}
+            for part, place in batch:
+                wanted[part] = memory[end:end + len(place)]
+                end += len(place)
+            self._gather(wanted, run)
+            for part, place in batch:
+                keep(place.start, wanted[part])
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -368,6 +390,18 @@ def _by_source(refs: Iterable[Ref]) -> dict[Source, list[Ref]]:
     for ref in refs:
         found.setdefault(ref.source, []).append(ref)
     return found
+
+
+def _batches(places: Mapping[Ref, int]) -> Iterator[list[tuple[Ref, range]]]:
+    """Parts of arrays as parts of at most a slab, with their places, so many of them together as are a slab; no part twice."""
+    batch: dict[Ref, range] = {}
+    for ref, begin in places.items():
+        for part, place in parts_of(as_array(ref), range(begin, begin + ref.nbytes)):
+            if part in batch or sum(map(len, batch.values())) + len(place) > SLAB_BYTES_MAX or len(batch) >= SLAB_PARTS_MAX:
+                yield list(batch.items())
+                batch = {}
+            batch[part] = place
+    yield list(batch.items())
 
 
 def _slabs(parts: Sequence[tuple[Ref, memoryview]]) -> Iterator[_Slab]:

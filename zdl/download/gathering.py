@@ -18,7 +18,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 from weakref import finalize
 
 from numpy.typing import NDArray
@@ -37,6 +37,8 @@ GATHER_TOPIC = "gather"
 # 0.99 GiB/s in such slabs, where the whole array comes at 1.86 into the same memory.
 SLAB_BYTES_MAX = 32 << 20
 SLAB_PARTS_MAX = 1024
+# What parts of an array go to: memory, or the numbers of its bytes somewhere else.
+Room = TypeVar("Room", memoryview, range)
 # A source is read in pieces of this size: what is between the elements is not kept.
 BLOCK_BYTES = 16 << 20
 
@@ -130,8 +132,8 @@ def _blocks(ref: Ref, place: NDArray[Any], block_bytes: int) -> Iterator[tuple[R
         yield from _blocks(ref[key], place[key], block_bytes)
 
 
-def parts_of(ref: Ref, memory: memoryview, *, slab_bytes: int = SLAB_BYTES_MAX) -> Iterator[tuple[Ref, memoryview]]:
-    """A part of an array as parts of at most a slab, and the memory of each."""
+def parts_of(ref: Ref, memory: Room, *, slab_bytes: int = SLAB_BYTES_MAX) -> Iterator[tuple[Ref, Room]]:
+    """A part of an array as parts of at most a slab, and the memory of each; or, of a range of places, the places of each."""
     if ref.nbytes <= slab_bytes:
         yield ref, memory
         return

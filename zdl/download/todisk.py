@@ -6,29 +6,35 @@ list or alone, is mapped at once: that takes addresses, and memory only for the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 from zdl.download.copying import Copier
 from zdl.download.diskdict import DiskDict, Stored
+from zdl.download.diskerrors import disk_error
 from zdl.download.fetching import Limits
 from zdl.download.puller import Puller
 from zdl.download.spool import Spool, SpoolSink
 from zdl.download.tensors import check_here
 from zdl.objects.externalize import find_refs, replace_refs
+from zdl.objects.manifest import aligned
 from zdl.refs import TORCH, Ref, Source
 
 # Pulls what these sinks want.
 Fetch = Callable[[list[tuple[Source, SpoolSink]]], None]
+# Has parts gathered by their origins, and has bytes of them kept at their places; see `zdl.download.fetching.Fetcher.scattered`.
+Scatter = Callable[[Mapping[Ref, int], Callable[[int, memoryview], None]], None]
 
 
-def resolve_to_disk(body: object, spool: Spool, fetch: Fetch, *, wanted: str = TORCH) -> object:
+def resolve_to_disk(body: object, spool: Spool, fetch: Fetch, scatter: Scatter, *, wanted: str = TORCH) -> object:
     """The same object with what is on the disk in place of its refs; itself when it has none.
 
     Args:
         body: an unpacked object. Refs of folders, and of what is lent piece by piece, stay refs.
         spool: where the files are made.
         fetch: waits for the pulls.
+        scatter: waits for what does not lie in one piece.
         wanted: what tensors are loaded as: see `zdl.options.PackOptions.tensors`.
 
     Raises:
@@ -41,13 +47,42 @@ def resolve_to_disk(body: object, spool: Spool, fetch: Fetch, *, wanted: str = T
         return body
     check_here(refs, wanted=wanted)
     groups: dict[object, list[Ref]] = {}
-    for ref in refs:  # files one by one, as each is to be opened by itself; all else of an offer together
+    scattered = [ref for ref in refs if ref.strides]
+    for ref in (each for each in refs if not each.strides):
+        # Files one by one, as each is to be opened by itself; all else of an offer together.
         groups.setdefault(ref if ref.kind == "file" else ref.source, []).append(ref)
     sinks = [SpoolSink(spool, group) for group in groups.values()]
     fetch([(group[0].source, sink) for group, sink in zip(groups.values(), sinks)])
-    stored = {ref: Stored(ref if wanted == TORCH else ref.as_numpy(), sink.file, sink.place_of(ref.offset) if ref.length else 0)
+    stored = {ref: Stored(_shown(ref, wanted), sink.file, sink.place_of(ref.offset) if ref.length else 0)
               for group, sink in zip(groups.values(), sinks) for ref in group}
-    return _placed(body, stored, {})
+    return _placed(body, {**stored, **_gathered(scattered, spool, scatter, wanted)}, {})
+
+
+def _gathered(refs: Sequence[Ref], spool: Spool, scatter: Scatter, wanted: str) -> dict[Ref, Stored]:
+    """Parts that do not lie in one piece where they are lent; here they do."""
+    places: dict[Ref, int] = {}
+    end = 0
+    for ref in refs:
+        places[ref] = end
+        end = aligned(end + ref.nbytes)
+    if not refs:
+        return {}
+    file = spool.file(end, refs[0])
+
+    def keep(place: int, view: memoryview) -> None:
+        """Write what has been gathered."""
+        try:
+            file.write(place, view)
+        except OSError as error:
+            raise disk_error(error, refs[0], file.folder) from error
+
+    scatter(places, keep)
+    return {ref: Stored(replace(_shown(ref, wanted), strides=(), length=ref.nbytes), file, place) for ref, place in places.items()}
+
+
+def _shown(ref: Ref, wanted: str) -> Ref:
+    """The ref of what it is loaded as."""
+    return ref if wanted == TORCH else ref.as_numpy()
 
 
 def fetch_to_disk(puller: Puller, copier: Copier, wanted: Sequence[tuple[Source, SpoolSink]], limits: Limits) -> None:
