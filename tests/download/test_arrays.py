@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given, strategies as st
 
 from zdl.download.arrays import BLOCK_BYTES, GATHER_BELOW_BYTES, Buffers
+from zdl.download.born import Home
 from zdl.objects.manifest import Manifest
 
 
@@ -55,6 +56,27 @@ def test_every_range_can_be_copied(lengths: list[int], data: st.DataObject) -> N
     place = bytearray(data.draw(st.integers(0, len(stream) - offset)))
     buffers.copy_into(offset, memoryview(place))
     assert place == stream[offset:offset + len(place)]
+
+
+@given(st.lists(st.integers(0, 200), min_size=1, max_size=8), st.data())
+def test_where_each_byte_is_placed(lengths: list[int], data: st.DataObject) -> None:
+    """What lies in a segment goes to the beginning of the next item; all else is in no segment."""
+    buffers, stream = lent(lengths)
+    manifest = Manifest.of(lengths)
+    buffers.homes = {item: Home(f"segment {item}", None) for item in data.draw(st.sets(st.integers(0, len(lengths) - 1)))}
+    offset = data.draw(st.integers(0, len(stream)))
+    length = data.draw(st.integers(0, len(stream) - offset))
+    at = offset
+    for start, size, home, place in buffers.placed(offset, length):
+        assert start == at and size > 0
+        at += size
+        items = {item for item, _, _ in manifest.pieces(start, size) if item >= 0}
+        if home is None:
+            assert not items & buffers.homes.keys()
+        else:
+            item, = items
+            assert buffers.homes[item] is home and manifest.offsets[item] + place == start
+    assert at == offset + length
 
 
 SIZES = (0, 1, 1000, BLOCK_BYTES - 1, BLOCK_BYTES, 2 * BLOCK_BYTES + 70)

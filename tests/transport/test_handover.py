@@ -59,8 +59,8 @@ def test_who_has_a_ticket_gets_what_it_stands_for_in_order(origin: Handover) -> 
     assert fetched(*first, 2) == [b"one", b"two"]
 
 
-def test_as_many_as_fit_into_one_message_are_handed_over(origin: Handover) -> None:
-    texts = [str(number).encode() for number in range(handover.DESCRIPTORS_MAX)]
+def test_more_than_fit_into_one_message_are_handed_over(origin: Handover) -> None:
+    texts = [str(number).encode() for number in range(2 * handover.DESCRIPTORS_MAX + 3)]
     assert fetched(*origin.promise(giving(*texts), SECRET), len(texts)) == texts
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
+from zdl.download.born import Home
 from zdl.objects.manifest import PADDING, Manifest, Range
 
 # Pieces of at least this size go out as views of the object; smaller ones are gathered: a frame costs
@@ -13,6 +15,7 @@ from zdl.objects.manifest import PADDING, Manifest, Range
 GATHER_BELOW_BYTES = 64 * 1024
 # What is copied, or compared, at once: it stays in the cache. A chunk of the default size that begins where an item does is one.
 BLOCK_BYTES = 1 << 20
+NO_HOMES: Mapping[int, Home] = MappingProxyType({})
 
 
 class Buffers:
@@ -23,11 +26,36 @@ class Buffers:
     Args:
         manifest: where each buffer begins.
         buffers: flat views of bytes; they keep the objects alive.
+
+    Attributes:
+        homes: which of them lie in segments; see `zdl.download.born`.
     """
 
     def __init__(self, manifest: Manifest, buffers: Sequence[memoryview]) -> None:
         self._manifest = manifest
         self._buffers = tuple(buffers)
+        self.homes: Mapping[int, Home] = NO_HOMES
+
+    def placed(self, offset: int, length: int) -> Iterator[tuple[int, int, Home | None, int]]:
+        """The byte range in pieces: offset, length, the segment that it lies in already, and where there.
+
+        A segment has room for what lies between its item and the next one.
+        """
+        begin = offset
+        last: tuple[Home, int] | None = None
+        for item, start, stop in self._manifest.pieces(offset, length):
+            home = self.homes.get(item)
+            at = offset
+            offset += stop - start
+            if last is not None and item == PADDING:
+                continue
+            if last is not None or home is not None:
+                if at > begin:
+                    yield begin, at - begin, last[0] if last else None, last[1] if last else 0
+                begin = at
+            last = None if home is None else (home, start)
+        if offset > begin:
+            yield begin, offset - begin, last[0] if last else None, last[1] if last else 0
 
     @property
     def nbytes(self) -> int:

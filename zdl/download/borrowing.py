@@ -69,10 +69,11 @@ class _No(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """One segment, as its origin tells of it."""
+    """One segment, as its origin tells of it; one that is not of its pool is an array of the user's there."""
 
     id: bytes
     size: int
+    is_pooled: bool
 
 
 class Borrowed:
@@ -234,7 +235,7 @@ class Borrower:
 
         def mapped(each: _Told, descriptor: int) -> memoryview:
             """One segment."""
-            if is_alone:
+            if is_alone and each.is_pooled:
                 return segments.view(source.origin, source.offer_id, each.id, descriptor, size=each.size,
                                      is_alone=told.get("is_alone") is True)
             return segments.mapped(descriptor, each.size)
@@ -286,7 +287,7 @@ class Borrower:
         """What the origin hands over."""
         descriptors: list[int] = []
         try:
-            wanted = [_Told(each[0], each[1]) for each in told["segments"]]
+            wanted = [_Told(*each) for each in told["segments"]]
             descriptors = self._cell.lane.segments.fetch(
                 str(told["address"]), bytes(told["ticket"]), source.secret, count=len(wanted), timeout_s=TAKE_S)
             memories = [mapped(each, number) for each, number in zip(wanted, descriptors)]

@@ -8,17 +8,19 @@
 ``copy``   the bytes are copied when they are lent, and the owner may go on at once. Costs the memory, and the copy.
 ``none``   nobody looks: for objects that nothing can change.
 
+An array that lies in shared memory (`zdl.download.born`) is frozen whichever of the first two it is, and for longer.
 A file has its own guard: its size and times (`zdl.download.files`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from xxhash import xxh3_64_intdigest
 
 from zdl.download.arrays import BLOCK_BYTES, Buffers
+from zdl.download.born import Born
 from zdl.errors import SourceChanged
 from zdl.objects.manifest import PADDING, Manifest
 from zdl.objects.pack import Lent
@@ -33,12 +35,15 @@ class CheckedBuffers(Buffers):
         manifest: where each buffer begins.
         buffers: flat views of bytes.
         fqcn: the cell that lends them, for errors.
+        unguarded: those that something else keeps from changing.
     """
 
-    def __init__(self, manifest: Manifest, buffers: Sequence[memoryview], fqcn: str) -> None:
+    def __init__(self, manifest: Manifest, buffers: Sequence[memoryview], fqcn: str, *,
+                 unguarded: Collection[int] = frozenset()) -> None:
         super().__init__(manifest, buffers)
         self._fqcn = fqcn
-        self._prints = [_fingerprints(each) for each in buffers]
+        self._unguarded = unguarded
+        self._prints = [() if item in unguarded else _fingerprints(each) for item, each in enumerate(buffers)]
 
     def read(self, offset: int, length: int) -> list[bytes | memoryview]:
         """The byte range.
@@ -65,6 +70,8 @@ class CheckedBuffers(Buffers):
             at += stop - start
 
     def _compare(self, item: int, start: int, stop: int, copy: memoryview | None = None) -> None:
+        if item in self._unguarded:
+            return
         buffer, prints = self._buffers[item], self._prints[item]
         for block in range(start // BLOCK_BYTES, -(-stop // BLOCK_BYTES)):
             at, end = block * BLOCK_BYTES, min((block + 1) * BLOCK_BYTES, buffer.nbytes)
@@ -81,33 +88,30 @@ class FrozenBuffers(CheckedBuffers):
         manifest: where each buffer begins.
         lent: the leaves.
         fqcn: the cell that lends them, for errors.
+        unguarded: those that something else keeps from changing.
     """
 
-    def __init__(self, manifest: Manifest, lent: Sequence[Lent], fqcn: str) -> None:
+    def __init__(self, manifest: Manifest, lent: Sequence[Lent], fqcn: str, *, unguarded: Collection[int] = frozenset()) -> None:
         self._frozen: list[np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = []
-        frozen: set[int] = set()
+        frozen: set[int] = set(unguarded)
         for item, each in enumerate(lent):
             leaf = each.leaf
+            if item in unguarded:
+                continue
             if isinstance(leaf, np.ndarray) and leaf.flags.writeable:  # else who made it read-only may undo it: it is checked
                 leaf.flags.writeable = False
                 self._frozen.append(leaf)
                 frozen.add(item)
             elif isinstance(leaf, bytes):
                 frozen.add(item)
-        self._unguarded = frozenset(frozen)
-        super().__init__(manifest, [memoryview(b"") if item in frozen else each.buffer for item, each in enumerate(lent)], fqcn)
-        self._buffers = tuple([each.buffer for each in lent])
+        super().__init__(manifest, [each.buffer for each in lent], fqcn, unguarded=frozen)
 
     def __del__(self) -> None:
         for array in self.__dict__.pop("_frozen", ()):
             array.flags.writeable = True
 
-    def _compare(self, item: int, start: int, stop: int, copy: memoryview | None = None) -> None:
-        if item not in self._unguarded:
-            super()._compare(item, start, stop, copy)
 
-
-def guarded(manifest: Manifest, lent: Sequence[Lent], guard: str, fqcn: str) -> Buffers:
+def guarded(manifest: Manifest, lent: Sequence[Lent], guard: str, fqcn: str, *, born: Born | None = None) -> Buffers:
     """The leaves of one message as what is lent.
 
     Args:
@@ -115,16 +119,21 @@ def guarded(manifest: Manifest, lent: Sequence[Lent], guard: str, fqcn: str) -> 
         lent: the leaves, in that order.
         guard: see above; of `zdl.options.GUARDS`.
         fqcn: the cell that lends them, for errors.
+        born: knows which of them lie in shared memory.
     """
+    homes = {} if born is None or guard == "copy" else born.homes(lent, is_frozen=guard != "none")
+    readable: Buffers
     match guard:
         case "copy":
-            return Buffers(manifest, [memoryview(bytes(each.buffer)) for each in lent])
+            readable = Buffers(manifest, [memoryview(bytes(each.buffer)) for each in lent])
         case "freeze":
-            return FrozenBuffers(manifest, lent, fqcn)
+            readable = FrozenBuffers(manifest, lent, fqcn, unguarded=homes)
         case "none":
-            return Buffers(manifest, [each.buffer for each in lent])
+            readable = Buffers(manifest, [each.buffer for each in lent])
         case _:
-            return CheckedBuffers(manifest, [each.buffer for each in lent], fqcn)
+            readable = CheckedBuffers(manifest, [each.buffer for each in lent], fqcn, unguarded=homes)
+    readable.homes = homes
+    return readable
 
 
 def _fingerprints(buffer: memoryview) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from zdl.cell.cell import BareCell
+from zdl.download.born import Born
 from zdl.download.transaction import Terms, Transaction
 from zdl.errors import Closed, OptionError, ZdlError
 from zdl.objects.manifest import Range
@@ -65,6 +66,9 @@ class Lender:
 
     Args:
         cell: whose data lane is used.
+
+    Attributes:
+        born: its arrays that lie in shared memory.
     """
 
     def __init__(self, cell: BareCell) -> None:
@@ -73,6 +77,7 @@ class Lender:
         self._transactions: dict[bytes, Transaction] = {}
         self._audience = Audience()
         self._drain: Callable[[float], list[str]] | None = None
+        self.born = Born(cell)
         self._pool = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix=f"zdl-broker-{cell.fqcn}")
 
     @property
@@ -223,6 +228,7 @@ class Lender:
     def close(self) -> None:
         """Stop the threads, after `drain`."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self.born.close()
         with self._lock:
             self._transactions.clear()
 

@@ -33,7 +33,7 @@ class MessageScope:
 
     def lend(self, manifest: Manifest, lent: Sequence[Lent]) -> Source:
         """Open the transaction."""
-        readable = guarded(manifest, lent, self._guard, self._lender.fqcn)
+        readable = guarded(manifest, lent, self._guard, self._lender.fqcn, born=self._lender.born)
         self.transaction, source = self._lender.open(
             readable, manifest.bytes_total, self._audience, self._lease_s, gaps=manifest.gaps)
         return source

@@ -9,7 +9,8 @@
        │── connects to the socket of segments ─────▶│  (`zdl.transport.handover`)
        │◀── the segments ───────────────────────────│
 
-The first one who asks for some bytes has them copied, all others get the same memory. What is in a segment is what was lent:
+The first one who asks for some bytes has them copied, all others get the same memory; arrays that were born in a segment
+(`zdl.download.born`) are not copied at all. What is in a segment is what was lent:
 each block is compared, as it is in the copy, with what was noted when it was lent (`zdl.download.guards`); after that
 it is a **snapshot**, which an owner who changes his array does not change any more. It is sealed, so nobody can: what
 is mapped need not be verified again.
@@ -83,6 +84,7 @@ class _Share:
 
     filling: threading.Lock = field(default_factory=threading.Lock)
     extents: list[Extent] = field(default_factory=list)
+    pooled: dict[bytes, Any] = field(default_factory=dict)
     askers_count: int = 0
     is_ended: bool = False
 
@@ -157,6 +159,8 @@ class Sharing:
                 if not share.extents and not share.askers_count and not share.is_ended:
                     del self._shares[asked.keep.offer_id]
         used = list({each.segment.id: each.segment for each in extents}.values())
+        with self._lock:
+            pooled = set(share.pooled)
         numbers = {each.id: number for number, each in enumerate(used)}
 
         def give() -> list[int]:
@@ -169,7 +173,7 @@ class Sharing:
         address, ticket = segments.handover.promise(give, asked.keep.secret)
         self._cell.lane.lent.shared(asked.keep, asked.ranges)
         return {"address": address, "ticket": ticket, "is_alone": segments.is_alone(used, request.origin), "segments": [
-            [each.id, each.size] for each in used], "extents": [
+            [each.id, each.size, each.id in pooled] for each in used], "extents": [
                 [each.offset, each.length, numbers[each.segment.id], each.at] for each in extents]}
 
     def _covered(self, share: _Share, asked: _Question, request: Request) -> list[Extent]:
@@ -181,15 +185,19 @@ class Sharing:
             readable = self._readable(asked.keep)
         try:
             missing = self._missing(share, asked.ranges, readable)
-            if missing:
-                added = self._filled(readable, missing, asked, request)
-                with self._lock:
-                    is_ended = share.is_ended
-                    if not is_ended:
-                        share.extents = sorted([*share.extents, *added])
-                if is_ended:
-                    self._give_back(added[0].segment)
-                    raise LeaseEnded(ref=f"ref:{asked.keep.offer_id[:4].hex()}…", origin=self._cell.fqcn, how="it has ended")
+            added = [Extent(offset, length, home.segment, at) for each in missing
+                     for offset, length, home, at in readable.placed(*each) if home is not None]
+            missing = [(offset, length) for each in missing for offset, length, home, _ in readable.placed(*each) if home is None]
+            filled = self._filled(readable, missing, asked, request) if missing else []
+            with self._lock:
+                is_ended = share.is_ended
+                if not is_ended:
+                    share.extents = sorted([*share.extents, *added, *filled])
+                    share.pooled.update((each.segment.id, each.segment) for each in filled)
+            if is_ended:
+                for each in filled[:1]:
+                    self._give_back(each.segment)
+                raise LeaseEnded(ref=f"ref:{asked.keep.offer_id[:4].hex()}…", origin=self._cell.fqcn, how="it has ended")
         finally:
             share.filling.release()
         if time.monotonic() > told_at + TELL_S:
@@ -203,7 +211,7 @@ class Sharing:
             raise DecodeError(what=f"bytes up to {sum(ranges[-1])} are asked for of an offer of {readable.nbytes}")
         with self._lock:
             missing = [part for each in ranges for part in _missing(share.extents, each)]
-            count = len({each.segment.id for each in share.extents})
+            count = len(share.pooled)
         if missing and count >= SEGMENTS_MAX:
             raise NotShared(f"its offer is in {count} segments already, one for each part that was asked for")
         return missing
@@ -253,9 +261,8 @@ class Sharing:
             if share is None:
                 return
             share.is_ended = True
-            used = {each.segment.id: each.segment for each in share.extents}
-            share.extents = []
-        for segment in used.values():
+            pooled, share.pooled, share.extents = share.pooled, {}, []
+        for segment in pooled.values():
             self._give_back(segment)
 
 

@@ -136,7 +136,7 @@ class Transacting:
 
         def lend(manifest: Manifest, lent: Sequence[Lent]) -> Source:
             """The large leaves become one more offer."""
-            readable = guarded(manifest, lent, packing.guard, self._cell.fqcn)
+            readable = guarded(manifest, lent, packing.guard, self._cell.fqcn, born=self._lender.born)
             added.append(self._lender.add(number, readable, manifest.bytes_total, gaps=manifest.gaps))
             return added[0]
 

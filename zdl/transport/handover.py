@@ -82,7 +82,7 @@ class Handover:
         """Have descriptors handed to whoever shows a ticket. Returns the name of the socket, and the ticket.
 
         Args:
-            give: opens them, at most `DESCRIPTORS_MAX`; none: they may not be had any more. Called by the thread, once at most.
+            give: opens them; none: they may not be had any more. Called by the thread, once at most.
             secret: what the receiver knows too; it is not said.
 
         Raises:
@@ -197,8 +197,8 @@ class Handover:
                 return
             descriptors = known.give()
             try:
-                if descriptors:
-                    socket.send_fds(caller, [known.proof], descriptors)
+                for at in range(0, len(descriptors), DESCRIPTORS_MAX):
+                    socket.send_fds(caller, [known.proof], descriptors[at:at + DESCRIPTORS_MAX])
             finally:
                 for each in descriptors:
                     os.close(each)
@@ -222,15 +222,21 @@ def taken(address: str, ticket: bytes, secret: bytes, *, count: int, timeout_s: 
         caller.connect(b"\0" + address.encode())
         caller.sendall(ticket)
         room = socket.CMSG_SPACE(DESCRIPTORS_MAX * array("i").itemsize)
-        proof, more, _, _ = caller.recvmsg(PROOF_BYTES + 1, room, socket.MSG_CMSG_CLOEXEC)
-    found = array("i")
-    for level, kind, data in more:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            found.frombytes(data[:len(data) - len(data) % found.itemsize])
-    if hmac.compare_digest(proof, _proof(ticket, secret)) and len(found) == count:
-        return list(found)
-    for each in found:
-        os.close(each)
+        found = array("i")
+        is_whole = False
+        try:
+            proof = wanted = _proof(ticket, secret)
+            while len(found) < count and proof == wanted:
+                proof, more, _, _ = caller.recvmsg(PROOF_BYTES + 1, room, socket.MSG_CMSG_CLOEXEC)
+                for level, kind, data in more:
+                    if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                        found.frombytes(data[:len(data) - len(data) % found.itemsize])
+            is_whole = hmac.compare_digest(proof, wanted) and len(found) == count
+            if is_whole:
+                return list(found)
+        finally:
+            for each in () if is_whole else found:
+                os.close(each)
     raise ConnectionRefusedError("its origin has not handed it over" if not proof else "who answers is not its origin")
 
 
