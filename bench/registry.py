@@ -40,6 +40,7 @@ ENTRIES: Mapping[str, Entry] = MappingProxyType({
     "hops": Entry("hops", "What relays cost between a leaf and its origin, in both ways of passing on."),
     "mixed": Entry("mixed", "How long small requests take while a pull saturates the link."),
     "memory": Entry("memory", "How far leaf, origin and relay grow, beside what they may."),
+    "local": Entry("local", "How fast arrays come on one machine: sent, copied out of shared memory, and used in it."),
     "relay": Entry("relay", "What a cell on the way costs a message of 64 bytes, and how many it passes on per second."),
     "file": Entry("file", "How fast a file comes to a disk, within a limit of memory."),
     "items": Entry("items", "What items cost that a user's code produces while they are pulled."),
