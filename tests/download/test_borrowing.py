@@ -159,6 +159,8 @@ def test_the_next_offer_is_filled_into_the_same_memory_when_nobody_has_it_any_mo
             assert lent.wait(PATIENCE_S).is_complete
             del found
             gc.collect()
+            idle = server.lane.segments._idle
+            eventually(lambda: into is not None or [each.segment.is_free() for each in idle] == [True])
             assert server.lane.segments.nbytes == MIB
 
 
