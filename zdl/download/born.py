@@ -81,8 +81,19 @@ class Born:
         self._frozen: dict[int, _Leaf] = {}
         self._segments: Any = None
 
-    def empty(self, shape: int | Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
-        """See `DownloadBroker.empty`."""
+    def empty(self, shape: int | Sequence[int], dtype: DTypeLike = "float32") -> NDArray[Any]:
+        """An array of zeros in memory that can be shared: lent as a whole to receivers on this machine, it is not copied at all.
+
+        While it is lent it is read-only, and after that until nobody has it mapped. It is an array as any other in everything
+        else. Where there is no such memory, and below 1 MiB, it is an ordinary one.
+
+        Args:
+            shape: the lengths of its sides.
+            dtype: of its elements, which must be such as may travel.
+
+        Raises:
+            OptionError, CannotPack: there are no such arrays, or they may not travel.
+        """
         sides = (shape,) if isinstance(shape, int) else tuple(shape)
         element = np.dtype(dtype)
         if any(side < 0 for side in sides):

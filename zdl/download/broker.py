@@ -15,8 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from numpy.typing import DTypeLike, NDArray
-
 from zdl.cell.cell import BareCell
 from zdl.cell.messages import Request
 from zdl.cell.signal import Signal
@@ -57,6 +55,7 @@ class DownloadBroker:
 
     Attributes:
         lend_file, lend_folder, pull_file, pull_folder: files in and out; see `Filing`.
+        empty: an array of zeros in memory that can be shared, so that lending it copies nothing; see `Born.empty`.
 
     Args:
         cell: it is mounted there.
@@ -67,6 +66,7 @@ class DownloadBroker:
         self._puller = Puller(cell)
         self._fetcher = Fetcher(cell, self._puller, Borrower(cell))
         self._lender = Lender(cell)
+        self.empty = self._lender.born.empty
         self._gathering = Gathering(cell)
         self._sharing = Sharing(cell)
         self._producing = Producing(cell, self._lender)
@@ -148,21 +148,6 @@ class DownloadBroker:
         scope.transaction.body = unpack(packed.parts, options=self._cell.options.packing, types=self._cell.types,
                                         holder=self.holder())
         return scope.transaction
-
-    def empty(self, shape: int | Sequence[int], dtype: DTypeLike = "float32") -> NDArray[Any]:
-        """An array of zeros in memory that can be shared: lent as a whole to receivers on this machine, it is not copied at all.
-
-        While it is lent it is read-only, and after that until nobody has it mapped; see `zdl.download.born`. It is an array as any
-        other in everything else. Where there is no such memory, and below 1 MiB, it is an ordinary one.
-
-        Args:
-            shape: the lengths of its sides.
-            dtype: of its elements, which must be such as may travel.
-
-        Raises:
-            OptionError, CannotPack: there are no such arrays, or they may not travel.
-        """
-        return self._lender.born.empty(shape, dtype)
 
     def publish(self, name: str, body: object) -> None:
         """Answer whoever asks for this name with `body`, which holds refs of what was lent; None takes the name back."""
