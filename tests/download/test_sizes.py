@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
@@ -24,6 +26,26 @@ def test_what_has_no_bytes_of_its_own_has_a_few() -> None:
     ref = Ref(Source("server", b"0" * 16, b"1" * 16, 10), 0, 0, 10, "bytes")
     assert bytes_of([1, None, True]) == 3 * VALUE_BYTES
     assert bytes_of(ref) == REF_BYTES
+
+
+@dataclass
+class Layer:
+    name: str
+    weights: object
+    above: object = None
+
+
+class Plain:
+    def __init__(self) -> None:
+        self.weights = np.zeros(100, np.uint8)
+
+
+def test_objects_of_users_classes_have_the_bytes_of_what_they_hold_each_once() -> None:
+    layer = Layer("embed", np.zeros(1000, np.uint8))
+    assert 1005 <= bytes_of(layer) <= 1005 + 2 * VALUE_BYTES
+    assert 100 <= bytes_of([Plain()]) <= 100 + VALUE_BYTES
+    layer.above = Layer("head", b"x" * 500, above=layer)  # they hold one another
+    assert 1509 <= bytes_of({"model": layer}) <= 1514 + 4 * VALUE_BYTES
 
 
 def test_what_contains_itself_is_refused() -> None:

@@ -47,6 +47,8 @@ _COUNT: Final = struct.Struct("<I")
 _LENGTH: Final = struct.Struct("<Q")
 _HEAD_BYTES: Final = len(_SIGNATURE) + 1 + _COUNT.size
 _DIGEST_BYTES: Final = 32
+# Where a file without a name can be given one.
+_OPEN_FILE: Final = "/proc/self/fd/{}"
 # So much is read at once of what may claim any length.
 _READ_BYTES: Final = 1 << 20
 # No link has to carry a dump, so its leaves may have any size, and there may be a million of them.
@@ -164,18 +166,25 @@ def _write(file: BinaryIO, piece: bytes | memoryview) -> None:
 def _write_path(pieces: list[bytes | memoryview], path: Path, *, is_overwriting: bool) -> None:
     """A file that appears under its name when all of it is on the disk."""
     part = hidden(path, f".{uuid.uuid4().hex[:8]}.zdl-part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    descriptor = _unnamed(path.parent)
+    is_named = descriptor is None
+    if descriptor is None:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     is_done = False
     try:
         with open(descriptor, "wb", buffering=0) as file:
             for piece in pieces:
                 _write(file, piece)
             os.fsync(descriptor)
+            check_replaceable(path, is_overwriting=is_overwriting)
+            if not is_named:
+                os.link(_OPEN_FILE.format(descriptor), part, src_dir_fd=descriptor)  # with a descriptor links are followed
+                is_named = True
         check_replaceable(path, is_overwriting=is_overwriting)
         os.replace(part, path)
         is_done = True
     finally:
-        if not is_done:
+        if not is_done and is_named:
             with suppress(OSError):  # then the disk has failed, and the first error says so
                 part.unlink()
     folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
@@ -183,6 +192,25 @@ def _write_path(pieces: list[bytes | memoryview], path: Path, *, is_overwriting:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _unnamed(folder: Path) -> int | None:
+    """A file that has no name before all of it is there, so that nothing is left of it when the process is killed.
+
+    Returns:
+        Its descriptor; None where the system or the file system has no such files.
+    """
+    flag = getattr(os, "O_TMPFILE", None)
+    if flag is None:
+        return None
+    try:
+        descriptor = os.open(folder, flag | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+    except OSError:  # what is wrong with the folder itself is told by who makes a file with a name
+        return None
+    if not os.path.lexists(_OPEN_FILE.format(descriptor)):
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 # --- reading ------------------------------------------------------------------------------------
