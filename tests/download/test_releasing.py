@@ -1,0 +1,100 @@
+"""Releasing: what is lent to receivers some of which die is let go of in every round, and the origin's memory comes back.
+
+The full length is for ``ZDL_SYSTEM=1 python -m pytest -m system tests/download/test_releasing.py``: 200 rounds of 64 MiB.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import weakref
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+
+from zdl.assembly import Cell, process_facts
+from zdl.options import OfferOptions, Options
+from zdl.protocol.effects import Outcome
+
+from children import Child
+from trees import Trees
+from waiting import PATIENCE_S, eventually
+
+MIB = 1 << 20
+# What is lent in one round at full length, and how far the memory may be from where it began.
+ROUND_BYTES = 64 * MIB
+OPTIONS = Options(offers=OfferOptions(lost_grace_s=0.5, segments_kept_s=0.5))
+LEAVES = """
+cells = [Cell(name, parent=sys.argv[1]) for name in sys.argv[2:]]
+for cell in cells:
+    cell.start()
+    cell.wait_ready(60)
+say("ready")
+"""
+# Two that get all of it, in every round.
+SURVIVORS = LEAVES + """
+for line in sys.stdin:
+    for cell in cells:
+        assert cell.downloads.resolve(cell.downloads.find("server", "round"))["weights"][-1] == 1.0
+    say("have", "it")
+"""
+# Two that get half of it, and are killed.
+MORTALS = LEAVES + """
+sys.stdin.readline()
+for cell in cells:
+    weights = cell.downloads.find("server", "round")["weights"]
+    cell.downloads.pull(weights[:weights.shape[0] // 2])
+say("begun")
+stay()
+"""
+
+
+def played(rounds: int, nbytes: int) -> None:
+    """Lends in every round to four leaves, two of which die in it."""
+    with ExitStack() as stack:
+        server, = stack.enter_context(Trees()).grow("server", options=OPTIONS)
+        address = server.addresses[0]
+        survivors = stack.enter_context(Child(SURVIVORS, address, "leaf-0", "leaf-1"))
+        survivors.expect("ready")
+        one_round(server, address, survivors, number=0, nbytes=nbytes)  # what the first one allocates is not given back
+        gc.collect()
+        start = process_facts().rss_bytes
+        for number in range(1, rounds + 1):
+            one_round(server, address, survivors, number=number, nbytes=nbytes)
+        eventually(lambda: abs(process_facts().rss_bytes - start) <= ROUND_BYTES, what="the memory of the start")
+        sys.stderr.write(f"\n{rounds} rounds: memory {(process_facts().rss_bytes - start) / MIB:+.1f} MiB from the start\n")
+
+
+def one_round(server: Cell, address: str, survivors: Child, *, number: int, nbytes: int) -> None:
+    mortal = [f"mortal-{number}-{each}" for each in range(2)]
+    weights = np.ones(nbytes // 8)
+    alive = weakref.ref(weights)
+    with Child(MORTALS, address, *mortal) as dying:
+        dying.expect("ready")
+        lent = server.downloads.lend({"weights": weights}, receivers=["leaf-0", "leaf-1", *mortal])
+        del weights
+        server.downloads.publish("round", lent.body)
+        dying.say("pull")
+        dying.expect("begun")
+        dying.kill()
+    survivors.say("pull")
+    survivors.expect("have")
+    outcome = lent.wait(PATIENCE_S)
+    assert outcome.outcome is Outcome.PARTIAL and sorted(outcome.finished) == ["leaf-0", "leaf-1"]
+    assert [outcome.receivers[name] for name in mortal] == [Outcome.LOST, Outcome.LOST]
+    assert server.downloads.transactions == []
+    server.downloads.publish("round", None)
+    del lent, outcome
+    eventually(lambda: gc.collect() >= 0 and alive() is None, what="the release of what was lent")
+
+
+def test_what_is_lent_to_leaves_that_die_is_released_in_every_round() -> None:
+    played(1, 4 * MIB)
+
+
+@pytest.mark.system
+@pytest.mark.skipif("ZDL_SYSTEM" not in os.environ, reason="it takes minutes: ZDL_SYSTEM=1")
+def test_after_200_rounds_of_64_mib_the_origin_is_back_to_its_start() -> None:
+    played(int(os.environ.get("ZDL_SYSTEM_ROUNDS", "200")), ROUND_BYTES)
