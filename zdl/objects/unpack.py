@@ -73,21 +73,30 @@ def unpack(parts: Sequence[bytes | memoryview], *, options: PackOptions, types: 
     Raises:
         CannotUnpack: the parts are not a packed object, or pass a limit.
     """
+    if len(parts) == 1 and type(parts[0]) is bytes:
+        plain = parts[0]
+        if 2 < len(plain) <= options.skeleton_bytes_max and plain[:2] == _PLAIN_HEAD and plain[2] in _PLAIN_FIRST:
+            try:
+                return msgpack.unpackb(plain[2:])
+            except (ValueError, RecursionError, msgpack.UnpackException) as error:
+                raise _no_object(error) from error
     if not parts or len(parts) > options.frames_max:
         raise CannotUnpack(path="", reason=f"{len(parts)} parts are not within 1…{options.frames_max}")
     size = len(parts[0]) if type(parts[0]) is bytes else memoryview(parts[0]).nbytes
     if size > options.skeleton_bytes_max:
         raise CannotUnpack(path="", reason=f"a skeleton of {size} bytes, "
                                            f"skeleton_bytes_max={options.skeleton_bytes_max}")
-    skeleton = parts[0]
     try:
-        if type(skeleton) is bytes and size > 2 and skeleton[:2] == _PLAIN_HEAD and skeleton[2] in _PLAIN_FIRST and len(parts) == 1:
-            return msgpack.unpackb(skeleton[2:])
         return _Reader(parts, types, options, is_adopting, holder).read()
     except (ValueError, TypeError, OverflowError, BufferError, RecursionError, TooLarge,
             msgpack.UnpackException) as error:
-        text = str(error) or type(error).__name__
-        raise CannotUnpack(path="", reason=f"not a packed object: {text[:_REASON_CHARS_MAX]}") from error
+        raise _no_object(error) from error
+
+
+def _no_object(error: Exception) -> CannotUnpack:
+    """What msgpack, or a value of a wrong kind in its place, says of bytes that are none of ours."""
+    text = str(error) or type(error).__name__
+    return CannotUnpack(path="", reason=f"not a packed object: {text[:_REASON_CHARS_MAX]}")
 
 
 class _Reader:

@@ -57,18 +57,20 @@ def encode(message: Message | Transit) -> list[Part]:
     Raises:
         TooLarge: the header or the number of frames is over its limit; the message names which.
     """
-    if isinstance(message, Transit):
-        return [_hopped(message), *message.body]
     body: Body = ()
     route = None
-    if isinstance(message, Request):  # the kinds that nearly all messages are come before all others
+    if type(message) is Request:  # the kinds that nearly all messages are come before all others
         positions: list[object] = [WIRE_VERSION, _REQUEST, message.hops, message.origin, message.target, message.id,
-                                   message.channel, message.topic, message.timeout_s, _map(message.headers)]
+                                   message.channel, message.topic, message.timeout_s,
+                                   dict(message.headers) if message.headers else None]
         body, route = message.body, message.route
-    elif isinstance(message, Reply):
+    elif type(message) is Reply:
         positions = [WIRE_VERSION, _REPLY, message.hops, message.origin, message.target, message.id,
-                     message.code, _map(message.facts), _map(message.headers)]
+                     message.code, dict(message.facts) if message.facts else None,
+                     dict(message.headers) if message.headers else None]
         body, route = message.body, message.route
+    elif isinstance(message, Transit):
+        return [_hopped(message), *message.body]
     elif isinstance(message, Chunk):
         positions = [WIRE_VERSION, _CHUNK, message.hops, message.origin, message.target, message.id,
                      message.offset, message.length, message.verify, message.digest]

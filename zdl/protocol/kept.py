@@ -35,15 +35,17 @@ class Kept:
     def keep(self, reply: Reply) -> None:
         """This answer has been given."""
         body = reply.body
-        size = len(body[0]) if len(body) == 1 and type(body[0]) is bytes else sum(memoryview(part).nbytes for part in body)
+        first = body[0] if len(body) == 1 else None
+        size = len(first) if type(first) is bytes else sum(memoryview(part).nbytes for part in body)
         if size > self._one_bytes_max:
             return
         if len(body) > 1:  # frames beside the first are the user's own memory, which he may change and wants back
             reply = replace(reply, body=tuple(bytes(part) for part in body))
         self._answers[reply.target, reply.id] = (reply, size)
         self._bytes += size
-        while len(self._answers) > self._count_max or self._bytes > self._bytes_max:
-            self._bytes -= self._answers.pop(next(iter(self._answers)))[1]
+        answers = self._answers
+        while len(answers) > self._count_max or self._bytes > self._bytes_max:
+            self._bytes -= answers.pop(next(iter(answers)))[1]
 
     def find(self, origin: str, number: int) -> Reply | None:
         """The answer to this request, if it is kept."""

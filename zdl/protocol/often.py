@@ -16,9 +16,15 @@ from zdl.protocol.messages import Ask, Body, Chunk, Kind, Message, Reply, Reques
 from zdl.refs import ITEM_BYTES_MAX, OFFER_ID_BYTES, SECRET_BYTES
 
 _ROUTED_FROM = int(Kind.REQUEST)
+_HEAD_BYTES, _ONE_BYTE = 4, 0x80  # of the array's head, version, kind and hops; a number below is its own byte of msgpack
 SECONDS_MAX = 10.0 * 365 * 86400  # a time in seconds from a peer: ten years are for ever
 _REQUEST, _REQUEST_POSITIONS = int(Kind.REQUEST), 10
 _REPLY, _REPLY_POSITIONS = int(Kind.REPLY), 9
+# The types of all positions, compared at once: 0.4 us instead of 1.5 one by one. Neither has headers, nor the reply an error.
+_NONE = type(None)
+_REQUESTS = frozenset((int, int, int, str, str, int, str, str, waits, _NONE, *body)
+                      for waits in (float, _NONE) for body in ((), (bytes,)))
+_REPLIES = frozenset((int, int, int, str, str, int, str, _NONE, _NONE, *body) for body in ((), (bytes,)))
 _CHUNK, _CHUNK_POSITIONS = int(Kind.CHUNK), 10
 _ASK, _ASK_POSITIONS = int(Kind.ASK), 11
 # By their number on the wire: calling an enum costs 0.5 us.
@@ -36,10 +42,12 @@ def often(positions: tuple[Any, ...], header: bytes, body: Body, me: str) -> Mes
         body: the frames behind it.
         me: the cell that reads.
     """
-    version, kind, hops, origin, target, number = positions[:COMMON_POSITIONS]
-    if not (version == WIRE_VERSION == header[1] and type(kind) is int and kind == header[2] >= _ROUTED_FROM
-            and type(hops) is int and hops == header[3] and type(number) is int and 0 <= number <= ID_MAX
-            and type(origin) is str and 0 < len(origin) <= FQCN_BYTES_MAX):
+    _, version, kind, hops = header[:_HEAD_BYTES]
+    if version != WIRE_VERSION or not _ROUTED_FROM <= kind < _ONE_BYTE or hops >= _ONE_BYTE:
+        return None
+    # Each is one byte of msgpack, and so is what stands in the first three positions.
+    origin, target, number = positions[3:COMMON_POSITIONS]
+    if not (type(number) is int and 0 <= number <= ID_MAX and type(origin) is str and 0 < len(origin) <= FQCN_BYTES_MAX):
         return None
     if target != me:
         if type(target) is not str or not 0 < len(target) <= FQCN_BYTES_MAX:
@@ -49,33 +57,24 @@ def often(positions: tuple[Any, ...], header: bytes, body: Body, me: str) -> Mes
         return _often_chunk(positions, body)
     if kind == _ASK:
         return None if body else _often_ask(positions)
-    count = len(positions)
-    if kind == _REPLY and _REPLY_POSITIONS <= count <= _REPLY_POSITIONS + 1:
-        channel, topic, headers = positions[COMMON_POSITIONS:_REPLY_POSITIONS]
-        timeout_s = None
-        if topic is not None:
-            return None
-        is_embedded = count > _REPLY_POSITIONS
-    elif kind == _REQUEST and _REQUEST_POSITIONS <= count <= _REQUEST_POSITIONS + 1:
-        channel, topic, timeout_s, headers = positions[COMMON_POSITIONS:_REQUEST_POSITIONS]
-        if type(topic) is not str or len(topic) > CHANNEL_BYTES_MAX:
-            return None
-        if timeout_s is not None and (type(timeout_s) is not float or not 0 <= timeout_s <= SECONDS_MAX):
-            return None
-        is_embedded = count > _REQUEST_POSITIONS
-    else:
-        return None
-    if is_embedded:
-        embedded = positions[-1]
-        if body or type(embedded) is not bytes:
-            return None
-        body = (embedded,)
-    if headers is not None or type(channel) is not str or len(channel) > CHANNEL_BYTES_MAX:
-        return None
-    if type(topic) is str:
-        assert timeout_s is None or isinstance(timeout_s, float)
-        return Request(origin, me, number, channel, topic, timeout_s, _NO_FACTS, body, hops)
-    return Reply(origin, me, number, channel, _NO_FACTS, _NO_FACTS, body, hops)
+    types = tuple(map(type, positions))
+    if kind == _REPLY and types in _REPLIES:
+        code = positions[COMMON_POSITIONS]
+        if len(positions) > _REPLY_POSITIONS:
+            if body:
+                return None
+            body = positions[_REPLY_POSITIONS:]
+        return None if len(code) > CHANNEL_BYTES_MAX else Reply(origin, me, number, code, _NO_FACTS, _NO_FACTS, body, hops)
+    if kind == _REQUEST and types in _REQUESTS:
+        channel, topic, timeout_s = positions[COMMON_POSITIONS:_REQUEST_POSITIONS - 1]
+        if len(positions) > _REQUEST_POSITIONS:
+            if body:
+                return None
+            body = positions[_REQUEST_POSITIONS:]
+        is_right = len(channel) <= CHANNEL_BYTES_MAX and len(topic) <= CHANNEL_BYTES_MAX and (
+            timeout_s is None or 0 <= timeout_s <= SECONDS_MAX)
+        return Request(origin, me, number, channel, topic, timeout_s, _NO_FACTS, body, hops) if is_right else None
+    return None
 
 
 def _often_chunk(positions: tuple[Any, ...], body: Body) -> Chunk | None:

@@ -138,7 +138,10 @@ class Switch:
             assert isinstance(message, (Hello, Welcome, Reject, Heartbeat, Goodbye, Leave, Below))
             refusal = self._uninvited(link, message, now) if isinstance(message, Hello) else []
             return refusal or self._settle(self.peers.receive(link, message, now), now)
-        assert not isinstance(message, (Hello, Welcome, Reject, Heartbeat, Goodbye, Leave, Below))
+        return self._routed(link, message, now)  # type: ignore[arg-type]
+
+    def _routed(self, link: int, message: Routed | Transit, now: float) -> list[Effect]:
+        """A message that is not about the link."""
         if link != SELF:
             known = self.peers.heard(link, now)
             if known is None:  # still greeting: it will be said again; unknown: it must greet
@@ -146,7 +149,7 @@ class Switch:
                 reject = Reject(self._me.fqcn, "not-ready", "say HELLO first")
                 return [] if greeting else [Send(link, reject), Hang(link)]
             is_own = message.origin == known.fqcn and known.role is Role.CHILD
-            if not is_own and not self._may_speak(known, message):
+            if not is_own and not _may_speak(self._me, known, message):
                 return self._refuse_origin(known, message)
             if known.role is Role.DIRECT or self._returns.links:
                 self._returns.note(known, message)
@@ -214,10 +217,11 @@ class Switch:
     def deadline(self) -> float | None:
         """When `tick` is wanted next."""
         due = self.peers.deadline()
-        for other in (self.introductions, self._pending):
-            first = None if other is None else other.deadline()
-            due = first if due is None else due if first is None else min(due, first)
-        return due
+        first = None if self.introductions is None else self.introductions.deadline()
+        if first is not None and (due is None or first < due):
+            due = first
+        first = self._pending.deadline()
+        return first if first is not None and (due is None or first < due) else due
 
     def close(self, now: float) -> list[Effect]:
         """Goodbye to everybody."""
@@ -236,14 +240,6 @@ class Switch:
         assert self._interest.links() <= {link.link for link in self.peers.links()}
 
     # --- inside ---------------------------------------------------------------------------------
-
-    def _may_speak(self, link: Link, message: Routed | Transit) -> bool:
-        if link.role is Role.DIRECT:
-            return message.origin == link.fqcn and not isinstance(message, Transit)
-        if message.origin == self._me.fqcn and not isinstance(message, Transit):  # only over `SELF`
-            return False
-        is_above = link.is_parent or is_ancestor(link.fqcn, self._me.fqcn, root=self._me.root)
-        return is_above or is_within(message.origin, link.fqcn)
 
     def _uninvited(self, link: int, hello: Hello, now: float) -> list[Effect]:
         """On the control lane a direct peer has been introduced, or is sent away."""
@@ -395,6 +391,16 @@ class Switch:
             if back is not None:
                 effects.append(Send(back, Lost(self._me.fqcn, origin, last_id, name, is_parent, why)))
         return effects
+
+
+def _may_speak(me: Self, link: Link, message: Routed | Transit) -> bool:
+    """Whether a message of this origin may come over the link."""
+    if link.role is Role.DIRECT:
+        return message.origin == link.fqcn and not isinstance(message, Transit)
+    if message.origin == me.fqcn and not isinstance(message, Transit):  # only over `SELF`
+        return False
+    is_above = link.is_parent or is_ancestor(link.fqcn, me.fqcn, root=me.root)
+    return is_above or is_within(message.origin, link.fqcn)
 
 
 def concerns(lost: Unreachable, target: str) -> bool:

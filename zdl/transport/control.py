@@ -197,13 +197,13 @@ class Control:
 
     def perform(self, effect: Effect, now: float) -> Iterable[Effect]:
         """The effects that are not about links."""
-        if isinstance(effect, Arrived):
+        if type(effect) is Arrived:
             return self._arrived(effect.message, now)
-        if isinstance(effect, CallSettled):
+        if type(effect) is CallSettled:
             if self._progressed:
                 self._progressed.pop(effect.id, None)
             self.loop.afterwards(self._waiting.pop(effect.id), effect.reply, effect.error)
-        elif isinstance(effect, Handle):
+        elif type(effect) is Handle:
             self.loop.afterwards(self._events.handle, effect.message)
         else:
             return self._perform_rarely(effect, now)
@@ -212,9 +212,9 @@ class Control:
     # --- inside ---------------------------------------------------------------------------------
 
     def _arrived(self, message: Routed, now: float) -> Iterable[Effect]:
-        if isinstance(message, Reply):
+        if type(message) is Reply:
             return self._calls.receive(message, now)
-        if isinstance(message, (Request, Notice)):
+        if type(message) is Request or type(message) is Notice:
             return self._serving.receive(message, now)
         if isinstance(message, Cancel):
             # One that comes after the answer concerns what the answer lends.

@@ -79,6 +79,8 @@ class Incoming:
 
     def rest(self) -> tuple[Part, ...]:
         """The frames that are left, as buffers that libzmq received into."""
+        if not self._has_more:
+            return ()
         parts: list[Part] = []
         while self._has_more:
             frame = self._socket.recv(copy=False)

@@ -189,11 +189,18 @@ class Loop:
                 raise Closed(fqcn=self._me)
             if self.mailbox.has_work():  # it came before
                 self._work()
-            self._guard(function, *arguments)
+            # One message that nothing waits with goes straight to libzmq.
+            self._shell.is_holding = lead.leader == self._owner or self._is_held()
+            try:
+                function(*arguments)
+            except Exception:
+                self._log_failure()
+            self._shell.is_holding = True
             self._send_or_hold()
             lead.is_owing = True
             lead.active_at = time.monotonic()
-            if lead.is_taken or not lead.is_hot:  # else whoever leads next does this first
+            # Else whoever leads, or does next, does this before he sleeps.
+            if lead.leader != self._owner and (lead.is_taken or not lead.is_hot):
                 is_wanted = self.links.has_grown or self._shell.deadline() < lead.wakes_at or self.links.is_pending()
             afterwards, self._afterwards = self._afterwards, []
         finally:
@@ -206,12 +213,14 @@ class Loop:
     def _send_or_hold(self) -> None:
         """With the lock: send what waits in the outbox, or leave it there when more is about to come and somebody is about to look:
         who leads, before he sleeps; who stands by, every two milliseconds while the lead is hot."""
-        if not self._shell.outbox or self.lead.leader == threading.get_ident():
-            return
+        if self._shell.outbox and self.lead.leader != threading.get_ident() and not self._is_held():
+            self._shell.flush()
+
+    def _is_held(self) -> bool:
+        """With the lock: see `_send_or_hold`."""
         assert self._shell.desk is not None
         is_looked_at = not self.mailbox.is_asleep if self.lead.is_taken else self.lead.is_hot
-        if not (is_looked_at and self._shell.desk.is_pipelined()):
-            self._shell.flush()
+        return is_looked_at and self._shell.desk.is_pipelined()
 
     def flush(self) -> None:
         """Send what waits in the outbox."""
@@ -292,7 +301,10 @@ class Loop:
 
     def _tell(self, afterwards: list[Work]) -> None:
         for function, arguments in afterwards:
-            self._guard(function, *arguments)
+            try:
+                function(*arguments)
+            except Exception:
+                self._log_failure()
 
     def _guard(self, function: Callable[..., None], *arguments: object) -> None:
         """One piece of work; an error in it is a bug of ours, is logged whole, and ends nothing else."""

@@ -20,7 +20,7 @@ from zdl.protocol.bundle import bundled, is_bundle, unbundled
 from zdl.protocol.decode import decode
 from zdl.protocol.effects import SELF, Dial, Effect, Hang, Post, Send
 from zdl.protocol.encode import encode
-from zdl.protocol.frames import BUNDLE_BYTES_MAX, FRAMES_MAX, KIND_AT
+from zdl.protocol.frames import BUNDLE_BYTES_MAX, KIND_AT
 from zdl.protocol.messages import Kind, Message, Part, Transit
 from zdl.protocol.switch import Switch
 from zdl.transport.complaints import Complaints
@@ -65,6 +65,7 @@ class Shell:
 
     Attributes:
         outbox: by link, the headers of what waits, and the messages they are of, in order.
+        is_holding: whether small messages wait; set by who holds the loop's lock, and true between two of them.
 
     Args:
         switch: the brain of its links.
@@ -83,6 +84,7 @@ class Shell:
         self._complaints = Complaints()
         self.desk: Desk | None = None
         self.outbox: dict[int, list[tuple[Part, Message | Transit]]] = {}
+        self.is_holding = True
 
     def __repr__(self) -> str:
         return f"<Shell of {self._me}: {self._links!r}, {self.undecoded} undecodable>"
@@ -91,20 +93,15 @@ class Shell:
         """Perform effects in order."""
         assert self.desk is not None
         for effect in effects:
-            kind = type(effect)
-            if kind is Send:
-                assert isinstance(effect, Send)
+            if type(effect) is Send:
                 self._send(effect, now)
-            elif kind is Post:
-                assert isinstance(effect, Post)
+            elif type(effect) is Post:
                 self.act(self._switch.send(effect.message, now), now)
-            elif kind is Dial:
-                assert isinstance(effect, Dial)
+            elif type(effect) is Dial:
                 problem = self._links.dial(effect.link, effect.address)
                 if problem is not None:
                     self._later(problem)
-            elif kind is Hang:
-                assert isinstance(effect, Hang)
+            elif type(effect) is Hang:
                 self._flush(effect.link, now)
                 self._links.hang(effect.link)
                 self._ended(effect.link)
@@ -130,29 +127,29 @@ class Shell:
         """A message has come: its frames to a message, the message to the machines."""
         assert self.desk is not None
         now = time.monotonic()
-        is_taken = self.desk.takes(incoming.header)
+        header, link = incoming.header, incoming.link
+        is_taken = self.desk.takes(header)
         body = () if is_taken else incoming.rest()
         try:
-            if len(body) >= FRAMES_MAX:
-                raise DecodeError(what=f"{len(body)} frames are over FRAMES_MAX={FRAMES_MAX}")
-            message = decode(incoming.header, body, me=self._me)
+            message = decode(header, body, me=self._me)
         except DecodeError as error:
             incoming.discard()
-            self._complain(incoming.link, error, now)
+            self._complain(link, error, now)
             return
         if is_taken and isinstance(message, Transit):
             message = replace(message, body=incoming.rest())
             is_taken = False
             body = message.body
-        self.traffic.count_in(incoming.link, body)
-        if is_taken:
-            self.desk.incoming(incoming)
+        self.traffic.count_in(link, body)
+        if not is_taken:
+            self.act(self._switch.receive(link, message, now), now)
+            return
+        self.desk.incoming(incoming)
         try:
-            self.act(self._switch.receive(incoming.link, message, now), now)
+            self.act(self._switch.receive(link, message, now), now)
         finally:
-            if is_taken:
-                self.desk.incoming(None)
-                incoming.discard()
+            self.desk.incoming(None)
+            incoming.discard()
 
     def broken(self, broken: Broken) -> None:
         """A connection has ended."""
@@ -177,7 +174,9 @@ class Shell:
         """When `tick` is wanted next."""
         assert self.desk is not None
         one, other = self._switch.deadline(), self.desk.deadline()
-        return min(FOREVER if one is None else one, FOREVER if other is None else other)
+        if one is None or (other is not None and other < one):
+            one = other
+        return FOREVER if one is None else one
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -192,7 +191,7 @@ class Shell:
             assert isinstance(header, bytes)
             self.act(self._switch.receive(SELF, decode(header, tuple(parts[1:]), me=self._me), now), now)
             return
-        if len(parts) == 1 and parts[0][KIND_AT] >= _ROUTED_FROM and len(parts[0]) <= BUNDLE_BYTES_MAX:
+        if self.is_holding and len(parts) == 1 and parts[0][KIND_AT] >= _ROUTED_FROM and len(parts[0]) <= BUNDLE_BYTES_MAX:
             waiting = self.outbox.get(effect.link)
             if waiting is None:
                 self.outbox[effect.link] = [(parts[0], effect.message)]
