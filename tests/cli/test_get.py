@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from zdl.cli.get import Lent, RefParam, check, files_of, planned
+from zdl.cli.get import Lent, RangeParam, RefParam, check, chosen, files_of, part_of, planned
 from zdl.refs import Ref, Source
 
 from processes import PROCESS_S, Start, ended
@@ -67,6 +67,56 @@ def test_what_holds_no_files_is_told(body: object) -> None:
 def test_too_many_files_are_told() -> None:
     with pytest.raises(click.ClickException, match="FILES_MAX=10000"):
         files_of({"files": [ref("x")] * 10_001}, LENT)
+
+
+@pytest.mark.parametrize(("items", "names"), [
+    ((), "a.csv b.csv c.bin"), (("*.csv",), "a.csv b.csv"), (("c*", "a.csv"), "a.csv c.bin"), (("[bc].*",), "b.csv c.bin")])
+def test_items_are_chosen_by_their_names(items: tuple[str, ...], names: str) -> None:
+    refs = [ref(name) for name in ("a.csv", "b.csv", "c.bin")]
+    assert [each.name for each in chosen(refs, items, LENT)] == names.split()
+
+
+def test_what_no_item_matches_is_told_with_the_names_that_are_there() -> None:
+    with pytest.raises(click.ClickException, match=r"--item \*.npz matches nothing in policy of server: f0, f1, .*f7 and 2 more"):
+        chosen([ref(f"f{number}") for number in range(10)], ("*.npz",), LENT)
+
+
+@pytest.mark.parametrize(("text", "span"), [
+    ("0:10", slice(0, 10)), ("64K:1M", slice(65536, 1 << 20)), ("3:", slice(3, None)), (":4", slice(None, 4)),
+    (":", slice(None, None))])
+def test_a_range_is_two_sizes(text: str, span: slice) -> None:
+    assert RangeParam().convert(text, None, None) == span
+
+
+@pytest.mark.parametrize("text", ["", "5", "1:2:3", "x:1", "-1:2", "4:4", "5:4", ":0"])
+def test_what_is_no_range_is_told(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        RangeParam().convert(text, None, None)
+
+
+def test_a_range_is_of_one_file_and_within_it(tmp_path: Path) -> None:
+    context = click.Context(click.Command("get"), info_name="get")
+    part = part_of(planned([ref("a")], tmp_path), slice(3, None), context)
+    assert part.places == (tmp_path / "a",) and (part.refs[0].offset, part.refs[0].length) == (3, 7)
+    for refs, span, said in (([ref("a"), ref("b")], slice(0, 1), "2 files and folders are lent"),
+                             ([ref("a", kind="folder")], slice(0, 1), "a folder is lent"),
+                             ([ref("a")], slice(10, None), "ends behind the 10 bytes of a"),
+                             ([ref("a")], slice(0, 11), "ends behind the 10 bytes of a")):
+        with pytest.raises(click.UsageError, match=said):
+            part_of(planned(refs, tmp_path / "out"), span, context)
+
+
+def test_some_bytes_of_one_of_several_files_are_got(run: Start, server: str, tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a.bin", "b.bin")]
+    for path in paths:
+        path.write_bytes(os.urandom(100_000))
+    put = run("put", *paths, "--name", "all", "--ttl", "1h", "--parent", server)
+    line, out = put.line(), tmp_path / "head"
+    done = ended("get", line, "--item", "b*", "--range", "1K:3K", "-o", out, "--parent", server)
+    assert (done.code, done.lines) == (0, [str(out)]) and out.read_bytes() == paths[1].read_bytes()[1024:3072]
+    assert ended("get", line, "--range", "1K:3K", "-o", tmp_path / "no", "--parent", server).code == 2
+    assert ended("get", line, "--item", "c*", "-o", tmp_path / "no", "--parent", server).code == 1
+    assert left_in(tmp_path) == ["a.bin", "b.bin", "head"]
 
 
 def test_places_are_looked_at_before_a_byte_is_asked_for(tmp_path: Path) -> None:

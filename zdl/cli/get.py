@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import MappingProxyType
 
@@ -22,7 +23,7 @@ from zdl.cell.signal import Signal
 from zdl.cli.ending import Endings
 from zdl.cli.joining import Joined, joined, parent_option, timeout_option
 from zdl.cli.output import Output, output_options
-from zdl.cli.units import duration_text, size_text
+from zdl.cli.units import SIZE, duration_text, size_text
 from zdl.download.names import NAME_BYTES_MAX, PART, safe_name
 from zdl.download.puller import COPIED
 from zdl.errors import FqcnError
@@ -31,6 +32,8 @@ from zdl.refs import Ref
 
 # More is no hand-made lending, and every file costs two calls to the system and a round trip.
 FILES_MAX = 10_000
+# Of the names that are there, when none is what was asked for.
+NAMES_SHOWN_MAX = 8
 # How it came, by the way of the transfer.
 WORDS = MappingProxyType({"memory": "shared", "direct": "direct, verified", "routed": "routed, verified",
                           COPIED: "copied on this host"})
@@ -96,6 +99,28 @@ class RefParam(click.ParamType):  # type: ignore[type-arg]
             self.fail(str(error), param, ctx)
 
 
+class RangeParam(click.ParamType):  # type: ignore[type-arg]
+    """Some bytes of a file: ``0:1M``, ``1M:``, ``:64K``."""
+
+    name = "range"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> slice:
+        """``"64K:1M"`` → ``slice(65536, 1048576)``.
+
+        Raises:
+            click.BadParameter: it is none, or holds nothing.
+        """
+        if isinstance(value, slice):
+            return value
+        parts = [each.strip() for each in str(value).split(":")]
+        if len(parts) != 2:
+            self.fail(f"{str(value)!r} is not a range; write for example 0:1M, 1M: or :64K", param, ctx)
+        start, stop = (None if not each else 0 if each == "0" else SIZE.convert(each, param, ctx) for each in parts)
+        if stop is not None and stop <= (start or 0):
+            self.fail(f"{str(value)!r} holds nothing: it ends where it begins, or before", param, ctx)
+        return slice(start, stop)
+
+
 @click.command()
 @click.argument("ref", metavar="REF", type=RefParam())
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path),
@@ -103,17 +128,21 @@ class RefParam(click.ParamType):  # type: ignore[type-arg]
 @click.option("--overwrite", "--force", "is_overwriting", is_flag=True, help="Replace files that are there.")
 @click.option("--resume/--fresh", "is_resumable", default=True, show_default=True,
               help="Go on from what an interrupted zdl get has left; or begin anew, and leave nothing if interrupted.")
+@click.option("--item", "items", metavar="GLOB", multiple=True, help="Only the files and folders of such names.")
+@click.option("--range", "span", metavar="A:B", type=RangeParam(), help="Only these bytes of the one file, e.g. 0:1M.")
 @parent_option
 @timeout_option
 @output_options
 @click.pass_context
-def get(context: click.Context, *, ref: Lent, out: Path, is_overwriting: bool, is_resumable: bool, parent: str,
-        timeout_s: float, is_json: bool) -> None:
+def get(context: click.Context, *, ref: Lent, out: Path, is_overwriting: bool, is_resumable: bool, items: tuple[str, ...],
+        span: slice | None, parent: str, timeout_s: float, is_json: bool) -> None:
     """Fetch what another cell lends as REF, straight from there, verified. The last line is the path."""
     output = Output.of(context, is_json=is_json)
     with Endings() as endings, joined(parent, timeout_s=timeout_s) as here:
         found = here.cell.downloads.find(ref.origin, ref.name, timeout_s=timeout_s)
-        fetch = planned(files_of(found, ref), out)
+        fetch = planned(chosen(files_of(found, ref), items, ref), out)
+        if span is not None:
+            fetch = part_of(fetch, span, context)
         check(fetch, is_overwriting=is_overwriting, context=context)
         began = time.monotonic()
         with output.bar(ref.name, fetch.bytes_total) as bar:
@@ -142,6 +171,36 @@ def files_of(body: object, lent: Lent) -> tuple[Ref, ...]:
     if len(refs) > FILES_MAX:
         raise click.ClickException(f"{lent.origin} lends {len(refs)} files as {lent.name}, FILES_MAX={FILES_MAX} are fetched")
     return refs
+
+
+def chosen(refs: Sequence[Ref], items: Sequence[str], lent: Lent) -> tuple[Ref, ...]:
+    """Those of a name that one of these patterns matches; all of them without a pattern.
+
+    Raises:
+        click.ClickException: there are none.
+    """
+    found = tuple(ref for ref in refs if not items or any(fnmatchcase(ref.name, item) for item in items))
+    if not found:
+        names = ", ".join(safe_name(ref.name, index) for index, ref in enumerate(refs[:NAMES_SHOWN_MAX]))
+        more = f" and {len(refs) - NAMES_SHOWN_MAX} more" if len(refs) > NAMES_SHOWN_MAX else ""
+        raise click.ClickException(f"--item {' '.join(items)} matches nothing in {lent.name} of {lent.origin}: {names}{more}")
+    return found
+
+
+def part_of(fetch: Fetch, span: slice, context: click.Context) -> Fetch:
+    """Some bytes of one file, to the place where all of it would go.
+
+    Raises:
+        click.UsageError: it is not one file, or has no such bytes.
+    """
+    (ref, *others) = fetch.refs
+    if others or ref.kind != "file":
+        what = f"{len(fetch.refs)} files and folders are" if others else "a folder is"
+        raise click.UsageError(f"--range is for one file, and {what} lent; choose one with --item", context)
+    part = ref[span]
+    if (span.start or 0) >= ref.length or (span.stop or 0) > ref.length:
+        raise click.UsageError(f"--range ends behind the {ref.length} bytes of {safe_name(ref.name)}", context)
+    return Fetch((part,), fetch.places, fetch.folder)
 
 
 def planned(refs: Sequence[Ref], out: Path) -> Fetch:
