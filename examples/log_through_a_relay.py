@@ -1,4 +1,4 @@
-"""A log that grows is streamed through a relay while it is written, and metrics beside it; a blob at the end.
+"""A log file that grows is followed through a relay while it is written, and metrics beside it; a blob at the end.
 
 Prints::
 
@@ -11,17 +11,25 @@ Prints::
 
 from __future__ import annotations
 
-from zdl import Cell
+import tempfile
+import threading
+from pathlib import Path
+
+from zdl import Cell, Options, StreamOptions
+from zdl.streaming.logs import follow
 from zdl.streaming.reader import Blob, StreamReader
 
 ANY_PORT = "tcp://127.0.0.1:0"
+# A worker may dial the server directly where it can; here all goes by the site.
+BY_THE_TREE = Options(streams=StreamOptions(direct=False))
 
 
 def main() -> None:
     """A worker below a site: its streams go to the server, which can read them as they come."""
     with (Cell("server", listen=ANY_PORT) as server,
           Cell("site-1", parent=server.addresses[0], listen=ANY_PORT) as site,
-          Cell("site-1.worker", parent=site.addresses[0]) as worker):
+          Cell("site-1.worker", parent=site.addresses[0], options=BY_THE_TREE) as worker,
+          tempfile.TemporaryDirectory() as folder):
         worker.wait_ready()
 
         @server.streams.on_stream("log", "worker")
@@ -39,12 +47,18 @@ def main() -> None:
             return len(blob.data)
 
         metrics = server.streams.subscribe("metrics", "worker")
+        path, stop = Path(folder) / "worker.log", threading.Event()
         with worker.streams.open("log", "worker", "server") as log:
+            following = threading.Thread(target=follow, args=(path, log, stop), kwargs={"poll_s": 0.01})
+            following.start()
             rows = worker.streams.objects("metrics", "worker", "server")
-            log.write(b"site-1.worker started\n")
-            for step in (1, 2):
-                rows.put({"step": step, "loss": 0.5 ** step})
-                log.write(f"site-1.worker step {step} done\n".encode())
+            with path.open("w", buffering=1) as file:
+                file.write("site-1.worker started\n")
+                for step in (1, 2):
+                    rows.put({"step": step, "loss": 0.5 ** step})
+                    file.write(f"site-1.worker step {step} done\n")
+            stop.set()  # what is there by now is streamed yet
+            following.join()
         found = [next(metrics), next(metrics)]
         print(f"metrics of {metrics.origin}: {found}")
         blob = worker.streams.blob("model", "weights", "server", b"w" * 1_000_000)

@@ -302,7 +302,9 @@ class StreamOptions:
     """How things are pushed.
 
     Attributes:
-        window_bytes: what one stream's receiver grants: bytes sent and not yet consumed there.
+        window_bytes: what one stream's receiver grants: bytes sent and not yet consumed there; an item counts 64 more than it has.
+            Fixed: over 1 Gbit/s with 20 and 100 ms, 8 MiB carry what 32 do and what a pull does, whose window tunes itself, as
+            long as the kernels hold their usual 2 MiB of a connection (94, 95, 93 and 20, 20, 19 MB/s).
         item_bytes_max: one item of a stream.
         backlog_bytes_max: what waits at the sender of a stream of objects for its slowest receiver, while others are ahead.
         blob_bytes_max: the largest blob that is taken in; checked before memory is taken.
