@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from zdl.assembly import Cell
-from zdl.errors import Closed, StreamError, TooLarge
+from zdl.errors import Closed, StreamError, TooLarge, ZdlError
 from zdl.protocol.pushes import Opening
 from zdl.streaming.outflow import Outflow
 from zdl.streaming.reader import Blob, StreamReader
@@ -110,7 +110,7 @@ def test_the_end_of_the_sender_ends_a_read(trees: Trees) -> None:
     def take(stream: StreamReader) -> None:
         try:
             stream.read()
-        except Exception as error:
+        except ZdlError as error:
             heard.append(error)
 
     eventually(lambda: [each.state for each in site.peers] == ["up", "up"], what="the data lane")

@@ -12,6 +12,7 @@ from sides import Side
 from zdl.errors import Cancelled, Closed, Refused, ZdlError
 from zdl.protocol.effects import PushMoved
 from zdl.protocol.messages import Body
+from zdl.protocol.peers import SAID_GOODBYE
 from zdl.protocol.pushes import Opening
 from zdl.protocol.pushing import Open
 from zdl.transport.streams import StreamDesk
@@ -131,6 +132,18 @@ def test_a_direct_link_that_breaks_is_made_up_for_by_the_tree(sides: Sides) -> N
     sending.put(b"second")
     sending.finish()
     assert sending.end is None and taken[0].items == [(b"first",), (b"second",)]
+
+
+def test_the_data_link_of_a_peer_that_said_goodbye_is_heard_to_its_end_and_then_ended(sides: Sides) -> None:
+    server, one, _ = sides
+    taken = listening(server)
+    sending = Sending(one, "server")
+    server.lanes.lane.peer_is_gone("site-1", f"{SAID_GOODBYE}: closed")
+    assert server.lanes.streams.is_direct("site-1"), "what it has said over it may be on its way"
+    sending.put(b"a last word")
+    eventually(lambda: taken and taken[0].items == [(b"a last word",)])
+    eventually(lambda: not server.lanes.streams.is_direct("site-1"), what="its end, though it never said goodbye here")
+    sending.desk.cancel(sending.number, Cancelled(what="it"))
 
 
 def test_who_takes_no_streams_says_so(sides: Sides) -> None:

@@ -34,6 +34,9 @@ from zdl.protocol.messages import Below, Goodbye, Heartbeat, Hello, Leave, LinkM
 from zdl.protocol.redial import Redial
 from zdl.protocol.silence import Silence
 
+# How the loss of a peer is explained that has ended its link itself.
+SAID_GOODBYE = "it said goodbye"
+
 
 class Peers:
     """The links of one lane.
@@ -167,7 +170,7 @@ class Peers:
                 error = Refused(by=message.origin, reason=message.reason, text=message.text)
                 return [] if known is None else self._refused(known, error, now)
             case Goodbye():
-                return self.broken(number, f"it said goodbye: {message.why}", now)
+                return self.broken(number, f"{SAID_GOODBYE}: {message.why}", now)
             case Leave():
                 effects = [] if known is None else left(self._me.fqcn, self.table, known, message, now)
                 self._schedule(now)

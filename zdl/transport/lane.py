@@ -51,6 +51,7 @@ from zdl.transport.chunks import landed
 from zdl.transport.lent import Lent
 from zdl.transport.links import Incoming
 from zdl.transport.loop import Loop
+from zdl.transport.parting import Parting
 from zdl.transport.segments import Segments
 
 DRAIN_STEP_S = 0.005
@@ -126,6 +127,7 @@ class Lane:
         self._replaced: set[str] = set()
         self._parent_address = ""
         self._hanging = ""
+        self._parting = Parting()
         self._incoming: Incoming | None = None
         self._background: Run | None = None
 
@@ -189,12 +191,15 @@ class Lane:
             self._loop.submit(self._loop.act, [effect], time.monotonic())
 
     def peer_is_gone(self, fqcn: str, why: str) -> None:
-        """The control lane has lost this peer: its data link, which silence does not end, ends too."""
-        def hang(now: float) -> list[Effect]:
-            return [] if (link := self._loop.switch.peers.up(fqcn)) is None else self._loop.switch.hang(link.link, why, now)
+        """The control lane has lost this peer: its data link, which silence does not end, ends too; see `Parting`."""
+        def part(now: float) -> list[Effect]:
+            link = self._loop.switch.peers.up(fqcn)
+            if link is None or self._parting.is_awaited(link.link, why, now):
+                return []
+            return self._loop.switch.hang(link.link, why, now)
 
         with suppress(Closed):
-            self._loop.submit(self._loop.do, hang)
+            self._loop.submit(self._loop.do, part)
 
     def parent_is_at(self, address: str) -> None:
         """The control lane has learnt where the parent's data lane listens."""
@@ -225,11 +230,13 @@ class Lane:
         effects = [*self._offers.tick(now), *self._pulls.tick(now)]
         for step in self._ways.tick(now):
             effects += self._take_way(step, now)
+        for link, why in self._parting.due(now):
+            effects += self._loop.switch.hang(link, why, now)
         return effects
 
     def deadline(self) -> float | None:
         """When `tick` is wanted next."""
-        times = (self._offers.deadline(), self._pulls.deadline(), self._ways.deadline())
+        times = (self._offers.deadline(), self._pulls.deadline(), self._ways.deadline(), self._parting.deadline())
         return min((each for each in times if each is not None), default=None)
 
     def is_pipelined(self) -> bool:
