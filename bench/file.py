@@ -2,7 +2,9 @@
 
 The leaf may use so much more memory than its cell takes by itself, even of mere addresses (RLIMIT_AS): much less than the
 file. The file is in the page cache. ``zdl`` fetches it to a name, and has the disk keep it; beside it stand ``cp`` and
-``cp_synced``, which has the disk keep it too. ``zdl_disk`` fetches to a file without a name, which need not last.
+``cp_synced``, which has the disk keep it too. ``zdl_disk`` fetches to a file without a name, which need not last. Both copy,
+as the file lies on the same host; ``zdl_sent`` and ``zdl_sent_disk`` have it come over the wire, verified. The memory that the
+page cache will need has been used just before, for each of them alike.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from zdl_bench.zdl_file import written as make_file
 GIB = 1 << 30
 MIB = 1 << 20
 # A system's name, and how the leaf gets the file then.
-SYSTEMS = (("zdl", "file"), ("zdl_disk", "disk"), ("cp", "cp"), ("cp_synced", "cp_synced"))
+SYSTEMS = (("zdl", "file"), ("zdl_disk", "disk"), ("zdl_sent", "sent_file"), ("zdl_sent_disk", "sent_disk"), ("cp", "cp"),
+           ("cp_synced", "cp_synced"))
 CEILINGS = ("cp", "cp_synced")
 
 

@@ -329,6 +329,23 @@ with Cell("site-9", parent=sys.argv[1], options=Options(disk=DiskOptions(spool_f
     assert os.listdir(into) == []
 
 
+@pytest.mark.fault("H20")
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "..", "a\0b", "..\\x", "C:x", ".bashrc", "a\nb", "x" * 300, "link"])
+def test_h20_whatever_a_lender_calls_a_file_it_comes_to_lie_in_the_folder_that_was_chosen_and_replaces_nothing(
+        server: Cell, model: Path, into: Path, name: str) -> None:
+    ref = replace(_ref(server.downloads.lend_file(model, receivers=0).body), name=name)
+    (into / "link").symlink_to(into.parent / "victim")
+    before = sorted(os.listdir(into.parent))
+    if name == "link":
+        with pytest.raises(OptionError, match="a name that is free"):
+            server.downloads.pull_file(ref, into)
+    else:
+        path = server.downloads.pull_file(ref, into)
+        assert path.parent == into and path.name.isprintable() and not path.name.startswith(".")
+        assert path.read_bytes() == model.read_bytes() and sorted(os.listdir(into)) == sorted(["link", path.name])
+    assert sorted(os.listdir(into.parent)) == before and (into / "link").is_symlink()
+
+
 @pytest.mark.fault("A8")
 @pytest.mark.parametrize("path", ["missing", ".", "fifo", "a\0b", "x" * 300, "/dev/null"])
 def test_a8_what_is_no_file_cannot_be_lent_and_its_path_is_named(server: Cell, tmp_path: Path, path: str) -> None:
