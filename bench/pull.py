@@ -22,6 +22,7 @@ from zdl_bench.state import KINDS as MIXES, Load
 from zdl_bench.systems import PullSystem, Recipe, Way, refuse_unknown
 
 MIB = 1 << 20
+PULL_SCHEMES = (*SCHEMES, "local")
 SYSTEMS = ("zdl", "zdl_quick", "zdl_unverified", "bare_pyzmq", "bare_pyzmq_best", "raw_tcp", "raw_tcp_best", "raw_tcp_many",
            "memcpy", "memcpy_fresh")
 DEFAULT_SYSTEMS = tuple(name for name in SYSTEMS if name != "raw_tcp_many")
@@ -44,7 +45,7 @@ class PullQuestion:
     Attributes:
         mix: which arrays, of `zdl_bench.state.KINDS`; one case each.
         systems: of `SYSTEMS`; ``raw_tcp`` is a unix socket if the scheme is ``ipc``.
-        scheme: ``tcp`` or ``ipc``.
+        scheme: ``tcp``, ``ipc``, or ``local``: zdl hands over memory of the same machine, all others use tcp.
         size_bytes: of the mixed arrays together, or of the single one.
         items: how many, if ``equal``.
         item_bytes: each, if ``equal``.
@@ -76,7 +77,7 @@ class PullQuestion:
     bench: str = "pull"
 
     def __post_init__(self) -> None:
-        refuse_unknown(mix=(self.mix, MIXES), system=(self.systems, SYSTEMS), scheme=((self.scheme,), SCHEMES),
+        refuse_unknown(mix=(self.mix, MIXES), system=(self.systems, SYSTEMS), scheme=((self.scheme,), PULL_SCHEMES),
                        destination=((self.destination,), KINDS))
         if min(self.leaves, self.connections, self.items) < 1:
             raise ValueError("leaves, connections and items must be at least 1")
@@ -113,7 +114,8 @@ def _measured(question: PullQuestion, kind: str, *, told: Told) -> list[Result]:
     name += f" {question.scheme}" + (f" to {question.leaves}" if question.leaves > 1 else "")
     if question.rate_bytes:
         name += f" {question.rate_bytes * 8 / 1e6:.0f}Mbit/s {question.rtt_ms:g}ms"
-    way = Way(question.scheme, rtt_ms=question.rtt_ms, bytes_per_s=question.rate_bytes or 0)
+    scheme = "tcp" if question.scheme == "local" else question.scheme
+    way = Way(scheme, rtt_ms=question.rtt_ms, bytes_per_s=question.rate_bytes or 0)
     systems = [PullSystem(recipe(each, question), load=load, way=way, leaves=question.leaves, in_ms=unit == "ms")
                for each in question.systems]
     return measured(Case(question.bench, name, unit, better, CEILINGS), systems, question.rounds, told=told)
@@ -148,7 +150,7 @@ def recipe(name: str, question: PullQuestion) -> Recipe:
 
 def _pulls(question: PullQuestion, *, verify: str) -> dict[str, Any]:
     """The options of zdl's leaf."""
-    pulls: dict[str, Any] = {"chunk_bytes": question.chunk_bytes, "verify": verify}
+    pulls: dict[str, Any] = {"chunk_bytes": question.chunk_bytes, "verify": verify, "same_host": question.scheme == "local"}
     if question.window_bytes:
         pulls |= {"window_bytes_min": question.window_bytes, "window_bytes_max": question.window_bytes}
     return pulls
@@ -156,7 +158,7 @@ def _pulls(question: PullQuestion, *, verify: str) -> dict[str, Any]:
 
 _HOW = (Flag("chunk", "chunk_bytes", "One piece on the wire."),
         Flag("window", "window_bytes", "How much is asked for and not yet here, e.g. 4M; without it zdl tunes its own."),
-        Flag("scheme", "scheme", "How they are linked.", SCHEMES),
+        Flag("scheme", "scheme", "How they are linked; local: zdl hands over memory, all others use tcp.", PULL_SCHEMES),
         Flag("systems", "systems", "Who is measured.", SYSTEMS),
         Flag("destination", "destination", "Memory of the baselines.", KINDS))
 BENCH = Bench(PullQuestion, measure, (

@@ -88,4 +88,4 @@ class Bench:
     def found(self, question: Any, *, told: Told = silent) -> list[Result]:
         """Asks; each result holds what was asked, so that a saved line can be made again."""
         options = asdict(question)
-        return [replace(result, options=options) for result in self.measure(question, told=told)]
+        return [replace(result, options={**options, **result.options}) for result in self.measure(question, told=told)]

@@ -41,6 +41,7 @@ ENTRIES: Mapping[str, Entry] = MappingProxyType({
     "mixed": Entry("mixed", "How long small requests take while a pull saturates the link."),
     "memory": Entry("memory", "How far leaf, origin and relay grow, beside what they may."),
     "local": Entry("local", "How fast arrays come on one machine: sent, copied out of shared memory, and used in it."),
+    "against": Entry("against", "How fast NVFlare, gRPC, zenoh, Dask, torch RPC and Ray move the same arrays, if installed."),
     "relay": Entry("relay", "What a cell on the way costs a message of 64 bytes, and how many it passes on per second."),
     "file": Entry("file", "How fast a file comes to a disk, within a limit of memory."),
     "items": Entry("items", "What items cost that a user's code produces while they are pulled."),

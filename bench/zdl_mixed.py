@@ -70,7 +70,7 @@ class Leaf:
 
 
 class Pulled:
-    """Pulls the same state again and again, on a thread of its own, until it is told to stop."""
+    """Pulls the same state again and again into the same memory, on a thread of its own, until it is told to stop."""
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
@@ -79,6 +79,7 @@ class Pulled:
         self._done_bytes = 0
         self._of_this_bytes = 0
         self._began_at = 0.0
+        self._into: object = None
         self._failed: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="bulk", daemon=True)
 
@@ -111,7 +112,7 @@ class Pulled:
 
     def _once(self) -> None:
         reply = self._cell.request(ORIGIN, CHANNEL, "state", None, timeout_s=TIMEOUT_S, resolve=False)
-        self._cell.downloads.resolve(reply.body, abort=self._abort, progress=self._note)
+        self._into = self._cell.downloads.pull(reply.body, self._into, abort=self._abort, progress=self._note)
         self._done_bytes, self._of_this_bytes = self._done_bytes + self._of_this_bytes, 0
 
     def _note(self, done_bytes: int, _: int) -> None:

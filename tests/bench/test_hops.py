@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from zdl_bench import bare_chain, bare_mixed, bare_zmq, hops, memory, pull, zdl_mixed
+from zdl_bench import bare_chain, bare_mixed, bare_zmq, hops, memory, pull, zdl_mixed, zdl_pull
 from zdl_bench.hops import HopsQuestion
 from zdl_bench.memory import ROLES, MemoryQuestion
 from zdl_bench.mixed import MixedQuestion
@@ -76,3 +76,16 @@ def test_a_pull_goes_through_a_shaped_link() -> None:
 def test_what_cannot_be_asked_is_refused(question: type[object], wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="must be|needs"):
         question(**wrong)
+
+
+def test_a_pull_on_one_machine_is_handed_over_as_memory() -> None:
+    recipe = pull.recipe("zdl", PullQuestion(scheme="local"))
+    origin, leaf = zdl_pull.Origin(), zdl_pull.Leaf()
+    try:
+        lent = origin.start(load={"kind": "mixed", "size_bytes": 8 << 20}, scheme="tcp", folder="")
+        leaf.start(address=lent["address"], **recipe.settings)
+        leaf.pull()
+        assert leaf.checked()["checksum"] == lent["checksum"]
+    finally:
+        leaf.stop()
+        origin.stop()
