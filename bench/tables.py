@@ -7,13 +7,22 @@ from itertools import groupby
 
 from zdl_bench.report import Environment, Result, ratio_text
 
+TITLE = """\
+================
+Figures of a run
+================
+
+Made of saved results by ``zdl bench show FILE… --rst``; whoever wants others measures anew. How they come about, and what the
+systems are: `Benchmarks <benchmarks.rst>`__. A ratio is the median of those within each round; what follows ± is how much it varies
+from round to round (standard deviation by mean).
+"""
 # A page has room for so many ceilings; the rest is in the JSON lines.
 HEADINGS = ("system", "median (min … max)", "cv")
 
 
 def rst(results: Sequence[Result]) -> str:
-    """One table for each case, under a line that says where it was made."""
-    lines: list[str] = []
+    """A page with one table for each case, under a line that says where it was made."""
+    lines: list[str] = [TITLE]
     for environment in dict.fromkeys(each.env for each in results):
         mine = [each for each in results if each.env == environment]
         lines += [*_where(environment), ""]
@@ -23,8 +32,8 @@ def rst(results: Sequence[Result]) -> str:
 
 
 def _where(env: Environment) -> Iterator[str]:
-    yield (f"{env.cpu}, {env.cores} cores, {env.memory_bytes / (1 << 30):.0f} GiB of memory, {env.kernel}, Python {env.python}, "
-           f"pyzmq {env.pyzmq} with libzmq {env.zmq}, numpy {env.numpy}; commit ``{env.commit}``.")
+    yield f"{env.cpu}, {env.cores} cores, {env.memory_bytes / (1 << 30):.0f} GiB of memory, {env.kernel}, Python {env.python},"
+    yield f"pyzmq {env.pyzmq} with libzmq {env.zmq}, numpy {env.numpy}; commit ``{env.commit}``."
 
 
 def _table(bench: str, case: str, results: Sequence[Result]) -> Iterator[str]:

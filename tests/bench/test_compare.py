@@ -62,5 +62,5 @@ def test_a_drawing_has_a_bar_for_each_ratio_and_a_curve_for_each_pull() -> None:
 
 def test_a_table_tells_where_it_was_made_and_what_each_system_had() -> None:
     text = rst([FAST, SLOW])
-    assert text.startswith("a cpu, 2 cores") and "commit ``abc``" in text
+    assert text.startswith("================\nFigures of a run") and "\na cpu, 2 cores" in text and "commit ``abc``" in text
     assert "   * - ``zdl``\n     - 4 (3 … 5)\n     - 0%\n     - 0.80 ±2%\n     - 3 MiB\n" in text

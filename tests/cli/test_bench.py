@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import click
 import pytest
 
 from zdl.cli.bench import bench
@@ -19,6 +20,14 @@ def test_each_question_has_a_command_that_tells_its_flags(name: str, capsys: pyt
     told = capsys.readouterr().out
     assert "--rounds" in told and "--json" in told
     assert all(f"--{flag.name}" in told for flag in registry.ENTRIES[name].load().flags)
+
+
+@pytest.mark.parametrize("name", registry.ENTRIES)
+def test_no_two_flags_of_a_question_set_the_same(name: str) -> None:
+    command = bench.get_command(click.Context(bench), name)
+    assert command is not None
+    names = [parameter.name for parameter in command.params]
+    assert len(names) == len(set(names))
 
 
 def test_the_questions_are_listed_without_being_imported(capsys: pytest.CaptureFixture[str]) -> None:

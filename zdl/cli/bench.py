@@ -128,8 +128,8 @@ def _command(name: str, text: str, found: Any) -> click.Command:
     options: list[click.Parameter] = [
         _option(name, flag.name, flag.field, found.default(flag), text=flag.help, choices=flag.choices)
         for flag in found.flags]
-    options += [_option(name, "rounds", "count", rounds.count, text="How often each system runs; they alternate."),
-                _option(name, "warm-ups", "warm_ups", rounds.warm_ups, text="Rounds before them, which do not count.")]
+    options += [_option(name, "rounds", "rounds_count", rounds.count, text="How often each system runs; they alternate."),
+                _option(name, "warm-ups", "rounds_warm_ups", rounds.warm_ups, text="Rounds before them, which do not count.")]
     made = click.Command(name, callback=partial(_ask, found), params=options, help=text)
     return _with_ending(made)
 
@@ -157,14 +157,14 @@ def _typed(default: object, *, is_size: bool) -> object:
     return written(default) if is_size and isinstance(default, int) else default
 
 
-def _ask(found: Any, *, is_json: bool, count: int, warm_ups: int, out: str | None, plot: str | None, least: Sequence[Any],
-         **fields: Any) -> None:
+def _ask(found: Any, *, is_json: bool, rounds_count: int, rounds_warm_ups: int, out: str | None, plot: str | None,
+         least: Sequence[Any], **fields: Any) -> None:
     from zdl_bench.rounds import Rounds
 
     context = click.get_current_context()
     output = Output.of(context, is_json=is_json)
     try:
-        question = found.asked({**fields, "rounds": Rounds(count, warm_ups)})
+        question = found.asked({**fields, "rounds": Rounds(rounds_count, rounds_warm_ups)})
     except ValueError as refused:
         raise click.UsageError(str(refused), context) from refused
     _shown(found.found(question, told=output.remark), output, Ending(out, plot, tuple(least)))
