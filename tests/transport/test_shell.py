@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 import zmq
 
+from zdl.errors import Busy
 from zdl.options import LinkOptions
 from zdl.protocol.bundle import bundled, is_bundle, unbundled
 from zdl.protocol.decode import decode
@@ -95,6 +96,18 @@ def test_a_message_that_cannot_leave_comes_back(lone: Lone) -> None:
     assert (arrived.message.of_kind, arrived.message.code) == (Kind.NOTICE, "no-route")
 
 
+def test_messages_for_a_link_that_is_gone_come_back_though_its_end_cannot_be_reported_now(lone: Lone) -> None:
+    def full(broken: Broken) -> None:
+        raise Busy(limit="mailbox_max", value=1, at="server")
+
+    shell = Shell(lone.switch, lone.links, full)
+    desk = shell.desk = Desk()
+    shell.act([Send(LINK, note("site-1")), Send(LINK, note("site-1"))], 1.0)
+    with pytest.raises(Busy):
+        shell.flush()
+    assert [type(each.message) for each in desk.performed if isinstance(each, Arrived)] == [Bounce, Bounce]
+
+
 def test_an_address_that_cannot_be_dialled_is_reported_when_all_else_is_done(lone: Lone) -> None:
     lone.shell.act([Dial(3, "tcp://no port")], 1.0)
     assert [each.link for each in lone.later] == [3]
@@ -179,6 +192,14 @@ def test_what_is_small_waits_and_goes_as_one(joined: Joined) -> None:
     assert [decode(each, (), me="site-1") for each in unbundled(head, frames)] == [small(1), small(2), small(3)]
     assert not joined.lone.shell.outbox
     assert [(each.messages_out, each.bytes_out) for each in joined.lone.shell.traffic.all()] == [(3, 0)]
+
+
+def test_what_nothing_shall_wait_with_goes_at_once_and_after_what_waits(joined: Joined) -> None:
+    joined.say(small(1))
+    joined.lone.shell.is_holding = False
+    joined.say(small(2), small(3))
+    assert not joined.lone.shell.outbox
+    assert [decode(joined.read()[0], (), me="site-1") for _ in range(3)] == [small(1), small(2), small(3)]
 
 
 def test_one_alone_goes_as_it_is(joined: Joined) -> None:

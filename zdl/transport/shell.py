@@ -217,10 +217,10 @@ class Shell:
             self._switch.peers.said(link, now)
             self.traffic.count_out(link, parts if len(messages) == 1 else (), count=len(messages))
             return
-        if isinstance(problem, NoRoute):
-            self._later(Broken(link, problem.why))  # when what had come over it before has been heard
         for _, message in messages:
             self._undelivered(link, message, problem, now)
+        if isinstance(problem, NoRoute):  # last: where no more work is taken, the messages have come back all the same
+            self._later(Broken(link, problem.why))  # when what had come over it before has been heard
 
     def _undelivered(self, link: int, message: Message | Transit, problem: ZdlError, now: float) -> None:
         if isinstance(problem, NoRoute):
