@@ -160,11 +160,12 @@ class _Writer:
     """
 
     __slots__ = ("_options", "_types", "_placer", "_fields", "_rows", "_lent_end", "_inlined", "_shared_count", "_written",
-                 "beside", "lent")
+                 "_kinds", "beside", "lent")
 
     def __init__(self, options: PackOptions, types: TypeTable, *, lends: bool) -> None:
         self._options = options
         self._types = types
+        self._kinds: dict[type, Kind] = {}
         self._placer = Placer(options, lends=lends)
         self._fields = msgpack.Packer(use_bin_type=True, **_SMALL_BUFFER)
         # Sources in the order of their rows in the table; None is the offer to come, whose row is known before it.
@@ -212,7 +213,12 @@ class _Writer:
             return self._lending(leaf.leaf)
         if isinstance(leaf, Shared):
             return self._shared(leaf)
-        match self._types.kind_of(type(leaf)):
+        kind = self._kinds.get(type(leaf))
+        if kind is None:  # most messages have a few types of leaves, and some have thousands of one
+            kind = self._kinds[type(leaf)] = self._types.kind_of(type(leaf))
+        if kind is Kind.TENSOR:
+            return self._tensor(leaf)
+        match kind:
             case Kind.TUPLE:
                 return [_TUPLE_MARK, *leaf]
             case Kind.ATOM:
@@ -237,9 +243,7 @@ class _Writer:
                 return float.__float__(leaf)
             case Kind.BYTES:
                 return bytes(memoryview(leaf))
-            case Kind.TENSOR:
-                return self._tensor(leaf)
-            case kind:
+            case _:
                 raise CannotPack(path="", reason=f"a value of type {type(leaf).__qualname__} cannot travel as {kind}")
 
     def _shared(self, shared: Shared) -> object:
