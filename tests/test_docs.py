@@ -92,4 +92,4 @@ def value_of(text: str) -> object:
     number, _, unit = text.replace(",", "").partition(" ")
     if number in ("True", "False"):
         return number == "True"
-    return float(number) * UNITS.get(unit, 1) if number[0].isdigit() else number
+    return float(number) * UNITS.get(unit, 1) if number[0].isdigit() or number == "inf" else number

@@ -63,9 +63,11 @@ def test_the_unit_is_last_in_every_name() -> None:
     (PackOptions, {"inline_bytes_max": 2, "beside_bytes_max": 1}, "beside_bytes_max"),
     (PullOptions, {"chunk_bytes": CHUNK_BYTES_MAX + 1, "window_bytes_min": 1 << 30, "window_bytes_max": 1 << 30},
      "chunk_bytes"),
+    (PullOptions, {"lanes": 17}, "lanes"), (PullOptions, {"lanes": "many"}, "lanes"),
     (PullOptions, {"verify": "md5"}, "verify"), (PullOptions, {"verify": ""}, "verify"),
     (PullOptions, {"window_bytes_min": 1}, "window_bytes_min"),
-    (PullOptions, {"window_bytes_max": 1}, "window_bytes_min")])
+    (PullOptions, {"window_bytes_max": 1}, "window_bytes_min"),
+    (PullOptions, {"chunk_bytes": 2 << 20, "window_bytes_max": 1 << 20}, "window_bytes_max")])
 def test_numbers_that_do_not_fit_together_are_refused(cls: type[Any], values: dict[str, object], name: str) -> None:
     with pytest.raises(OptionError) as caught:
         cls(**values)
@@ -88,7 +90,7 @@ def test_times_that_depend_on_each_other_do() -> None:
     assert known_after_s <= 3.5 * options.links.heartbeat_s, "a death is known in time"
     assert options.offers.lost_grace_s < 3.5 * options.links.heartbeat_s
     assert options.pulls.keep_alive_s < options.offers.lease_s
-    assert options.pulls.window_bytes_min >= options.pulls.chunk_bytes
+    assert options.pulls.window_bytes_min >= 2 * options.pulls.chunk_bytes_min, "two chunks are on their way from the beginning"
 
 
 @given(st.floats(0.001, 10.0), st.floats(0.001, 10.0))

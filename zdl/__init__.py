@@ -60,7 +60,7 @@ from zdl.errors import (
     UnknownRef,
     ZdlError,
 )
-from zdl.options import CallOptions, DiskOptions, LinkOptions, OfferOptions, Options, PackOptions, PullOptions, StreamOptions
+from zdl.options import CallOptions, DiskOptions, LinkOptions, OfferOptions, Options, Pace, PackOptions, PullOptions, StreamOptions
 from zdl.refs import LazyDownloadRef, Ref
 
 __version__ = "0.1.0"
@@ -71,6 +71,7 @@ __all__ = [
     "TypeTable", "Unbuilt",
     "dumps", "loads", "dump", "load",
     "Options", "LinkOptions", "CallOptions", "PackOptions", "PullOptions", "OfferOptions", "DiskOptions", "StreamOptions",
+    "Pace",
     "Signal", "Request", "Reply", "Answer", "Later", "Route",
     "Lending", "Lent", "Workflow",
     "ReturnCode", "Passing", "Verdict", "Passed",

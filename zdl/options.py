@@ -184,6 +184,46 @@ class PackOptions:
                               allowed=f"at least inline_bytes_max={self.inline_bytes_max}")
 
 
+# Who goes first, the best first; see `PullOptions.priority`.
+PRIORITIES = ("interactive", "normal", "background")
+# Of a limit of bandwidth: there is none.
+UNLIMITED_BYTES_PER_S = float("inf")
+
+
+# A chunk takes 4 s at most then, well within `PullOptions.stall_timeout_s`.
+BWLIMIT_MIN_BYTES_PER_S = 16 * KIB
+
+
+def _check_limit(value: float) -> None:
+    if not value >= BWLIMIT_MIN_BYTES_PER_S:
+        raise OptionError(name="bwlimit_bytes_per_s", value=str(value), allowed=f"at least {BWLIMIT_MIN_BYTES_PER_S}, or inf")
+
+
+def _check_priority(value: str) -> None:
+    if value not in PRIORITIES:
+        raise OptionError(name="priority", value=value, allowed=" or ".join(map(repr, PRIORITIES)))
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast one pull may be over connections, and who goes before it; what the options of its cell say holds besides.
+
+    Attributes:
+        bwlimit_bytes_per_s: it asks for no more in a second.
+        priority: ``interactive``, ``normal`` or ``background``; None: as the options of the cell say. See `PullOptions.priority`.
+    """
+
+    bwlimit_bytes_per_s: float = UNLIMITED_BYTES_PER_S
+    priority: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_limit(self.bwlimit_bytes_per_s)
+        if self.priority is not None:
+            _check_priority(self.priority)
+
+
+# Connections of one pull; more have not been seen to help.
+LANES_MAX = 16
 # How chunks may be verified; see `PullOptions.verify`.
 VERIFY_KINDS = ("auto", "blake3", "xxh3", "none")
 
@@ -193,9 +233,12 @@ class PullOptions:
     """How objects are pulled.
 
     Attributes:
-        chunk_bytes: one piece on the wire. Measured on tcp, ratio to a plain copy: 256 KiB 1.1,
+        chunk_bytes: one piece on the wire, at most. Measured on tcp, ratio to a plain copy: 256 KiB 1.1,
             1 MiB 1.45, 4 MiB 1.26, 32 MiB 0.45 (it no longer stays in the cache).
-        window_bytes_min: asked for and not yet here, at least: four chunks fill one host's pipe.
+        chunk_bytes_min: no piece is shorter, however slow the path: one is what the path carries in 10 ms. Measured: a chunk
+            costs 50 us at each end, 1 % of these 10 ms.
+        window_bytes_min: asked for and not yet here, at least and at first; then it follows the path: twice what that holds, and
+            four chunks, which fill one host's pipe.
         window_bytes_max: at most; what one pull may hold in flight.
         direct_timeout_s: how long the direct way is tried before chunks are routed along the tree.
         retry_s: silence after which the oldest outstanding chunk is asked for again; doubled each time.
@@ -209,6 +252,11 @@ class PullOptions:
             what goes from memory to memory over a direct link, and blake3 for what is kept in files or passes other cells.
             Measured: 1 MiB takes 35 us with xxh3, 150 with blake3, at each end. With ``auto`` a file of this host is copied, and
             not hashed.
+        bwlimit_bytes_per_s: what all pulls of the cell together ask for in a second; a single one may have a `Pace` of its own.
+        priority: ``interactive``, ``normal`` or ``background``. While pulls with a better one are under way, in this cell or at
+            the same origin, a pull gets one chunk in 0.1 s, which is a tenth of what the path carries.
+        lanes: over how many connections to its origin a pull is spread: ``auto`` is one, and as many as help on a long way, up to
+            8; or a number up to 16.
         direct: whether the origin may be dialled directly, and a file of this host be copied.
         partial_kept_s: what a pull with ``resume=True`` that did not get to its end has left on a disk is kept for so long
             after the last byte; after that the next pull into the same folder removes it.
@@ -217,7 +265,8 @@ class PullOptions:
     """
 
     chunk_bytes: int = 1 * MIB
-    window_bytes_min: int = 4 * MIB
+    chunk_bytes_min: int = 64 * KIB
+    window_bytes_min: int = 512 * KIB
     window_bytes_max: int = 64 * MIB
     direct_timeout_s: float = 1.0
     retry_s: float = 10.0
@@ -227,6 +276,9 @@ class PullOptions:
     keep_alive_s: float = 2.0
     pulls_max: int = 10_000
     verify: str = "auto"
+    bwlimit_bytes_per_s: float = UNLIMITED_BYTES_PER_S
+    priority: str = "normal"
+    lanes: str | int = "auto"
     direct: bool = True
     partial_kept_s: float = 7 * 86400.0
     same_host: bool = False
@@ -236,11 +288,17 @@ class PullOptions:
         _positive(self)
         if self.chunk_bytes > CHUNK_BYTES_MAX:
             raise OptionError(name="chunk_bytes", value=str(self.chunk_bytes), allowed=f"at most {CHUNK_BYTES_MAX}")
+        if self.lanes != "auto" and not (isinstance(self.lanes, int) and 1 <= self.lanes <= LANES_MAX):
+            raise OptionError(name="lanes", value=repr(self.lanes), allowed=f"'auto', or a number from 1 to {LANES_MAX}")
+        _check_priority(self.priority)
+        _check_limit(self.bwlimit_bytes_per_s)
         if self.verify not in VERIFY_KINDS:
             raise OptionError(name="verify", value=self.verify, allowed=" or ".join(map(repr, VERIFY_KINDS)))
-        if self.window_bytes_min < self.chunk_bytes or self.window_bytes_max < self.window_bytes_min:
+        if self.window_bytes_min < min(self.chunk_bytes, self.chunk_bytes_min) or self.window_bytes_max < self.window_bytes_min:
             raise OptionError(name="window_bytes_min", value=str(self.window_bytes_min),
-                              allowed="between chunk_bytes and window_bytes_max")
+                              allowed="between chunk_bytes_min and window_bytes_max")
+        if self.window_bytes_max < self.chunk_bytes:
+            raise OptionError(name="window_bytes_max", value=str(self.window_bytes_max), allowed="at least chunk_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +331,7 @@ class OfferOptions:
         segments_kept_s: such memory is kept for so long after its offer, for the next one. Measured: to fill fresh memory takes
             0.5 to 0.8 s per GiB, such as was used before 0.05 to 0.07.
         removable: whether other cells may end what this one lends (``zdl ref rm``): without keys, whoever is connected.
+        bwlimit_bytes_per_s: what the cell serves in a second, to all receivers together.
     """
 
     lease_s: float = 600.0
@@ -292,9 +351,11 @@ class OfferOptions:
     segments_bytes_max: int = 16 * 1024 * MIB
     segments_kept_s: float = 30.0
     removable: bool = False
+    bwlimit_bytes_per_s: float = UNLIMITED_BYTES_PER_S
 
     def __post_init__(self) -> None:
         _positive(self)
+        _check_limit(self.bwlimit_bytes_per_s)
 
 
 @dataclass(frozen=True, slots=True)

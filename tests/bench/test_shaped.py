@@ -10,8 +10,9 @@ from contextlib import suppress
 
 import pytest
 
-from tests.waiting import eventually
 from zdl_bench.shaped import Shape, ShapedLink, Shaper
+
+from waiting import eventually
 
 MIB = 1 << 20
 

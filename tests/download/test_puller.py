@@ -43,6 +43,10 @@ def pulling(**options: object) -> Options:
     return Options(pulls=PullOptions(**options))  # type: ignore[arg-type]
 
 
+# However slow the machine is: what passes at which byte is known.
+WHOLE = pulling(chunk_bytes_min=MIB, window_bytes_min=4 * MIB)
+
+
 def last(cell: Cell) -> Transfer:
     return cell.downloads.transfers[-1]
 
@@ -82,7 +86,7 @@ class Stage:
 @pytest.fixture
 def chaos(trees: Trees) -> Iterator[tuple[Stage, Chaos]]:
     """The receiver reaches the origin's data lane through a connection that can be spoilt."""
-    stage = Stage(trees)
+    stage = Stage(trees, options=WHOLE)
     with Chaos(stage.origin.data_addresses[0]) as made:
         stage.tell_addresses(made.address)
         yield stage, made
@@ -192,7 +196,7 @@ def test_a_chunk_that_came_wrong_is_fetched_again(chaos: tuple[Stage, Chaos]) ->
 
 
 def test_a_chunk_that_comes_wrong_again_and_again_ends_the_pull(trees: Trees) -> None:
-    stage = Stage(trees, size=600_000)
+    stage = Stage(trees, size=600_000, options=WHOLE)
     with Chaos(stage.origin.data_addresses[0]) as link:
         stage.tell_addresses(link.address)
         link.back.flip([300_000, 900_000, 1_500_000])

@@ -32,6 +32,7 @@ from zdl.protocol.messages import (
     Lost,
     Message,
     Notice,
+    Priority,
     Progress,
     Reject,
     Reply,
@@ -89,6 +90,7 @@ TRACED: tuple[Message, ...] = (
 LATER: tuple[Message, ...] = (
     Hello("site-1", ONE, Role.DIRECT, 2.0, (), 1, "pid 4711 on gpu-7", OTHER),
     Heartbeat("site-1", True),
+    Ask("server", TO, 9, ONE, OTHER, 0, 1 << 16, Verify.XXH3, 0, Priority.BACKGROUND),
 )
 ALL = (*MESSAGES, *TRACED, *LATER)
 CHANGED = "the wire changed, so WIRE_VERSION must (and then ZDL_REWRITE=1 writes the new bytes down)"

@@ -46,6 +46,7 @@ from zdl.protocol.messages import (
     Lost,
     Message,
     Notice,
+    Priority,
     Progress,
     Reject,
     Reply,
@@ -77,7 +78,7 @@ EXAMPLES: tuple[Message, ...] = (
     Cancel(PEER, ME, 4),
     Bounce(PEER, ME, 5, 16, "no-route", {"target": "a", "at": "b", "why": ""}),
     Lost(PEER, ME, 0, "site-2", True, "closed"),
-    Ask(PEER, ME, 6, SOME, SECRET, ITEM_BYTES_MAX, 0, Verify.BLAKE3),
+    Ask(PEER, ME, 6, SOME, SECRET, ITEM_BYTES_MAX, 0, Verify.BLAKE3, 0, Priority.BACKGROUND),
     Chunk(PEER, ME, 7, 0, 3, Verify.BLAKE3, b"d" * 32, (b"ab", b"c")),
     Chunk(PEER, ME, 7, 0, 0, Verify.NONE, b""),
     Denial(PEER, ME, 8, "unknown-ref", {"ref": "r", "origin": "o"}),
@@ -104,7 +105,7 @@ EXAMPLES: tuple[Message, ...] = (
 
 
 # How many positions were added to a kind later: a message without them is a good one.
-LATER = {Kind.HELLO: 2, Kind.HEARTBEAT: 1}
+LATER = {Kind.HELLO: 2, Kind.HEARTBEAT: 1, Kind.ASK: 1}
 
 
 def sent(message: Message) -> tuple[bytes, tuple[bytes | memoryview, ...]]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import pytest
 
-from zdl.options import PullOptions
+from zdl.options import Pace, PullOptions
 from zdl.protocol.effects import Post
-from zdl.protocol.fetching import CONFIRM_AGAIN_S, DEATH_S, DROP_AGAIN_S, Pull, State
-from zdl.protocol.messages import Confirm, Drop, Keep, Verify
-from zdl.protocol.window import Window
+from zdl.protocol.fetching import CONFIRM_AGAIN_S, DEATH_S, DROP_AGAIN_S, Pull, State, new_pull
+from zdl.protocol.messages import Confirm, Drop, Keep
 from zdl.refs import Source
 
 OPTIONS = PullOptions(lost_timeout_s=60.0)
@@ -18,7 +15,8 @@ OPTIONS = PullOptions(lost_timeout_s=60.0)
 
 def pull() -> Pull:
     source = Source("site-2", b"o" * 16, b"s" * 16, 200)
-    return Pull(100, source, ((0, 200),), Verify.BLAKE3, Window(bytes_min=100, bytes_max=1000), 200, deque([(0, 100), (100, 100)]))
+    options = PullOptions(chunk_bytes=100, window_bytes_min=100, window_bytes_max=1000)
+    return new_pull(100, source, [(0, 200)], [], options=options, pace=Pace(), now=0.0)
 
 
 @pytest.mark.parametrize(("state", "kind", "pauses"), [

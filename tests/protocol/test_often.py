@@ -10,7 +10,7 @@ import pytest
 from zdl.errors import DecodeError
 from zdl.protocol.decode import decode
 from zdl.protocol.encode import encode
-from zdl.protocol.messages import Ask, Chunk, Confirm, Message, Reply, Request, Routed, Transit, Verify
+from zdl.protocol.messages import Ask, Chunk, Confirm, Message, Priority, Reply, Request, Routed, Transit, Verify
 from zdl.protocol.often import often
 
 ME, OTHER = "server", "site-1"
@@ -60,7 +60,8 @@ def test_other_kinds_take_the_long_way() -> None:
 def test_positions_of_a_later_version_take_the_long_way_and_are_passed_over() -> None:
     for message in SHORT[3:]:
         header, body = frames(message)
-        longer = msgpack.packb([*msgpack.unpackb(header), "later"])
+        known = [int(Priority.NORMAL)] if isinstance(message, Ask) else []  # a position added later that is left out here
+        longer = msgpack.packb([*msgpack.unpackb(header), *known, "later"])
         assert short(longer, body) is None
         assert decode(longer, body, me=ME) == message
 

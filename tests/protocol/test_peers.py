@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from zdl.errors import PeerLost, Refused, TimedOut
 from zdl.options import LinkOptions
-from zdl.protocol.effects import Dial, DialFailed, Effect, Hang, PeerBack, PeerDown, PeerStalled, PeerUp, Send, Unreachable
+from zdl.protocol.effects import (
+    Dial,
+    DialFailed,
+    Effect,
+    Hang,
+    PeerBack,
+    PeerDown,
+    PeerStalled,
+    PeerUp,
+    Send,
+    SideDown,
+    SideUp,
+    Unreachable,
+)
 from zdl.protocol.frames import WIRE_VERSION
 from zdl.protocol.link import Self, State
 from zdl.protocol.messages import Goodbye, Heartbeat, Hello, Leave, Reject, Role, Welcome
@@ -684,3 +698,32 @@ def test_guests_leave_room_for_children() -> None:
     assert refusal(peers, 6, hello("site-6", role=Role.DIRECT)) == (
         "busy", "server has as many guests as it may, half of peers_max=4")
     assert isinstance(peers.receive(8, hello("site-8"), 0.0)[-1], PeerUp)
+
+
+def test_a_guest_may_have_several_links_told_apart_by_their_marks() -> None:
+    peers = server(watches=False, options=LinkOptions(peers_max=12))
+    for link, mark in ((2, b""), (4, b"1" * 16), (6, b"2" * 16)):
+        assert [type(each) for each in peers.receive(link, replace(hello("site-1", role=Role.DIRECT), token=mark), 0.0)] == [Send]
+    again = peers.receive(8, replace(hello("site-1", role=Role.DIRECT), token=b"1" * 16), 0.0)
+    assert Hang(4) in again and {link.link for link in peers.links()} == {2, 6, 8}
+    peers.check()
+
+
+def test_a_side_link_has_no_name_and_is_not_in_the_way_of_the_one_that_leads_there() -> None:
+    peers = site(watches=False)
+    welcome = Welcome("server", ONE, 2.0, ("tcp://server:2",))
+    link, effects = peers.dial("tcp://server:2", expected="server", now=0.0, token=b"1" * 16, is_side=True)
+    assert effects[0] == Dial(link, "tcp://server:2")
+    assert peers.receive(link, welcome, 0.0) == [SideUp(link, "server")]
+    main = peers.up("server")
+    assert main is not None and main.link == 1, "the parent's"
+    assert peers.broken(link, "closed", 1.0) == [Hang(link), SideDown(link, "server", "closed")]
+    assert peers.up("server") is main
+    peers.check()
+
+
+def test_a_side_link_to_somebody_else_is_not_wanted() -> None:
+    peers = site(watches=False)
+    link, _ = peers.dial("tcp://server:2", expected="server", now=0.0, token=b"1" * 16, is_side=True)
+    effects = peers.receive(link, Welcome("site-2", ONE, 2.0, ()), 0.0)
+    assert isinstance(effects[-1], DialFailed) and [each.link for each in peers.links()] == [1]

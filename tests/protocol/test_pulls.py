@@ -31,7 +31,7 @@ from zdl.protocol.messages import Ask, Bounce, Chunk, Confirm, Confirmed, Denial
 from zdl.protocol.pulls import Pulls
 from zdl.refs import Source
 
-OPTIONS = PullOptions(chunk_bytes=100, window_bytes_min=300, window_bytes_max=3000, retry_s=10.0, stall_timeout_s=60.0,
+OPTIONS = PullOptions(chunk_bytes=100, window_bytes_min=300, window_bytes_max=300, retry_s=10.0, stall_timeout_s=60.0,
                       lost_timeout_s=6.0, keep_alive_s=8.0, bad_chunks_max=3, pulls_max=3, verify="blake3")
 OFFER, SECRET, DIGEST = b"o" * 16, b"s" * 16, b"d" * 32
 SOURCE = Source("site-2", OFFER, SECRET, 450)
@@ -181,10 +181,11 @@ def test_no_more_pulls_than_the_limit_are_under_way() -> None:
     assert (caught.value.limit, caught.value.at, len(pulls)) == ("pulls_max", "site-1", 3)
 
 
-def test_ranges_whose_chunks_would_begin_at_the_same_byte_are_a_bug_of_the_caller() -> None:
+@pytest.mark.parametrize("ranges", [[(0, 100), (0, 200)], [(0, 100), (50, 100)]])
+def test_ranges_that_overlap_are_a_bug_of_the_caller(ranges: list[tuple[int, int]]) -> None:
     pulls = Pulls("site-1", 100, OPTIONS)
     with pytest.raises(LocalProtocolError, match="overlap"):
-        pulls.start(SOURCE, [(0, 100), (0, 200)], 0.0)
+        pulls.start(SOURCE, ranges, 0.0)
     assert len(pulls) == 0
 
 

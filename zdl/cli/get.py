@@ -21,17 +21,20 @@ import click
 
 from zdl.cell.signal import Signal
 from zdl.cli.ending import Endings
-from zdl.cli.joining import Joined, joined, parent_option, timeout_option
+from zdl.cli.joining import Joined, bwlimit_option, joined, parent_option, timeout_option
 from zdl.cli.output import Output, output_options
 from zdl.cli.units import SIZE, duration_text, size_text
 from zdl.download.names import NAME_BYTES_MAX, PART, safe_name
 from zdl.download.puller import COPIED
 from zdl.errors import FqcnError
 from zdl.fqcn import parse
+from zdl.options import PRIORITIES, Options, PullOptions
 from zdl.refs import Ref
 
 # More is no hand-made lending, and every file costs two calls to the system and a round trip.
 FILES_MAX = 10_000
+# What the context of the command calls it.
+PRIORITY = "zdl.get.priority"
 # Of the names that are there, when none is what was asked for.
 NAMES_SHOWN_MAX = 8
 # How it came, by the way of the transfer.
@@ -121,6 +124,12 @@ class RangeParam(click.ParamType):  # type: ignore[type-arg]
         return slice(start, stop)
 
 
+def _keep_priority(context: click.Context, param: click.Parameter, value: str) -> str:
+    """Where `get` finds it."""
+    context.meta[PRIORITY] = value
+    return value
+
+
 @click.command()
 @click.argument("ref", metavar="REF", type=RefParam())
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path),
@@ -130,15 +139,19 @@ class RangeParam(click.ParamType):  # type: ignore[type-arg]
               help="Go on from what an interrupted zdl get has left; or begin anew, and leave nothing if interrupted.")
 @click.option("--item", "items", metavar="GLOB", multiple=True, help="Only the files and folders of such names.")
 @click.option("--range", "span", metavar="A:B", type=RangeParam(), help="Only these bytes of the one file, e.g. 0:1M.")
+@bwlimit_option
+@click.option("--priority", type=click.Choice(PRIORITIES), default=PullOptions().priority, show_default=True,
+              expose_value=False, callback=_keep_priority, help="Who goes first where several fetch from one cell.")
 @parent_option
 @timeout_option
 @output_options
 @click.pass_context
 def get(context: click.Context, *, ref: Lent, out: Path, is_overwriting: bool, is_resumable: bool, items: tuple[str, ...],
-        span: slice | None, parent: str, timeout_s: float, is_json: bool) -> None:
+        span: slice | None, bwlimit: float, parent: str, timeout_s: float, is_json: bool) -> None:
     """Fetch what another cell lends as REF, straight from there, verified. The last line is the path."""
     output = Output.of(context, is_json=is_json)
-    with Endings() as endings, joined(parent, timeout_s=timeout_s) as here:
+    options = Options(pulls=PullOptions(bwlimit_bytes_per_s=bwlimit, priority=context.meta[PRIORITY]))
+    with Endings() as endings, joined(parent, timeout_s=timeout_s, options=options) as here:
         found = here.cell.downloads.find(ref.origin, ref.name, timeout_s=timeout_s)
         fetch = planned(chosen(files_of(found, ref), items, ref), out)
         if span is not None:

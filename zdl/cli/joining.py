@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 import click
 
 from zdl.assembly import Cell
-from zdl.cli.units import DURATION
+from zdl.cli.units import DURATION, SIZE, size_text
 from zdl.errors import Refused
-from zdl.options import Options
+from zdl.options import BWLIMIT_MIN_BYTES_PER_S, UNLIMITED_BYTES_PER_S, Options
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 # How long a cell that is there may take to say so; what `BareCell.wait_ready` gives it.
@@ -75,6 +75,18 @@ def timeout_option(command: Command) -> Command:
     return click.option("--timeout", "timeout_s", type=DURATION, default=TIMEOUT_S, show_default="10s",
                         envvar="ZDL_TIMEOUT", show_envvar=True,
                         help="How long a cell may take to answer.")(command)
+
+
+def bwlimit_option(command: Command) -> Command:
+    """``--bwlimit SIZE``: bytes in a second."""
+    def checked(context: click.Context, param: click.Parameter, value: int | None) -> float:
+        """As the options want it."""
+        if value is not None and value < BWLIMIT_MIN_BYTES_PER_S:
+            raise click.BadParameter(f"{size_text(value)} in a second is less than {size_text(BWLIMIT_MIN_BYTES_PER_S)}")
+        return UNLIMITED_BYTES_PER_S if value is None else float(value)
+
+    return click.option("--bwlimit", "bwlimit", metavar="SIZE", type=SIZE, callback=checked,
+                        help="Move no more than this in a second, e.g. 10M.")(command)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import click
 
 from zdl.cli.ending import Ending, Endings
 from zdl.cli.failing import INTERRUPTED, Partial
-from zdl.cli.joining import Joined, joined, parent_option, timeout_option
+from zdl.cli.joining import Joined, bwlimit_option, joined, parent_option, timeout_option
 from zdl.cli.output import Output, output_options
 from zdl.cli.units import DURATION, DURATION_S_MAX, duration_text, size_text
 from zdl.download.folders import SYMLINKS
@@ -52,12 +52,13 @@ class Keeping:
               help="What to do with symbolic links in a folder.")
 @click.option("--removable", "is_removable", is_flag=True, help="Let other cells end it: zdl ref rm.")
 @click.option("--ttl", metavar="TIME", type=DURATION, help="End after this time, e.g. 1h.")
+@bwlimit_option
 @parent_option
 @timeout_option
 @output_options
 @click.pass_context
 def put(context: click.Context, *, paths: tuple[Path, ...], name: str | None, until: int | None, symlinks: str,
-        is_removable: bool, ttl: float | None, parent: str, timeout_s: float, is_json: bool) -> int:
+        is_removable: bool, ttl: float | None, bwlimit: float, parent: str, timeout_s: float, is_json: bool) -> int:
     """Lend files and folders until others have them. The last line is what they give to zdl get."""
     names = [path.resolve().name for path in paths]
     same = sorted({each for each in names if names.count(each) > 1})
@@ -68,7 +69,7 @@ def put(context: click.Context, *, paths: tuple[Path, ...], name: str | None, un
         raise click.UsageError(f"--name {published!r} is empty or has characters that do not print", context)
     output = Output.of(context, is_json=is_json)
     keeping = Keeping(until or (0 if ttl is not None else 1), ttl)
-    options = Options(offers=OfferOptions(removable=is_removable))
+    options = Options(offers=OfferOptions(removable=is_removable, bwlimit_bytes_per_s=bwlimit))
     with Endings() as endings, joined(parent, timeout_s=timeout_s, options=options) as here:
         transactions = lend(here, paths, keeping, symlinks=symlinks)
         refs = [each.body for each in transactions if isinstance(each.body, Ref)]

@@ -42,6 +42,7 @@ from zdl.errors import OptionError, UnknownRef
 from zdl.objects.pack import pack
 from zdl.objects.unpack import unpack
 from zdl.observe.progress import INTERVAL_S, TransferProgress
+from zdl.options import Pace
 from zdl.refs import Ref
 
 NAMED_TOPIC = "named"
@@ -170,7 +171,7 @@ class DownloadBroker:
     def pull(self, what: object, into: object = None, *, timeout_s: float | None = None, abort: Signal | None = None,
              progress: Progress | None = None, consumer: Consumer | None = None, retries: int = RETRIES,
              on_progress: OnProgress | None = None, progress_interval_s: float = INTERVAL_S,
-             request_timeout_s: float | None = None) -> object:
+             request_timeout_s: float | None = None, pace: Pace | None = None) -> object:
         """What a ref stands for: a writable array, or bytes; or a whole object with its refs replaced.
 
         Of an object that is lent piece by piece (of kind ``object``), `consumer` takes in the pieces, on this thread, and is
@@ -189,6 +190,7 @@ class DownloadBroker:
             on_progress: gets `TransferProgress` as pieces are consumed, on this thread.
             progress_interval_s: between two of these, at least.
             request_timeout_s: for one answer with pieces, begun anew while it is being made; by default that of requests.
+            pace: how fast, and who goes first; None: as the options of the cell say. Not for objects of pieces.
 
         Raises:
             OptionError: a consumer for what is pulled whole; or `into` does not fit, and nothing was asked for.
@@ -203,10 +205,11 @@ class DownloadBroker:
             return taking.pieces if isinstance(taking, Pieces) and consumer is None else taking
         if consumer is not None:
             raise OptionError(name="consumer", value=repr(what), allowed="for refs of kind object; all others are pulled whole")
-        return self._fetcher.pull(what, into, Limits(timeout_s, abort, progress))
+        return self._fetcher.pull(what, into, Limits(timeout_s, abort, progress, None, pace))
 
     def resolve(self, body: object, timeout_s: float | None = None, *, abort: Signal | None = None,
-                progress: Progress | None = None, renew_s: float | None = None, to: str = "memory") -> object:
+                progress: Progress | None = None, renew_s: float | None = None, to: str = "memory",
+                pace: Pace | None = None) -> object:
         """The same object with arrays and bytes in place of its refs, whichever cells lend them.
 
         Args:
@@ -218,12 +221,13 @@ class DownloadBroker:
             to: ``memory``: files stay refs; or ``disk``: each dict that holds refs becomes a `DiskDict`, whose values are loaded
                 when they are touched; an array elsewhere is memory-mapped, a file becomes a `DiskFile`. All of it is in
                 files without names in ``options.disk.spool_folder``, which are gone when nobody uses them any more.
+            pace: how fast, and who goes first; None: as the options of the cell say.
 
         Raises:
             DownloadError: the first pull that failed; the others are cancelled.
             TooLarge, DiskFull, DiskFailed: there is no room on the disk.
         """
-        limits = Limits(timeout_s, abort, progress, renew_s)
+        limits = Limits(timeout_s, abort, progress, renew_s, pace)
         if to == "disk":
             return resolve_to_disk(body, self._spool, lambda wanted: fetch_to_disk(self._puller, self._copier, wanted, limits),
                                    lambda places, keep: self._fetcher.scattered(places, keep, limits),

@@ -31,6 +31,7 @@ from zdl.errors import Busy, Cancelled, Closed, NoRoute, OriginFailed, OriginLos
 from zdl.objects import arrays
 from zdl.objects.externalize import find_refs, replace_refs
 from zdl.objects.places import LEFT_KINDS, Places, memory_for
+from zdl.options import Pace
 from zdl.protocol.effects import Post
 from zdl.protocol.messages import Drop
 from zdl.protocol.offers import RELEASED
@@ -50,6 +51,7 @@ class Limits:
     abort: Signal | None = None
     progress: Progress | None = None
     renew_s: float | None = None
+    pace: Pace | None = None
 
 
 class Fetcher:
@@ -344,7 +346,7 @@ class _Run:
         if not wanted:
             return
         limits = self.limits
-        self._puller.pull(wanted, timeout_s=self.left_s(), abort=limits.abort, renew_s=limits.renew_s,
+        self._puller.pull(wanted, timeout_s=self.left_s(), abort=limits.abort, renew_s=limits.renew_s, pace=limits.pace,
                           progress=self._tell if self._heard else None, shared=shared)
         self._came(_nbytes(wanted))
 

@@ -36,6 +36,7 @@ from zdl.download.sinks import MemorySink
 from zdl.download.transaction import Transaction
 from zdl.errors import IntegrityError, OptionError, SourceChanged
 from zdl.objects.manifest import aligned
+from zdl.options import Pace
 from zdl.refs import Ref
 
 # What is left of dead pulls is looked for among so many names of a folder; one look costs about 10 ms then.
@@ -115,7 +116,8 @@ class Filing:
         return transaction
 
     def pull_file(self, ref: Ref, path: str | os.PathLike[str], *, overwrite: bool = False, resume: bool = False,
-                  timeout_s: float | None = None, abort: Signal | None = None, progress: Progress | None = None) -> Path:
+                  timeout_s: float | None = None, abort: Signal | None = None, progress: Progress | None = None,
+                  pace: Pace | None = None) -> Path:
         """Fetch a ref to a file, which appears under its name when all of it is there, verified, and kept by the disk.
 
         Args:
@@ -128,6 +130,7 @@ class Filing:
             timeout_s: how long it may take; None: as long as bytes come.
             abort: ends it with `Cancelled`.
             progress: called with bytes done and in all, from the data lane: it must be quick.
+            pace: how fast, and who goes first; None: as the options of the cell say.
 
         Raises:
             OptionError: the name is taken, or cannot be written.
@@ -135,17 +138,19 @@ class Filing:
             DownloadError: which of them says what happened.
         """
         return _pull_file(self._puller, self._copier, ref, Path(path), is_overwriting=overwrite, is_resumable=resume,
-                          kept_s=self._cell.options.pulls.partial_kept_s, timeout_s=timeout_s, abort=abort, progress=progress)
+                          kept_s=self._cell.options.pulls.partial_kept_s, timeout_s=timeout_s, abort=abort, progress=progress,
+                          pace=pace)
 
     def pull_folder(self, ref: Ref, path: str | os.PathLike[str], *, overwrite: bool = False, resume: bool = False,
-                    timeout_s: float | None = None, abort: Signal | None = None, progress: Progress | None = None) -> Path:
+                    timeout_s: float | None = None, abort: Signal | None = None, progress: Progress | None = None,
+                    pace: Pace | None = None) -> Path:
         """Fetch a folder. One that is new appears as a whole; into one that is there whole files are moved, one by one.
 
         Args:
             ref: a folder.
             path: what it shall be called here; what is in the lent folder will be in this one.
             overwrite: whether files that are there may be replaced; other files in it stay.
-            resume, timeout_s, abort, progress: see `pull_file`.
+            resume, timeout_s, abort, progress, pace: see `pull_file`.
 
         Raises:
             OptionError: something is in the way, or cannot be written.
@@ -154,11 +159,12 @@ class Filing:
             DownloadError: which of them says what happened.
         """
         return _pull_folder(self._puller, ref, Path(path), is_overwriting=overwrite, is_resumable=resume,
-                            kept_s=self._cell.options.pulls.partial_kept_s, timeout_s=timeout_s, abort=abort, progress=progress)
+                            kept_s=self._cell.options.pulls.partial_kept_s, timeout_s=timeout_s, abort=abort, progress=progress,
+                            pace=pace)
 
 
 def _pull_file(puller: Puller, copier: Copier, ref: Ref, path: Path, *, is_overwriting: bool, is_resumable: bool, kept_s: float,
-               timeout_s: float | None, abort: Signal | None, progress: Progress | None) -> Path:
+               timeout_s: float | None, abort: Signal | None, progress: Progress | None, pace: Pace | None) -> Path:
     """See `Filing.pull_file`."""
     if ref.kind == "folder":
         raise OptionError(name="ref", value=repr(ref), allowed="a file; a folder is fetched with pull_folder")
@@ -170,7 +176,7 @@ def _pull_file(puller: Puller, copier: Copier, ref: Ref, path: Path, *, is_overw
     is_worth_keeping = True
     try:
         with copier.landing(ref, sink, abort) as landing:
-            puller.pull([(ref.source, landing)], timeout_s=timeout_s, abort=abort, progress=progress)
+            puller.pull([(ref.source, landing)], timeout_s=timeout_s, abort=abort, progress=progress, pace=pace)
     except (SourceChanged, IntegrityError):
         is_worth_keeping = False
         raise
@@ -180,7 +186,7 @@ def _pull_file(puller: Puller, copier: Copier, ref: Ref, path: Path, *, is_overw
 
 
 def _pull_folder(puller: Puller, ref: Ref, path: Path, *, is_overwriting: bool, is_resumable: bool, kept_s: float,
-                 timeout_s: float | None, abort: Signal | None, progress: Progress | None) -> Path:
+                 timeout_s: float | None, abort: Signal | None, progress: Progress | None, pace: Pace | None) -> Path:
     """See `Filing.pull_folder`."""
     if ref.kind != "folder":
         raise OptionError(name="ref", value=repr(ref), allowed="a folder; anything else is fetched with pull_file, pull or resolve")
@@ -188,7 +194,7 @@ def _pull_folder(puller: Puller, ref: Ref, path: Path, *, is_overwriting: bool, 
 
     def pull(wanted: Ref, sink: MemorySink | DiskSink, told: Progress | None) -> None:
         left = None if until is None else max(LEAST_S, until - time.monotonic())
-        puller.pull([(wanted.source, sink)], timeout_s=left, abort=abort, progress=told)
+        puller.pull([(wanted.source, sink)], timeout_s=left, abort=abort, progress=told, pace=pace)
 
     def part(offset: int, length: int) -> bytes:
         """A piece of the stream, in memory."""

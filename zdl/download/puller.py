@@ -16,6 +16,7 @@ from zdl.cell.handlers import Raised, guarded
 from zdl.cell.signal import Signal
 from zdl.download.copied import CopiedSink
 from zdl.errors import Cancelled, Closed, NoRoute, OriginLost, PeerLost, TimedOut, ZdlError
+from zdl.options import Pace
 from zdl.refs import Source
 
 # Asked of an origin before it is dialled: where its data lane listens.
@@ -107,6 +108,7 @@ class _Batch:
     why: str = ""
     until: float | None = None
     renew_s: float | None = None
+    pace: Pace = Pace()
     put_away: Callable[[Callable[[], None]], None] | None = None
     on_done: Callable[[], object] | None = None
     done: threading.Event = field(default_factory=threading.Event)
@@ -218,7 +220,8 @@ class Puller:
             return list(self._transfers)
 
     def pull(self, wanted: Sequence[tuple[Source, Sink]], *, timeout_s: float | None, abort: Signal | None,
-             progress: Progress | None, renew_s: float | None = None, shared: Mapping[Sink, str | None] = NO_NOTES) -> None:
+             progress: Progress | None, renew_s: float | None = None, shared: Mapping[Sink, str | None] = NO_NOTES,
+             pace: Pace | None = None) -> None:
         """Fetch, and return when all is verified and stored.
 
         Args:
@@ -228,6 +231,7 @@ class Puller:
             progress: called with bytes done and bytes in all; from the data lane, so it must be quick.
             renew_s: whenever bytes come it may take so long from then.
             shared: for sinks: None: all of it is there already, in shared memory; or why it is not.
+            pace: how fast, and who goes first; None: as the options of the cell say.
 
         Raises:
             DownloadError: the first pull that failed; the others are cancelled.
@@ -237,7 +241,7 @@ class Puller:
             return
         started_at = time.monotonic()
         until = None if timeout_s is None else started_at + timeout_s
-        batch = _Batch(len(wanted), progress, until=until, renew_s=renew_s)
+        batch = _Batch(len(wanted), progress, until=until, renew_s=renew_s, pace=pace or Pace())
         unlink = None if abort is None else abort.on_trigger(
             lambda: self.cancel(batch, f"its signal was triggered with {abort.value!r}"))
         is_over = False
@@ -322,7 +326,7 @@ class Puller:
             settled=lambda error: self._settled(batch, transfer, error, is_shared=shared is None),
             chosen=lambda is_direct, why: _chosen(transfer, is_direct, why if is_direct else why_not or why,
                                                   is_shared=shared is None),
-            put_away=batch.put_away)
+            put_away=batch.put_away, pace=batch.pace)
         batch.cancels.append(cancel)
         if batch.reason():  # the others were cancelled while this one began
             cancel(batch.reason())

@@ -89,7 +89,8 @@ def fetch_to_disk(puller: Puller, copier: Copier, wanted: Sequence[tuple[Source,
     """Waits for pulls to a disk; files that are lent on this host are copied."""
     with ExitStack() as stack:
         landings = [(source, stack.enter_context(copier.landing(sink.ref, sink, limits.abort))) for source, sink in wanted]
-        puller.pull(landings, timeout_s=limits.timeout_s, abort=limits.abort, progress=limits.progress, renew_s=limits.renew_s)
+        puller.pull(landings, timeout_s=limits.timeout_s, abort=limits.abort, progress=limits.progress, renew_s=limits.renew_s,
+                    pace=limits.pace)
 
 
 def _placed(node: object, stored: dict[Ref, Stored], done: dict[int, object]) -> object:

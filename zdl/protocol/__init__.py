@@ -139,7 +139,7 @@ Kinds that are routed
 
 Kinds of the data lane (routed too: linked directly, the route is one hop)
     ==== ========== ==========================================================================
-    32   ASK        id of the pull; offer id, secret, offset, length, verify
+    32   ASK        id of the pull; offer id, secret, offset, length, verify, priority (0 first, 1 if it is missing, 2 last)
     33   CHUNK      id of the pull; offset, length, verify, digest; body: the bytes, in any number of frames
     34   DENIAL     id of the pull; code, facts: the pull cannot go on
     35   CONFIRM    id of the pull; offer id, secret, ranges: verified and stored

@@ -59,6 +59,7 @@ from zdl.protocol.messages import (
     Lost,
     Message,
     Notice,
+    Priority,
     Progress,
     Reject,
     Reply,
@@ -366,7 +367,8 @@ def _waiting(common: _Common, reader: _Reader, body: Body) -> Message:
 def _ask(common: _Common, reader: _Reader, body: Body) -> Message:
     origin, target, number, hops = common
     return Ask(origin, target, number, reader.octets("offer id", OFFER_ID_BYTES), reader.octets("secret", SECRET_BYTES),
-               reader.count("offset"), reader.count("length"), Verify(reader.count("verify", _VERIFY_MAX)), hops)
+               reader.count("offset"), reader.count("length"), Verify(reader.count("verify", _VERIFY_MAX)), hops,
+               Priority(reader.count("priority", len(Priority) - 1)) if reader.has_more else Priority.NORMAL)
 
 
 def _chunk(common: _Common, reader: _Reader, body: Body) -> Message:

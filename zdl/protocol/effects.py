@@ -83,6 +83,23 @@ class PeerDown:
 
 
 @dataclass(frozen=True, slots=True)
+class SideUp:
+    """A link beside the one that leads to `fqcn` is welcomed."""
+
+    link: int
+    fqcn: str
+
+
+@dataclass(frozen=True, slots=True)
+class SideDown:
+    """Such a link has ended."""
+
+    link: int
+    fqcn: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class PeerStalled:
     """Nothing came over a link for longer than it should: its peer is stopped or cut off, or will be back."""
 
@@ -271,6 +288,15 @@ class Detour:
     origin: str
 
 
+@dataclass(frozen=True, slots=True)
+class SpreadOver:
+    """A pull is to be spread over so many links to its origin; see `zdl.protocol.spread`."""
+
+    pull_id: int
+    origin: str
+    count: int
+
+
 # --- streams ------------------------------------------------------------------------------------
 
 
@@ -382,7 +408,8 @@ class TransactionSettled:
     why: str = ""
 
 
-Effect = (Dial | Hang | Send | PeerUp | PeerDown | PeerStalled | PeerBack | Told | SubtreeUp | SubtreeDown | SubtreeFull
+Effect = (Dial | Hang | Send | PeerUp | PeerDown | SideUp | SideDown | SpreadOver
+          | PeerStalled | PeerBack | Told | SubtreeUp | SubtreeDown | SubtreeFull
           | DialFailed | Post | Arrived | Unreachable
           | Handle | CallProgressed | PassedOn | Abort | Serve | Release | Progressed | Finish | Detour | ReceiverSettled
           | CallSettled | PullSettled | PullForgotten | OfferHad | TransactionSettled

@@ -32,6 +32,7 @@ from zdl.protocol.messages import (
     Message,
     Notice,
     Part,
+    Priority,
     Progress,
     Reject,
     Reply,
@@ -78,6 +79,8 @@ def encode(message: Message | Transit) -> list[Part]:
     elif isinstance(message, Ask):
         positions = [WIRE_VERSION, _ASK, message.hops, message.origin, message.target, message.id,
                      message.offer_id, message.secret, message.offset, message.length, message.verify]
+        if message.priority != Priority.NORMAL:  # a position added later
+            positions.append(int(message.priority))
     else:
         positions = _positions(message)
         if isinstance(message, _WITH_BODY):

@@ -6,17 +6,20 @@ What happens to it, and when, is `zdl.protocol.pulls`; the diagrams stand there.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 
 from zdl.errors import OriginLost, Stalled
-from zdl.options import PullOptions
+from zdl.options import Pace, PullOptions
 from zdl.protocol.effects import Effect, Post
 from zdl.protocol.frames import RANGES_MAX
 from zdl.protocol.messages import Confirm, Drop, Keep, Verify
+from zdl.protocol.pacing import Pacer, priority_of
 from zdl.protocol.ranges import union
-from zdl.protocol.window import Window
+from zdl.protocol.spread import Spread
+from zdl.protocol.window import CHUNK_S, Window
 from zdl.refs import Source
 
 # Pauses between repeated CONFIRMs; an origin that never answers is given up after the last.
@@ -54,6 +57,7 @@ class Asked:
     asked_at: float
     mark: int
     verify: Verify
+    side: int = 0  # the side link it was asked over; 0: the way that leads there
 
 
 @dataclass(slots=True)
@@ -66,7 +70,9 @@ class Pull:
     is_kept: bool
     window: Window
     bytes_total: int
-    to_do: deque[tuple[int, int]]
+    to_do: deque[tuple[int, int, int]]  # offset and length of what no chunk was cut from yet, and where its range begins
+    pacer: Pacer
+    spread: Spread
     finishes: bool = False
     has_asked: bool = False
     is_direct: bool = True
@@ -92,6 +98,7 @@ class Pull:
     is_broken: bool = False
     is_told_lost: bool = False
     why_dropped: str = ""
+    paced_until: float | None = None  # when it may ask again, if that is not yet
 
     @property
     def is_over(self) -> bool:
@@ -102,6 +109,11 @@ class Pull:
     def is_wanting(self) -> bool:
         """Whether a way is needed; else all is here, and being stored."""
         return bool(self.asked or self.to_do)
+
+    @property
+    def may_stall(self) -> bool:
+        """Whether it waits for its origin: not for a disk, and not for its turn."""
+        return not self.landed and (bool(self.asked) or self.paced_until is None)
 
     def verify(self, options: PullOptions) -> Verify:
         """With which digest chunks are asked for now."""
@@ -114,7 +126,7 @@ class Pull:
         asked = self.asked.pop(offset)
         self.window.given_up(asked.length)
         self.asked_again.add(offset)
-        self.to_do.appendleft((offset, asked.length))
+        self.to_do.appendleft((offset, asked.length, offset))
 
     def doubt_all(self) -> None:
         """All that was asked for is to do again, first things first."""
@@ -201,10 +213,11 @@ class Pull:
             return self.retry_at
         times = [self.said_at + options.keep_alive_s]
         if self.state is State.PULLING:  # to finish takes as long as the disk does
-            times.append(self.progress_at + options.stall_timeout_s if not self.landed else float("inf"))
+            times.append(self.progress_at + options.stall_timeout_s if self.may_stall else float("inf"))
             if self.retry_at is not None:
                 times.append(self.retry_at)
-            times += [each for each in (self.lost_at(options), self.detour_at(options)) if each is not None]
+            others = (self.lost_at(options), self.detour_at(options), self.paced_until)
+            times += [each for each in others if each is not None]
         return min(times)
 
     def check(self) -> None:
@@ -212,7 +225,8 @@ class Pull:
         if self.state is State.DROPPING:
             return
         self.window.check()
-        parts = [*self.to_do, *((at, each.length) for at, each in self.asked.items()), *self.landed.items()]
+        to_do = [(at, length) for at, length, _ in self.to_do]
+        parts = [*to_do, *((at, each.length) for at, each in self.asked.items()), *self.landed.items()]
         assert len({at for at, _ in parts}) == len(parts), "a chunk in two places"
         assert sum(length for _, length in parts) + self.bytes_done == self.bytes_total, "a chunk is missing"
         assert sum(each.length for each in self.asked.values()) == self.window.in_flight
@@ -243,3 +257,20 @@ class Pull:
     def is_said(self) -> bool:
         """Whether it was said so often that it is not said again."""
         return self.confirms > len(DROP_AGAIN_S if self.state is State.DROPPING else CONFIRM_AGAIN_S)
+
+
+def new_pull(number: int, source: Source, ranges: Sequence[tuple[int, int]], have: Sequence[tuple[int, int]], *,
+             options: PullOptions, pace: Pace, now: float) -> Pull:
+    """A pull that has not asked for anything; see `Pulls.start`."""
+    pacer = Pacer(priority_of(pace.priority or options.priority), pace.bwlimit_bytes_per_s)
+    # In chunks that are short for its limit, too: else it would take the whole path for the length of each.
+    fitting = int(min(options.chunk_bytes, CHUNK_S * min(pace.bwlimit_bytes_per_s, options.bwlimit_bytes_per_s)))
+    window = Window(bytes_min=options.window_bytes_min, bytes_max=options.window_bytes_max, chunk_bytes_min=options.chunk_bytes_min,
+                    chunk_bytes_max=max(fitting, min(options.chunk_bytes_min, options.chunk_bytes)))
+    whole = (*ranges, *have)
+    to_do = deque((offset, length, offset) for offset, length in ranges if length)
+    spread = Spread(None if options.lanes == "auto" else int(options.lanes))
+    pull = Pull(number, source, whole, False, window, sum(length for _, length in whole), to_do, pacer, spread)
+    pull.bytes_done = sum(length for _, length in have)
+    pull.progress_at = pull.said_at = now
+    return pull

@@ -41,7 +41,8 @@ def objection(me: Self, options: LinkOptions, table: LinkTable, hello: Hello, *,
         return "name-taken", taken(name, old, hello)
     if old is None and len(table) >= options.peers_max:
         return "busy", f"{name} has peers_max={options.peers_max} links"
-    is_new_guest = hello.role is Role.DIRECT and not watches and not table.has_guest(hello.origin, hello.incarnation)
+    is_new_guest = hello.role is Role.DIRECT and not watches and not table.has_guest(
+        hello.origin, hello.incarnation, hello.token)
     if is_new_guest and table.guests_count >= max(options.peers_max // 2, 1):
         return "busy", f"{name} has as many guests as it may, half of peers_max={options.peers_max}"
     return None

@@ -35,6 +35,8 @@ class Link:
     Attributes:
         place: where its peer runs, as it says, for people.
         is_guest: nobody has introduced its peer; see above.
+        is_side: we have dialled it beside the link that leads to its peer; see `zdl.protocol.sides`.
+        mark: of a side link: which of those of one guest.
         left_at: since when nothing new is said over it; its peer has been told, or has told us.
     """
 
@@ -52,12 +54,14 @@ class Link:
     expected: str = ""
     place: str = ""
     is_guest: bool = False
+    is_side: bool = False
+    mark: bytes = b""
     left_at: float | None = None
 
     @property
     def has_name(self) -> bool:
         """Whether its peer is found by name."""
-        return self.state is not State.GREETING and not self.is_guest and self.left_at is None
+        return self.state is not State.GREETING and not self.is_guest and not self.is_side and self.left_at is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class LinkTable:
     def __init__(self) -> None:
         self._links: dict[int, Link] = {}
         self._by_name: dict[str, int] = {}
-        self._guests: dict[tuple[str, bytes], int] = {}
+        self._guests: dict[tuple[str, bytes, bytes], int] = {}
 
     def __len__(self) -> int:
         return len(self._links)
@@ -114,9 +118,9 @@ class LinkTable:
         """How many guests there are."""
         return len(self._guests)
 
-    def has_guest(self, fqcn: str, incarnation: bytes) -> bool:
-        """Whether this life of a cell is a guest."""
-        return (fqcn, incarnation) in self._guests
+    def has_guest(self, fqcn: str, incarnation: bytes, mark: bytes = b"") -> bool:
+        """Whether this life of a cell is a guest, by a link with this mark."""
+        return (fqcn, incarnation, mark) in self._guests
 
     def add(self, link: Link) -> None:
         """A connection; its name is told by `name`."""
@@ -124,11 +128,13 @@ class LinkTable:
 
     def name(self, link: Link) -> int | None:
         """The link is welcomed. Returns the link of the same guest that it takes the place of, if there is one."""
+        if link.is_side:
+            return None
         if not link.is_guest:
             self._by_name[link.fqcn] = link.link
             return None
-        old = self._guests.get((link.fqcn, link.incarnation))
-        self._guests[link.fqcn, link.incarnation] = link.link
+        old = self._guests.get((link.fqcn, link.incarnation, link.mark))
+        self._guests[link.fqcn, link.incarnation, link.mark] = link.link
         if old is not None:
             del self._links[old]
         return old
@@ -143,7 +149,7 @@ class LinkTable:
         del self._links[link.link]
         self.forget_name(link)
         if link.is_guest:
-            del self._guests[link.fqcn, link.incarnation]
+            del self._guests[link.fqcn, link.incarnation, link.mark]
 
     def clear(self) -> None:
         """The cell closes."""
@@ -179,7 +185,7 @@ class LinkTable:
 def accepted(number: int, hello: Hello, now: float, *, is_guest: bool) -> Link:
     """The link that this HELLO asked for."""
     return Link(number, State.UP, "", False, hello.role, now, now, now, hello.origin, hello.incarnation,
-                believed(hello.heartbeat_s), place=hello.place, is_guest=is_guest)
+                believed(hello.heartbeat_s), place=hello.place, is_guest=is_guest, mark=hello.token if is_guest else b"")
 
 
 def believed(heartbeat_s: float) -> float:

@@ -30,6 +30,14 @@ class Verify(IntEnum):
     XXH3 = 2
 
 
+class Priority(IntEnum):
+    """Who goes first: the names are those of the options."""
+
+    INTERACTIVE = 0
+    NORMAL = 1
+    BACKGROUND = 2
+
+
 # --- on a link ------------------------------------------------------------------------------------
 
 
@@ -289,6 +297,7 @@ class Ask:
     length: int
     verify: Verify
     hops: int = 0
+    priority: Priority = Priority.NORMAL
 
 
 @hot_value

@@ -51,10 +51,8 @@ yet is bounded by ``serving_bytes_max``: more of it waits for its turn, as much 
 from __future__ import annotations
 
 import hmac
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from sys import intern
 
 from zdl.errors import (
     WIRE_CLASSES,
@@ -69,15 +67,14 @@ from zdl.errors import (
     SourceChanged,
     ZdlError,
     from_wire,
-    to_wire,
 )
 from zdl.options import CHUNK_BYTES_MAX, OfferOptions
 from zdl.protocol.audiences import UNLIMITED, Audience, Budgets, Offer, Receiver, Transaction, TransactionFacts
 from zdl.protocol.effects import Effect, OfferHad, Outcome, Post, Serve, Unreachable
 from zdl.protocol.endings import Endings
-from zdl.protocol.messages import Ask, Bounce, Confirm, Confirmed, Denial, Drop, Keep, Kind
+from zdl.protocol.messages import Ask, Bounce, Confirm, Confirmed, Drop, Keep, Kind
+from zdl.protocol.questions import Questions, denial
 from zdl.protocol.ranges import Range, grown, union
-from zdl.protocol.readings import Turn
 from zdl.protocol.switch import concerns
 from zdl.protocol.transactions import Transactions
 
@@ -89,8 +86,6 @@ RELEASED = "released"
 # Why a receiver drops what it could have gone on with; whatever else it says is an error of its own.
 _UNWANTED = frozenset({"", RELEASED, Cancelled.code, Closed.code})
 _CODES = frozenset(each.code for each in WIRE_CLASSES)
-# Pulls whose receiver is remembered, for when a chunk comes back. More than a cell has under way (``pulls_max``).
-PULLERS_MAX = 20_000
 
 
 class Offers:
@@ -106,7 +101,7 @@ class Offers:
         self._options = options
         self._all = Transactions(me, options)
         self._ends = Endings(me, options, self._all)
-        self._pullers: OrderedDict[int, tuple[bytes, str]] = OrderedDict()
+        self._questions = Questions(me, options, self._all)
 
     def __len__(self) -> int:
         return len(self._all)
@@ -235,7 +230,7 @@ class Offers:
         """
         effects: list[Effect] = [Serve(each) for each in self._all.readings.done(ask)]
         if error is not None:
-            effects += self._deny(ask, error)
+            effects += denial(self._me, ask, error)
         transaction = self._all.by_offer.get(ask.offer_id)
         if transaction is None:
             return effects + self._ends.drained(ask.offer_id)
@@ -267,11 +262,11 @@ class Offers:
         transaction = self._all.by_offer.get(message.offer_id)
         if transaction is None or not hmac.compare_digest(transaction.offers[message.offer_id].secret, message.secret):
             error = self._all.tombstones.answer(message)
-            return self._note(message) if error is None else self._deny(message, error)
+            return self._note(message) if error is None else denial(self._me, message, error)
         receiver = transaction.receivers.get(message.origin)
         refusal = _objection(transaction, message, receiver, self._options.receivers_max)
         if refusal is not None:
-            return self._deny(message, refusal)
+            return denial(self._me, message, refusal)
         if receiver is None:
             receiver = self._all.begin(transaction, message.origin, now)
         self._renew(transaction, now)
@@ -304,16 +299,17 @@ class Offers:
             if transaction.outcome is None:
                 self._all.look_at(transaction)
         self._all.tombstones.tick(now)
-        return effects
+        return effects + self._questions.tick(now)
 
     def deadline(self) -> float | None:
         """When `tick` is wanted next; leases may have moved on by then."""
-        times = (self._all.calendar.deadline(), self._all.tombstones.deadline())
+        times = (self._all.calendar.deadline(), self._all.tombstones.deadline(), self._questions.deadline())
         return min((each for each in times if each is not None), default=None)
 
     def check(self) -> None:
         """All invariants; for simulation."""
         self._all.check()
+        self._questions.check()
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -325,27 +321,11 @@ class Offers:
             raise LocalProtocolError(what="the id of an offer was used before")
 
     def _ask(self, transaction: Transaction, receiver: Receiver, ask: Ask, now: float) -> list[Effect]:
-        offer = transaction.offers[ask.offer_id]
-        if not 0 < ask.length <= CHUNK_BYTES_MAX or ask.offset + ask.length > offer.bytes_total:
-            return self._deny(ask, DecodeError(
-                what=f"bytes {ask.offset}+{ask.length} are not a chunk of an offer of {offer.bytes_total} bytes"))
-        turn = self._all.readings.take(ask)
-        if turn is Turn.FULL:
-            return self._deny(ask, Busy(limit="serving_bytes_max", value=self._options.serving_bytes_max, at=self._me))
-        is_back = receiver.outcome not in (None, Outcome.FINISHED)
-        if is_back:
-            receiver.comes_again()
-        if (ask.id, ask.offer_id) not in receiver.pulls:
-            self._pullers[ask.id] = transaction.id, intern(ask.origin)
-            if len(self._pullers) > PULLERS_MAX:
-                self._pullers.popitem(last=False)
-        receiver.begins(ask.id, offer.offer_id, now)
-        if is_back:
-            self._all.look_at(transaction)
-        if turn is Turn.TWICE:
-            return []
-        receiver.bytes_served += ask.length
-        return [Serve(ask)] if turn is Turn.NOW else []
+        total = transaction.offers[ask.offer_id].bytes_total
+        if not 0 < ask.length <= CHUNK_BYTES_MAX or ask.offset + ask.length > total:
+            return denial(self._me, ask, DecodeError(
+                what=f"bytes {ask.offset}+{ask.length} are not a chunk of an offer of {total} bytes"))
+        return self._questions.ask(transaction, receiver, ask, now)
 
     def _confirm(self, transaction: Transaction, receiver: Receiver, confirm: Confirm, now: float) -> list[Effect]:
         offer, have = transaction.offers[confirm.offer_id], receiver.confirmed.get(confirm.offer_id, ())
@@ -354,7 +334,7 @@ class Offers:
             return self._note(confirm) if joined == have else []  # of another life, or never asked for: not believed
         receiver.confirmed[offer.offer_id] = joined  # our own id: that of the message is not kept
         receiver.ends(confirm.id, confirm.offer_id)
-        self._pullers.pop(confirm.id, None)  # no chunk of it is on its way any more
+        self._questions.forget(confirm.id)  # no chunk of it is on its way any more
         told = self._note(confirm) + _had(transaction, confirm, have, joined)
         if not transaction.has_all(receiver):
             return told + self._ends.give_up(transaction, confirm.origin, None, now)
@@ -364,7 +344,7 @@ class Offers:
 
     def _bounced(self, bounce: Bounce, now: float) -> list[Effect]:
         """A chunk could not be delivered: its receiver is cut off; or, where a queue was full, may ask again soon."""
-        transaction_id, name = self._pullers.get(bounce.id, (b"", ""))
+        transaction_id, name = self._questions.puller(bounce.id)
         transaction = self._all.get(transaction_id)
         if transaction is None:
             return []
@@ -382,9 +362,6 @@ class Offers:
 
     def _note(self, message: FromReceiver) -> list[Effect]:
         return [Post(Confirmed(self._me, message.origin, message.id))]
-
-    def _deny(self, message: FromReceiver, error: ZdlError) -> list[Effect]:
-        return [Post(Denial(self._me, message.origin, message.id, *to_wire(error)))]
 
     def _renew(self, transaction: Transaction, now: float) -> None:
         transaction.deadline = max(transaction.deadline, now + transaction.lease_s)

@@ -18,7 +18,8 @@ each other at the same time, the link that the lesser name dialled stays. It can
     leave() ──LEAVE──▶  the other side says nothing more over it either  ──LEAVE──▶  LEAVE, is_done ──▶ gone
 
 On the data lane nobody has introduced who dials directly: it is a **guest**, which has no name here. It is not in
-the way of whoever has that name, and gets nothing but the answers to what it has asked over this very link.
+the way of whoever has that name, and gets nothing but the answers to what it has asked over this very link. It may have
+several links, told apart by the token in its HELLO; who has dialled them calls those **side links** (`zdl.protocol.sides`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from __future__ import annotations
 from zdl.errors import PeerLost, Refused, TimedOut, ZdlError
 from zdl.options import LinkOptions
 from zdl.protocol.challenges import Challenges
-from zdl.protocol.effects import Dial, DialFailed, Effect, Hang, PeerDown, PeerUp, Send, Told, Unreachable
+from zdl.protocol.effects import Dial, DialFailed, Effect, Hang, PeerDown, PeerUp, Send, SideDown, SideUp, Told, Unreachable
 from zdl.protocol.greeting import hello_of, is_rival, objection, regret, welcome_of
 from zdl.protocol.leaving import leave, left
 from zdl.protocol.link import Link, LinkTable, Self, State, accepted, believed
@@ -96,9 +97,10 @@ class Peers:
         self.redial.dialled(address, now)
         return effects + self._dial(address, now, is_parent=True, expected="")[1]
 
-    def dial(self, address: str, *, expected: str, now: float, token: bytes = b"") -> tuple[int, list[Effect]]:
-        """Connect directly to a cell that must turn out to be `expected`; not repeated when it fails."""
-        return self._dial(address, now, is_parent=False, expected=expected, token=token)
+    def dial(self, address: str, *, expected: str, now: float, token: bytes = b"",
+             is_side: bool = False) -> tuple[int, list[Effect]]:
+        """Connect directly to a cell that must turn out to be `expected`, maybe beside a link that leads there; not repeated."""
+        return self._dial(address, now, is_parent=False, expected=expected, token=token, is_side=is_side)
 
     def hang(self, number: int, why: str, now: float) -> list[Effect]:
         """End a link with a goodbye: a shell can but forget a link that it accepted, so the other side must be told."""
@@ -209,11 +211,11 @@ class Peers:
     # --- inside ---------------------------------------------------------------------------------
 
     def _dial(self, address: str, now: float, *, is_parent: bool, expected: str,
-              token: bytes = b"") -> tuple[int, list[Effect]]:
+              token: bytes = b"", is_side: bool = False) -> tuple[int, list[Effect]]:
         number = self._next_link
         self._next_link += 2
         role = Role.CHILD if is_parent else Role.DIRECT
-        self.table.add(Link(number, State.GREETING, address, is_parent, role, now, now, now, expected=expected))
+        self.table.add(Link(number, State.GREETING, address, is_parent, role, now, now, now, expected=expected, is_side=is_side))
         self._schedule(now)
         return number, [Dial(number, address), Send(number, hello_of(self._me, self._options, role, token))]
 
@@ -273,14 +275,13 @@ class Peers:
         welcome = Send(number, welcome_of(self._me, self._options))
         if not is_guest:
             return [welcome, PeerUp(number, hello.origin, False, hello.role, hello.data_addresses)]
-        again = "it connected again"
-        return [welcome] if old is None else [Send(old, Goodbye(self._me.fqcn, again)), Hang(old), welcome]
+        return [welcome] if old is None else [Send(old, Goodbye(self._me.fqcn, "it connected again")), Hang(old), welcome]
 
     def _welcome(self, number: int, welcome: Welcome, now: float) -> list[Effect]:
         link = self.table.get(number)
         if link is None or link.state is not State.GREETING:
             return []
-        old = self.up(welcome.origin)
+        old = None if link.is_side else self.up(welcome.origin)
         wrong = regret(self._me.fqcn, link, old, welcome)
         if wrong is not None:
             return [Send(number, Goodbye(self._me.fqcn, wrong.reason)), Hang(number), *self._failed(link, wrong, now)]
@@ -292,7 +293,8 @@ class Peers:
         if link.is_parent:
             self.redial.succeeded()
         self._schedule(now)
-        return [*effects, PeerUp(number, welcome.origin, link.is_parent, link.role, welcome.data_addresses)]
+        up = PeerUp(number, welcome.origin, link.is_parent, link.role, welcome.data_addresses)
+        return [*effects, SideUp(number, welcome.origin) if link.is_side else up]
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -317,7 +319,8 @@ class Peers:
         if link.state is State.GREETING:
             return []
         if not link.has_name:  # what was on its way may be lost, and nobody else is concerned
-            return [Unreachable(self._me.fqcn, link.fqcn, False, why, only=True)]
+            return [SideDown(link.link, link.fqcn, why) if link.is_side else Unreachable(
+                self._me.fqcn, link.fqcn, False, why, only=True)]
         down = PeerDown(link.link, link.fqcn, link.is_parent, why, link.role)
         challenge = self._challenges.end(link.link)
         return [down] if challenge is None else [

@@ -37,14 +37,15 @@ take long, and a second copy of it would take as long again.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
 from zdl.errors import Busy, Cancelled, IntegrityError, LeaseEnded, LocalProtocolError, ZdlError, from_wire
-from zdl.options import PullOptions
-from zdl.protocol.effects import Detour, Effect, Finish, Post, Progressed, PullForgotten, PullSettled, Unreachable
-from zdl.protocol.fetching import Asked, Pull, State
-from zdl.protocol.messages import Ask, Bounce, Chunk, Confirmed, Denial, Keep, Kind, Withdrawn
+from zdl.options import Pace, PullOptions
+from zdl.protocol.asking import Asking, doubted
+from zdl.protocol.effects import Detour, Effect, Finish, Post, Progressed, PullForgotten, PullSettled, SpreadOver, Unreachable
+from zdl.protocol.fetching import Pull, State, new_pull
+from zdl.protocol.messages import Bounce, Chunk, Confirmed, Denial, Keep, Kind, Withdrawn
+from zdl.protocol.ranges import union
 from zdl.protocol.switch import concerns
 from zdl.protocol.window import Window
 from zdl.refs import Source
@@ -64,6 +65,7 @@ class Pulls:
         self._next_id = first_id
         self._options = options
         self._pulls: dict[int, Pull] = {}
+        self._asking = Asking(me, options)
 
     def __len__(self) -> int:
         return len(self._pulls)
@@ -86,7 +88,7 @@ class Pulls:
     # --- commands -------------------------------------------------------------------------------
 
     def start(self, source: Source, ranges: Sequence[tuple[int, int]], now: float, *, have: Sequence[tuple[int, int]] = (),
-              finishes: bool = False, is_kept: bool = False) -> tuple[int, list[Effect]]:
+              finishes: bool = False, is_kept: bool = False, pace: Pace = Pace()) -> tuple[int, list[Effect]]:
         """Begin a pull of these ranges; no chunk crosses the end of a range. It waits for `go`.
 
         Args:
@@ -95,28 +97,22 @@ class Pulls:
             now: the time.
             have: ranges that are here already, intact; the origin is told that we have them too.
             is_kept: what comes outlives the process, in a file: see ``verify`` of the options.
+            pace: its limit and its priority.
             finishes: when all is stored there is something left to do, before the origin is told: `Finish`, `finished`.
 
         Raises:
             Busy: ``pulls_max`` are under way.
-            LocalProtocolError: the ranges overlap so that two chunks would begin at the same byte.
+            LocalProtocolError: the ranges overlap.
         """
         options = self._options
         if len(self._pulls) >= options.pulls_max:
             raise Busy(limit="pulls_max", value=options.pulls_max, at=self._me)
-        to_do: deque[tuple[int, int]] = deque()
-        for offset, length in ranges:
-            for at in range(offset, offset + length, options.chunk_bytes):
-                to_do.append((at, min(options.chunk_bytes, offset + length - at)))
-        if len({at for at, _ in to_do}) != len(to_do):
-            raise LocalProtocolError(what="the ranges of a pull overlap: two chunks begin at the same byte")
+        if sum(length for _, length in ranges) != sum(length for _, length in union(ranges)):
+            raise LocalProtocolError(what="the ranges of a pull overlap: two chunks would hold the same byte")
         number = self._next_id
         self._next_id += 1
-        window = Window(bytes_min=options.window_bytes_min, bytes_max=options.window_bytes_max)
-        whole = (*ranges, *have)
-        pull = Pull(number, source, whole, is_kept, window, sum(length for _, length in whole), to_do, finishes)
-        pull.bytes_done = sum(length for _, length in have)
-        pull.progress_at = pull.said_at = now
+        pull = new_pull(number, source, ranges, have, options=options, pace=pace, now=now)
+        pull.finishes, pull.is_kept = finishes, is_kept
         self._pulls[number] = pull
         return number, []
 
@@ -128,7 +124,10 @@ class Pulls:
         pull.state, pull.progress_at, pull.is_direct = State.PULLING, now, is_direct
         if not pull.to_do:
             return self._whole(pull, now)
-        return self._fill(pull, now)
+        effects = self._asking.fill(pull, now)
+        if is_direct and pull.spread.count > 1:
+            effects.append(SpreadOver(pull.id, pull.source.origin, pull.spread.count))
+        return effects
 
     def stored(self, number: int, offset: int, now: float) -> list[Effect]:
         """A chunk that `landed` said is intact has been put where it belongs."""
@@ -141,7 +140,7 @@ class Pulls:
         effects: list[Effect] = [Progressed(number, pull.bytes_done, pull.bytes_total)]
         if pull.bytes_done == pull.bytes_total:
             return effects + self._whole(pull, now)
-        return effects + self._fill(pull, now)
+        return effects + self._asking.fill(pull, now)
 
     def finished(self, number: int, now: float) -> list[Effect]:
         """What `Finish` asked for is done."""
@@ -178,9 +177,23 @@ class Pulls:
         for pull in list(self._pulls.values()):
             if pull.source.origin == origin and pull.state is State.PULLING:
                 pull.doubt_all()
+                pull.window.forget_path()
+                pull.spread.forget_path()
                 pull.is_direct, pull.suspect_at, pull.is_broken = is_direct, None, pull.is_broken or is_broken
-                effects += self._fill(pull, now)
+                effects += self._asking.fill(pull, now)
         return effects
+
+    def side_is_up(self, origin: str, link: int, now: float) -> list[Effect]:
+        """There is another link to an origin, for pulls that are spread."""
+        self._asking.sides.setdefault(origin, []).append(link)
+        return [effect for pull in self._pulls.values() if pull.source.origin == origin and pull.state is State.PULLING
+                for effect in self._asking.fill(pull, now)]
+
+    def side_is_down(self, origin: str, link: int, now: float) -> list[Effect]:
+        """It is gone: what was asked over it is asked again over the others."""
+        self._asking.lose_side(origin, link)
+        return [effect for pull in self._pulls.values() if pull.state is State.PULLING and doubted(pull, link)
+                for effect in self._asking.fill(pull, now)]
 
     # --- the world ------------------------------------------------------------------------------
 
@@ -207,11 +220,13 @@ class Pulls:
             if count >= self._options.bad_chunks_max:
                 return self._fail(pull, IntegrityError(ref=pull.source.label, origin=pull.source.origin,
                                                        offset=chunk.offset, attempts=count), tell=True, now=now)
-            pull.to_do.appendleft((chunk.offset, asked.length))
-            return self._fill(pull, now)
+            pull.to_do.appendleft((chunk.offset, asked.length, chunk.offset))
+            return self._asking.fill(pull, now)
         pull.landed[chunk.offset] = asked.length
         pull.progress_at, pull.retries = now, 0
         pull.plan_retry(self._options, now)
+        if pull.is_direct and pull.spread.look(pull.window, now):
+            return [SpreadOver(pull.id, pull.source.origin, pull.spread.count)]
         return []
 
     def receive(self, message: Denial | Withdrawn | Confirmed | Bounce | Unreachable, now: float) -> list[Effect]:
@@ -253,7 +268,7 @@ class Pulls:
     def tick(self, now: float) -> list[Effect]:
         """Asks again, keeps alive, gives up: whatever is due."""
         effects: list[Effect] = []
-        for pull in list(self._pulls.values()):
+        for pull in self._asking.in_turn(self._pulls.values()):
             if pull.is_over:
                 effects += self._say_again(pull, now)
             elif pull.state is State.PULLING:
@@ -274,22 +289,6 @@ class Pulls:
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _fill(self, pull: Pull, now: float) -> list[Effect]:
-        """Asks for as much as the window has room for."""
-        effects: list[Effect] = []
-        source = pull.source
-        held = sum(pull.landed.values()) if pull.landed else 0
-        verify = pull.verify(self._options)
-        while pull.to_do and pull.window.has_room(pull.to_do[0][1] + held):
-            offset, length = pull.to_do.popleft()
-            pull.asked[offset] = Asked(length, now, pull.window.asked(length), verify)
-            effects.append(Post(Ask(self._me, source.origin, pull.id, source.offer_id, source.secret, offset, length,
-                                    verify)))
-        if effects:
-            pull.said_at, pull.has_asked = now, True
-            pull.plan_retry(self._options, now)
-        return effects
-
     def _watch(self, pull: Pull, now: float) -> list[Effect]:
         options = self._options
         lost_at, detour_at = pull.lost_at(options), pull.detour_at(options)
@@ -298,7 +297,7 @@ class Pulls:
                 pull.no_way_since = None
                 return self._watch(pull, now)
             return self._fail(pull, pull.lost(), tell=False, now=now)
-        if now >= pull.progress_at + options.stall_timeout_s and not pull.landed:
+        if now >= pull.progress_at + options.stall_timeout_s and pull.may_stall:
             return self._fail(pull, pull.stalled(now), tell=True, now=now)
         if detour_at is not None and now >= detour_at:
             pull.suspect_at = None
@@ -310,7 +309,10 @@ class Pulls:
                 pull.missing = max(0, pull.missing - 1)
                 pull.doubt(min(pull.asked, key=lambda at: pull.asked[at].asked_at))
             pull.plan_retry(self._options, now)
-            effects += self._fill(pull, now)
+            effects += self._asking.fill(pull, now)
+        if pull.paced_until is not None and now >= pull.paced_until:
+            pull.progress_at = now if not pull.asked else pull.progress_at  # what waits for its turn does not stall
+            effects += self._asking.fill(pull, now)
         return effects + pull.keep_alive(self._me, self._options, now)
 
     def _whole(self, pull: Pull, now: float) -> list[Effect]:

@@ -22,7 +22,7 @@ from typing import Protocol
 
 from zdl.errors import Closed, DiskFailed, ZdlError
 from zdl.fqcn import is_within
-from zdl.options import Options
+from zdl.options import Options, Pace
 from zdl.protocol.effects import (
     Arrived,
     Detour,
@@ -38,12 +38,16 @@ from zdl.protocol.effects import (
     ReceiverSettled,
     Release,
     Serve,
+    SideDown,
+    SideUp,
+    SpreadOver,
     TransactionSettled,
     Unreachable,
 )
 from zdl.protocol.messages import Ask, Bounce, Chunk, Confirm, Confirmed, Denial, Drop, Keep, Kind, Withdrawn
 from zdl.protocol.pulls import Pulls
 from zdl.protocol.ranges import Range
+from zdl.protocol.routes import Routes
 from zdl.protocol.switch import concerns
 from zdl.protocol.ways import Chosen, Try, Ways
 from zdl.refs import Source
@@ -53,6 +57,7 @@ from zdl.transport.links import Incoming
 from zdl.transport.loop import Loop
 from zdl.transport.parting import Parting
 from zdl.transport.segments import Segments
+from zdl.transport.sidelinks import SideLinks
 
 DRAIN_STEP_S = 0.005
 Job = Callable[[], None]
@@ -96,6 +101,7 @@ class _Fetching:
     landing: Landing
     events: _Events
     put_away: Run | None
+    addresses: Sequence[str]
 
 
 class Lane:
@@ -122,6 +128,7 @@ class Lane:
         self._offers = self.lent.offers
         self._pulls = Pulls(fqcn, first_id, options.pulls)
         self._ways = Ways(options.pulls.direct_timeout_s)
+        self._sides = SideLinks(loop.switch, self._pulls)
         self._fetchings: dict[int, _Fetching] = {}
         self._dialled: dict[int, str] = {}
         self._replaced: set[str] = set()
@@ -143,7 +150,8 @@ class Lane:
 
     def pull(self, source: Source, ranges: Sequence[tuple[int, int]], landing: Landing, addresses: Sequence[str], *,
              have: Sequence[Range] = (), progressed: Callable[[int, int], None], settled: Callable[[ZdlError | None], None],
-             chosen: Callable[[bool, str], None], put_away: Run | None = None) -> Callable[[str | ZdlError], None]:
+             chosen: Callable[[bool, str], None], put_away: Run | None = None,
+             pace: Pace = Pace()) -> Callable[[str | ZdlError], None]:
         """Begin a pull of an offer; returns what ends it, with a reason why it is not wanted any more, or with an error.
 
         The callbacks run on the lane: they only hand over.
@@ -158,16 +166,17 @@ class Lane:
             settled: gets None, or the error; once.
             chosen: gets whether the way is direct, and why not; again when it changes.
             put_away: runs what stores chunks that may block, with nothing to finish; by default the broker's threads do.
+            pace: its limit and its priority.
         """
         pull_id: list[int] = []
-        fetching = _Fetching(source.origin, source.secret, landing, _Events(progressed, settled, chosen), put_away)
+        fetching = _Fetching(source.origin, source.secret, landing, _Events(progressed, settled, chosen), put_away, addresses)
 
         def begin() -> None:
             """On the lane: the machine first; it may refuse."""
             now = time.monotonic()
             try:
                 number, _ = self._pulls.start(source, ranges, now, have=have, finishes=landing.may_block and put_away is None,
-                                              is_kept=landing.may_block)
+                                              is_kept=landing.may_block, pace=pace)
             except ZdlError as error:
                 settled(error)
                 return
@@ -227,16 +236,14 @@ class Lane:
 
     def tick(self, now: float) -> Iterable[Effect]:
         """Time passed."""
-        effects = [*self._offers.tick(now), *self._pulls.tick(now)]
-        for step in self._ways.tick(now):
-            effects += self._take_way(step, now)
-        for link, why in self._parting.due(now):
-            effects += self._loop.switch.hang(link, why, now)
-        return effects
+        chosen = [effect for step in self._ways.tick(now) for effect in self._take_way(step, now)]
+        parted = [effect for link, why in self._parting.due(now) for effect in self._loop.switch.hang(link, why, now)]
+        return [*self._offers.tick(now), *self._pulls.tick(now), *self._sides.tick(now), *chosen, *parted]
 
     def deadline(self) -> float | None:
         """When `tick` is wanted next."""
-        times = (self._offers.deadline(), self._pulls.deadline(), self._ways.deadline(), self._parting.deadline())
+        machines = (self._offers, self._pulls, self._ways, self._sides, self._parting)
+        times = [each.deadline() for each in machines]
         return min((each for each in times if each is not None), default=None)
 
     def is_pipelined(self) -> bool:
@@ -258,8 +265,8 @@ class Lane:
                 return self.lent.serve(ask, now)
             case Finish(pull_id=pull_id):
                 self._do_later(pull_id, self._fetchings[pull_id].landing.finish, lambda now: self._pulls.finished(pull_id, now))
-            case PullSettled() | PullForgotten() | Progressed():
-                self._tell_puller(effect)
+            case PullSettled() | PullForgotten() | Progressed() | SpreadOver():
+                return self._pull_effect(effect, now)
             case Detour(origin=origin):
                 return self._hang(origin, "nothing comes over it, and the tree has lost its peer", now)
             case TransactionSettled() | ReceiverSettled() | OfferHad():
@@ -281,13 +288,17 @@ class Lane:
                     effects += self._pulls.way_changed(fqcn, now, is_direct=True)
                 for step in self._ways.linked(fqcn):
                     effects += self._take_way(step, now)
+            case SideUp() | SideDown():
+                return self._sides.perform(effect, now)
             case DialFailed(link=link, error=error):
+                effects += self._sides.failed(link, now)
                 for step in self._ways.failed(self._dialled.pop(link, ""), error):
                     effects += self._take_way(step, now)
             case PeerDown(fqcn=fqcn, is_parent=is_parent, why=why):
                 if self._loop.switch.routes.is_direct(fqcn):
                     self._replaced.add(fqcn)  # by a link that is about to be welcomed: then all is asked again
-                for origin in self._led_by(fqcn, is_parent):
+                effects += self._sides.forget(fqcn, now)
+                for origin in _led_by(self._others(), self._fqcn, self._loop.switch.routes, fqcn=fqcn, is_parent=is_parent):
                     for fetching in self._fetchings.values():
                         if fetching.origin == origin:
                             fetching.events.chosen(False, f"the link to {fqcn} was lost: {why}")
@@ -296,24 +307,12 @@ class Lane:
             case Unreachable(at=at):
                 effects += self._offers.receive(effect, now)
                 if at != self._fqcn:  # what this lane has lost itself may be reached another way: see `PeerDown`
-                    effects += self._lose_ways(effect, now)
+                    effects += _lose_ways(self._pulls, effect, self._others(), self._loop.switch.routes, now)
         return effects
 
-    def _led_by(self, fqcn: str, is_parent: bool) -> set[str]:
-        """The origins of pulls whose questions may have gone with a link that is gone now."""
-        origins = {each.origin for each in self._fetchings.values()} - {self._fqcn}
-        return {each for each in origins if not self._loop.switch.routes.is_direct(each) and (
-            not is_within(each, self._fqcn) if is_parent else is_within(each, fqcn))}
-
-    def _lose_ways(self, lost: Unreachable, now: float) -> list[Effect]:
-        """Some cells are cut off: pulls from them have no way; those that are linked directly are suspect."""
-        is_direct = self._loop.switch.routes.is_direct
-        origins = {each.origin for each in self._fetchings.values()} - {self._fqcn}
-        for origin in origins:
-            if concerns(lost, origin) and is_direct(origin):
-                self._pulls.suspect(origin, now)
-        return [effect for origin in origins if concerns(lost, origin) and not is_direct(origin)
-                for effect in self._pulls.receive(Unreachable(lost.at, origin, False, lost.why), now)]
+    def _others(self) -> set[str]:
+        """The origins of pulls."""
+        return {each.origin for each in self._fetchings.values()} - {self._fqcn}
 
     def _hang(self, fqcn: str, why: str, now: float) -> list[Effect]:
         """End the link to a peer, if there is one."""
@@ -373,15 +372,19 @@ class Lane:
         assert self._background is not None
         (run or self._background)(do)
 
-    def _tell_puller(self, effect: PullSettled | PullForgotten | Progressed) -> None:
+    def _pull_effect(self, effect: PullSettled | PullForgotten | Progressed | SpreadOver, now: float) -> list[Effect]:
         fetching = self._fetchings.get(effect.pull_id)
         if fetching is None:
-            return
+            return []
+        if isinstance(effect, SpreadOver):
+            return self._sides.spread(effect, fetching.addresses, now)
         if isinstance(effect, Progressed):
             fetching.events.progressed(effect.bytes_done, effect.bytes_total)
         elif isinstance(effect, PullSettled):
             del self._fetchings[effect.pull_id]
             self._loop.afterwards(self._tell_settled, fetching.events, effect.error)
+            return self._sides.settled(effect.pull_id, fetching.origin, now)
+        return []
 
     def _tell_settled(self, events: _Events, error: ZdlError | None) -> None:
         """The origin hears of the end before who waits here: he is woken, and then this thread waits for the interpreter."""
@@ -398,6 +401,21 @@ class Lane:
 
     def _is_quiet(self) -> bool:
         return len(self._pulls) == self._pulls.dropping and not self._offers.is_pulled_from()
+
+
+def _led_by(origins: set[str], me: str, routes: Routes, *, fqcn: str, is_parent: bool) -> set[str]:
+    """Those whose questions may have gone with the link to `fqcn`, which is gone now."""
+    return {each for each in origins if not routes.is_direct(each) and (
+        not is_within(each, me) if is_parent else is_within(each, fqcn))}
+
+
+def _lose_ways(pulls: Pulls, lost: Unreachable, origins: set[str], routes: Routes, now: float) -> list[Effect]:
+    """Some cells are cut off: pulls from them have no way; those that are linked directly are suspect."""
+    concerned = [origin for origin in origins if concerns(lost, origin)]
+    for origin in filter(routes.is_direct, concerned):
+        pulls.suspect(origin, now)
+    return [effect for origin in concerned if not routes.is_direct(origin)
+            for effect in pulls.receive(Unreachable(lost.at, origin, False, lost.why), now)]
 
 
 def _failed(job: Callable[[], None], origin: str) -> ZdlError | None:
