@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from zdl.assembly import Cell, process_facts
+from zdl.download.downloadable import Downloadable, ProduceRC
+from zdl.errors import OriginFailed
 from zdl.options import OfferOptions, Options
 from zdl.protocol.effects import Outcome
 
@@ -92,6 +94,63 @@ def one_round(server: Cell, address: str, survivors: Child, *, number: int, nbyt
 
 def test_what_is_lent_to_leaves_that_die_is_released_in_every_round() -> None:
     played(1, 4 * MIB)
+
+
+class Told(Downloadable):
+    """Three pieces, and what was called, in order."""
+
+    def __init__(self, *, is_broken: bool) -> None:
+        super().__init__(object())
+        self.calls: list[str] = []
+        self._is_broken = is_broken
+
+    def produce(self, state: dict[str, object], requester: str) -> tuple[str, object, dict[str, object]]:
+        if self._is_broken:
+            raise ValueError("broken")
+        number = len(state)
+        return (ProduceRC.EOF, None, {}) if number == 3 else (ProduceRC.OK, number, {**state, str(number): number})
+
+    def downloaded_to_one(self, to_receiver: str, status: str) -> None:
+        self.calls.append(f"one {status}")
+
+    def downloaded_to_all(self) -> None:
+        self.calls.append("all")
+
+    def transaction_done(self, transaction_id: str, status: str) -> None:
+        self.calls.append(f"done {status}")
+
+    def release(self) -> None:
+        self.calls.append("release")
+        super().release()
+
+
+@pytest.mark.parametrize(("how", "calls"), [
+    ("finished", ["one success", "all", "done finished", "told", "release"]),
+    ("failed", ["one failed", "done finished", "told", "release"]),
+    ("deleted", ["one failed", "done deleted", "told", "release"]),
+    ("expired", ["one failed", "done timeout", "told", "release"]),
+    ("closed", ["one failed", "done deleted", "told", "release"])])
+def test_at_every_kind_of_end_all_is_called_in_order_and_once(trees: Trees, how: str, calls: list[str]) -> None:
+    server, site = trees.grow("server", "site-1", scheme="inproc")
+    object_lent = Told(is_broken=how == "failed")
+    with server.downloads.transaction(
+            receivers=["site-1"], lease_s=1.0 if how == "expired" else 60.0,
+            on_done=lambda *told: object_lent.calls.append("told")) as lent:
+        ref = lent.add(object_lent)
+    if how == "deleted":
+        lent.delete()
+        lent.delete()
+    elif how == "closed":
+        server.close()
+    elif how == "finished":
+        assert site.downloads.pull(ref) == [0, 1, 2]
+    elif how == "failed":
+        with pytest.raises(OriginFailed):
+            site.downloads.pull(ref)
+    assert lent.wait(PATIENCE_S).outcome.value == how
+    eventually(lambda: "release" in object_lent.calls, what="the release")
+    server.close()  # after this nothing is called any more
+    assert object_lent.calls == calls and object_lent.base_obj is None
 
 
 @pytest.mark.system
