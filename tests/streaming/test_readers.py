@@ -49,28 +49,48 @@ def test_a_loop_that_raises_after_any_object_ends_its_streams_for_their_senders(
 
 def test_a_loop_that_blocks_times_its_stream_out_and_takes_the_next_one(trees: Trees) -> None:
     server, site = trees.grow("server", "site-1", options=STALL)
-    with server.streams.subscribe("a", "b") as items:
-        out = site.streams.objects("a", "b", "server")
-        out.put("first")
-        assert next(items) == "first"  # and now its reader does something else for long
-        assert isinstance(ended(out), TimedOut)
-        other = site.streams.objects("a", "b", "server")
-        other.put("second")
-        assert next(items) == "second"
-        assert isinstance(items.failures[0], TimedOut)
+    may_go_on = threading.Event()
+    seen: list[object] = []
+    items = server.streams.subscribe("a", "b")
+
+    def read() -> None:
+        for item in items:
+            seen.append(item)
+            may_go_on.wait(PATIENCE_S)
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    out = site.streams.objects("a", "b", "server")
+    out.put("first")
+    assert isinstance(ended(out), TimedOut)
+    eventually(lambda: " 0 in" in repr(server.pushing), what="the news that the sender has given up")
+    other = site.streams.objects("a", "b", "server")
+    other.put("second", timeout_s=PATIENCE_S)
+    may_go_on.set()
+    eventually(lambda: "second" in seen and items.failures)
+    assert isinstance(items.failures[0], TimedOut) and "more" not in seen
+    items.close()
+    reading.join(PATIENCE_S)
 
 
 def test_a_loop_that_stops_without_a_word_times_its_stream_out(trees: Trees) -> None:
     server, site = trees.grow("server", "site-1", options=STALL)
     items = server.streams.subscribe("a", "b")
+
+    def read() -> None:
+        for item in items:
+            if item == 1:
+                break
+
+    reading = threading.Thread(target=read)
+    reading.start()
     out = site.streams.objects("a", "b", "server")
     for number in range(3):
         out.put(number)
-    for item in items:
-        if item == 1:
-            break
     assert isinstance(ended(out), TimedOut)
     items.close()
+    reading.join(PATIENCE_S)
+    assert not reading.is_alive()
 
 
 def test_a_subscription_that_is_closed_while_its_reader_works_ends_its_streams(trees: Trees) -> None:
