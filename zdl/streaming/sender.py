@@ -50,7 +50,7 @@ class _Run:
         """Objects, answers, and how it went."""
         fan = self._fan
         ended = self._produce()
-        if ended is None:
+        if ended is None and not fan.is_aborted:  # one that is aborted has no normal end, which its receivers might hear first
             fan.finish()
             ended = self._answers(lambda: not fan.live)
         if ended is not None and ended[0] is ReturnCode.OK:
