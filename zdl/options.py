@@ -222,7 +222,7 @@ class Pace:
             _check_priority(self.priority)
 
 
-# Connections of one pull; more have not been seen to help.
+# Connections of one pull: twice what is tried by itself.
 LANES_MAX = 16
 # How chunks may be verified; see `PullOptions.verify`.
 VERIFY_KINDS = ("auto", "blake3", "xxh3", "none")
@@ -235,8 +235,8 @@ class PullOptions:
     Attributes:
         chunk_bytes: one piece on the wire, at most. Measured on tcp, ratio to a plain copy: 256 KiB 1.1,
             1 MiB 1.45, 4 MiB 1.26, 32 MiB 0.45 (it no longer stays in the cache).
-        chunk_bytes_min: no piece is shorter, however slow the path: one is what the path carries in 10 ms. Measured: a chunk
-            costs 50 us at each end, 1 % of these 10 ms.
+        chunk_bytes_min: no piece is shorter, however slow the path: one is what the path carries in 10 ms, and the work for
+            one chunk is small beside that.
         window_bytes_min: asked for and not yet here, at least and at first; then it follows the path: twice what that holds, and
             four chunks, which fill one host's pipe.
         window_bytes_max: at most; what one pull may hold in flight.
