@@ -37,6 +37,8 @@ from zdl.refs import Source
 
 # An ask is under way so long at most, where nothing is hurt: a direct link is dialled in vain, and then the tree is taken.
 BEGUN_S = 0.5
+# After a death in silence: three heartbeats and a look until it is known, one pause of redialling, and the time of a verdict.
+UNKNOWN_S = 6.0
 FULL = DiskFull(ref="a pull", origin="here", path="/full", need=2, free=1)
 
 
@@ -249,9 +251,21 @@ class Lendings(World):
         if self.is_impatient and isinstance(pull.error, (OriginLost, Stalled)):
             return
         line = {*ancestors(pull.receiver.fqcn), *ancestors(pull.source.origin)}
+        if isinstance(pull.error, OriginLost) and self._was_silenced(pull):
+            return
         assert line & self.absent, f"its way recovers, but {what} ends with {pull.error!r}"
         # A direct link to some third cell may lead there, and no way back.
         assert isinstance(pull.error, (OriginLost, Stalled)), f"{what} ends with {pull.error!r}"
+
+    def _was_silenced(self, pull: Pull) -> bool:
+        """Whether one of its cells was killed in silence, and others may not have known that yet.
+
+        They come back to its next life when they have found out, which is later than an origin is taken for dead of which
+        two seconds long nobody knows a way.
+        """
+        assert pull.settled_at is not None
+        names = {pull.receiver.fqcn, pull.source.origin, *ancestors(pull.receiver.fqcn), *ancestors(pull.source.origin)}
+        return any(pull.settled_at - UNKNOWN_S <= self.silenced_at.get(name, float("-inf")) <= pull.settled_at for name in names)
 
     def _is_stranger(self, pull: Pull) -> bool:
         """Whether it is of somebody to whom this is not lent."""

@@ -50,6 +50,7 @@ class World(Network):
         self.lendings: dict[bytes, Lending] = {}
         self.transactions: dict[bytes, Transaction] = {}
         self.died_at: dict[SimCell, float] = {}
+        self.silenced_at: dict[str, float] = {}
         self.pushes: dict[tuple[str, int], Push] = {}
         self.noticed_at = [-NEVER, -NEVER]
 
@@ -93,6 +94,8 @@ class World(Network):
             return
         self.tell(cell.fqcn, "=", "is killed in silence" if is_silent else "is killed")
         self._bury(cell)
+        if is_silent:
+            self.silenced_at[cell.fqcn] = self.now
         for wire in cell.all_wires:
             if is_silent:
                 self.mute(wire)

@@ -186,7 +186,8 @@ with Cell("site-9", parent=sys.argv[1], options=narrow) as cell:
 
 
 @pytest.mark.fault("D5")
-def test_d5_a_partial_file_that_was_altered_between_two_runs_is_found_out(server: Cell, model: Path, into: Path) -> None:
+def test_d5_a_partial_file_that_was_altered_between_two_runs_is_found_out(trees: Trees, model: Path, into: Path) -> None:
+    server = trees.grow("server", options=Options(pulls=PullOptions(verify="blake3")))[0]
     lent = server.downloads.lend_file(model, receivers=2)
     _stop_after(server, _ref(lent.body), into / "copy", 2 * MIB)
     eventually(lambda: not _receiver(lent).is_pulling)

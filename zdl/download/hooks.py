@@ -217,6 +217,8 @@ class Produced:
             self._then, self._has_ended = then, True
         self._ended(self, is_done=False)
         objects = self._all()
+        for each in objects:
+            each.production.stop(self._why_ended(each.production, outcome))
         status = done_status(outcome)
         calls: list[Call] = [("the drain of productions", self._drain)]
         for each in objects:
@@ -274,7 +276,11 @@ class Produced:
     def _close(self, outcome: Outcome) -> None:
         """Whoever waits for pieces is told, whatever the hooks do."""
         for each in self.productions:
-            each.close(LeaseEnded(ref=each.label, origin=each.origin, how=outcome.value))
+            each.close(self._why_ended(each, outcome))
+
+    @staticmethod
+    def _why_ended(production: Production, outcome: Outcome) -> LeaseEnded:
+        return LeaseEnded(ref=production.label, origin=production.origin, how=outcome.value)
 
     def _drain(self) -> None:
         until = time.monotonic() + DRAIN_S

@@ -152,12 +152,17 @@ class Production:
             self.downloadable.without(requester)
         self._go_on(then)
 
-    def close(self, why: ZdlError) -> None:
-        """Nothing more is made; who waits is told why."""
-        then: list[Callable[[], None]] = []
+    def stop(self, why: ZdlError) -> None:
+        """Nothing more is begun. Returns at once, and calls nobody; `close` tells those who wait."""
         with self._changed:
             self._why_closed = self._why_closed or why
             self._ready.clear()
+
+    def close(self, why: ZdlError) -> None:
+        """Nothing more is made; who waits is told why."""
+        then: list[Callable[[], None]] = []
+        self.stop(why)
+        with self._changed:
             for serving in list(self._servings.values()):
                 self._drop(serving, then, why)
         self._go_on(then)
@@ -262,7 +267,7 @@ class Production:
 
     def _wake(self, serving: _Serving) -> None:
         """Under the lock."""
-        if serving.wants():
+        if serving.wants() and self._why_closed is None:
             serving.is_running = True
             self._ready.append(serving)
 
