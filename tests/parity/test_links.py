@@ -182,15 +182,17 @@ def test_c8_a_parent_is_dialled_for_ever_and_why_it_is_not_there_is_known(trees:
 
 
 def watched(trees: Trees, stack: ExitStack, heartbeat_s: float) -> tuple[Cell, Cell, Chaos, list[PeerEvent], list[PeerEvent]]:
-    """A server and a site whose control link goes through a proxy, and what both are told about each other."""
+    """A server and a site whose control link goes through a proxy, and what both are told of its troubles."""
     options = Options(links=LinkOptions(heartbeat_s=heartbeat_s))
     server = trees.add(Cell("server", listen="tcp://127.0.0.1:0", options=options))
     proxy = stack.enter_context(Chaos(server.addresses[0]))
     site = trees.add(Cell("site-1", parent=proxy.address, options=options))
-    told: tuple[list[PeerEvent], list[PeerEvent]] = ([], [])
-    server.tree.on_peer(told[0].append)
-    site.tree.on_peer(told[1].append)
-    return server, site, proxy, *told
+    by_server: list[PeerEvent] = []
+    by_site: list[PeerEvent] = []
+    for cell, told in ((server, by_server), (site, by_site)):
+        # That the link has come up may be told before this, or after.
+        cell.tree.on_peer(lambda event, told=told: told.append(event) if event.why else None)  # type: ignore[misc]
+    return server, site, proxy, by_server, by_site
 
 
 def stall(proxy: Chaos) -> None:
