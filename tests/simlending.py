@@ -180,7 +180,9 @@ class Lendings(World):
         link = receiver.data.peers.up(origin) if receiver.is_alive else None
         if link is not None and link.address and not link.is_parent:
             self.hurt(receiver.wires[DATA][link.link])  # what is on its way, also for others, may be lost
+            receiver.hanging = origin  # its own doing: what is told of it says nothing about the peer
             receiver.act(DATA, receiver.data.hang(link.link, "idle", self.now))
+            receiver.hanging = ""
 
     def _end_early(self, transaction: Transaction) -> None:
         transaction.is_ended_early = transaction.settled is None
