@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import ExitStack
 
 import psutil
 
 from zdl.assembly import Cell
 from zdl.options import LinkOptions, Options
 from zdl_bench.exchange import PAYLOAD
+from zdl_bench.role import CellRole
 
 CHANNEL, TOPIC = "bench", "echo"
 READY_S = 120.0
 ANSWER_S = 120.0
 
 
-class Server:
+class Server(CellRole):
     """The root, which answers what it is asked.
 
     Lifetime: may be killed at any time; its port is given, so that another one can take its place.
     """
 
     def __init__(self) -> None:
-        self._open = ExitStack()
+        super().__init__()
         self._cell: Cell | None = None
         self._empty_bytes = 0
         self._began = 0.0
@@ -56,10 +56,6 @@ class Server:
         stop()
         grown = psutil.Process().memory_info().rss - self._empty_bytes
         return {"elapsed_s": elapsed_s, "bytes_per_peer": grown / count}
-
-    def stop(self) -> None:
-        """Closes the cell."""
-        self._open.close()
 
 
 class Cells:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from zdl.download.consumer import ItemConsumer
 from zdl.download.transaction import Transaction
 from zdl.refs import Ref
 from zdl_bench.meter import Meter
+from zdl_bench.role import CellRole
 
 NAME = "items"
 # Items travel together up to here; the ancestor's size for arrays and tensors.
@@ -57,11 +57,11 @@ class Kept(ItemConsumer):
         return kept
 
 
-class Origin:
+class Origin(CellRole):
     """A cell that lends to all leaves."""
 
     def __init__(self) -> None:
-        self._open = ExitStack()
+        super().__init__()
         self._cell: Cell | None = None
         self._lent: Transaction | None = None
         self._items: Items | None = None
@@ -98,16 +98,12 @@ class Origin:
         return {"cpu_s": self._meter.read()["cpu_s"], "produced": items.produced if items else 0,
                 "kept_bytes": items.kept_bytes if items else 0}
 
-    def stop(self) -> None:
-        """Closes the cell."""
-        self._open.close()
 
-
-class Leaf:
+class Leaf(CellRole):
     """A cell that pulls all of it."""
 
     def __init__(self) -> None:
-        self._open = ExitStack()
+        super().__init__()
         self._cell: Cell | None = None
 
     def start(self, *, address: str, name: str) -> None:
@@ -134,7 +130,3 @@ class Leaf:
         cpu_s = meter.read()["cpu_s"]
         good = sum(each[0] == each[-1] == number % 8 and len(each) == len(items[0]) for number, each in enumerate(items))
         return {"began_at": began_at, "ended_at": ended_at, "cpu_s": cpu_s, "count": len(items), "checked": good}
-
-    def stop(self) -> None:
-        """Closes the cell."""
-        self._open.close()

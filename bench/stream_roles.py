@@ -22,6 +22,7 @@ from zdl_bench.bare_zmq import Socket, opened
 from zdl_bench.endpoints import listening
 from zdl_bench.exchange import PAYLOAD, timed
 from zdl_bench.meter import Meter
+from zdl_bench.role import CellRole
 
 CHANNEL = "bench"
 SERVER = "server"
@@ -56,11 +57,11 @@ class Rows(ObjectProducer):
         return (row(self._left, self._payload), None) if self._left >= 0 else (None, None)
 
 
-class Server:
+class Server(CellRole):
     """A cell that pushes to its sites."""
 
     def __init__(self) -> None:
-        self._open = ExitStack()
+        super().__init__()
         self._cell: Cell | None = None
         self._meter = Meter()
         self._closing: threading.Thread | None = None
@@ -150,10 +151,6 @@ class Server:
             self._closing.join(TIMEOUT_S)
         ends, self._ends, self._closing = {name: repr(end) for name, end in self._ends.items()}, {}, None
         return {"ends": ends, **self._meter.read()}
-
-    def stop(self) -> None:
-        """Closes the cell."""
-        self._open.close()
 
     def _end(self, close: Any) -> None:
         self._closing = threading.Thread(target=close)

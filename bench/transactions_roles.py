@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from contextlib import ExitStack
 from statistics import median
 from typing import Any
 
@@ -15,6 +14,7 @@ from zdl.assembly import Cell, process_facts
 from zdl.cell.messages import Request
 from zdl.download.transaction import Transaction
 from zdl.options import OfferOptions, Options
+from zdl_bench.role import CellRole
 
 SERVER, CHANNEL = "server", "bench"
 TIMEOUT_S = 100.0
@@ -32,11 +32,11 @@ AHEAD_S = 0.1
 STEP_S = 0.002
 
 
-class Origin:
+class Origin(CellRole):
     """A cell that lends."""
 
     def __init__(self) -> None:
-        self._open = ExitStack()
+        super().__init__()
         self._kept: list[Transaction] = []
         self._waiting: threading.Thread | None = None
         self._told_at: dict[int, float] = {}
@@ -83,10 +83,6 @@ class Origin:
         """How late leases end, at most: one after the other, and all at one moment."""
         return {"one_by_one_s": self._late(count, STEP_S), "all_at_once_s": self._late(count, 0.0)}
 
-    def stop(self) -> None:
-        """Closes the cell."""
-        self._open.close()
-
     def _late(self, count: int, step_s: float) -> float:
         late: list[float] = []
         lent: list[Transaction] = []
@@ -131,11 +127,11 @@ class Origin:
         return {"told": [self._told_at[number] for number in range(len(self._told_at))], "waited": self._waited_at}
 
 
-class Leaves:
+class Leaves(CellRole):
     """Several cells that pull."""
 
     def __init__(self) -> None:
-        self._open = ExitStack()
+        super().__init__()
         self._cells: list[Cell] = []
 
     def start(self, *, address: str, count: int) -> dict[str, Any]:
@@ -166,10 +162,6 @@ class Leaves:
         cold_us = self._pulled(cell, 1, 0.0)["first_byte_us"]
         self._requested(cell, WARM_UPS, 0.0)
         return {**self._requested(cell, count, pause_s), **self._pulled(cell, count, pause_s), "cold_us": cold_us}
-
-    def stop(self) -> None:
-        """Closes the cells."""
-        self._open.close()
 
     def _requested(self, cell: Cell, count: int, pause_s: float) -> dict[str, float]:
         seconds = []

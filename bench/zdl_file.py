@@ -6,7 +6,6 @@ import os
 import resource
 import subprocess
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from zdl import DiskFile, DiskOptions, Options, PullOptions, Ref
 from zdl.assembly import Cell
 from zdl_bench.endpoints import listening
 from zdl_bench.meter import Meter
+from zdl_bench.role import CellRole
 
 ORIGIN, LEAF, NAME = "server", "leaf", "file"
 WAYS = ("file", "disk", "sent_file", "sent_disk", "cp", "cp_synced")
@@ -23,11 +23,8 @@ _SENT = PullOptions(verify="blake3")
 _PIECE_BYTES = 1 << 20
 
 
-class Origin:
+class Origin(CellRole):
     """A cell that lends one file."""
-
-    def __init__(self) -> None:
-        self._open = ExitStack()
 
     def start(self, *, scheme: str, folder: str, path: str) -> dict[str, Any]:
         """Lends it and listens; returns where."""
@@ -35,16 +32,12 @@ class Origin:
         cell.downloads.publish(NAME, cell.downloads.lend_file(path, receivers=0).body)
         return {"address": cell.addresses[0]}
 
-    def stop(self) -> None:
-        """Closes the cell."""
-        self._open.close()
 
-
-class Leaf:
+class Leaf(CellRole):
     """Gets the file to a place on a disk, in one of the `WAYS`."""
 
     def __init__(self) -> None:
-        self._open = ExitStack()
+        super().__init__()
         self._ref: Ref | None = None
         self._cells: dict[bool, Cell] = {}  # by whether it has files sent
         self._place = Path()
@@ -78,10 +71,6 @@ class Leaf:
         subprocess.run(["cmp", str(came), path], check=True, pass_fds=() if found is None else [int(came.name)])
         self._place.unlink(missing_ok=True)
         return {"elapsed_s": elapsed_s, **used}
-
-    def stop(self) -> None:
-        """Closes the cell."""
-        self._open.close()
 
     def _got(self, way: str, path: str) -> DiskFile | None:
         assert self._ref is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import time
-from contextlib import ExitStack
 from typing import Any, cast
 
 import numpy as np
@@ -14,16 +13,17 @@ from zdl.assembly import Cell
 from zdl_bench import state
 from zdl_bench.destination import Destination
 from zdl_bench.layout import described
+from zdl_bench.role import CellRole
 
 ORIGIN = "server"
 NAME = "state"
 
 
-class Origin:
+class Origin(CellRole):
     """A cell that lends one state."""
 
     def __init__(self) -> None:
-        self._open = ExitStack()
+        super().__init__()
         self._arrays: state.State = {}
 
     def start(self, *, load: dict[str, Any], is_born: bool) -> dict[str, Any]:
@@ -47,16 +47,12 @@ class Origin:
         self._cell.downloads.publish(NAME, self._lent.body)
         return {}
 
-    def stop(self) -> None:
-        """Closes the cell."""
-        self._open.close()
 
-
-class Leaf:
+class Leaf(CellRole):
     """A cell that pulls it."""
 
     def __init__(self) -> None:
-        self._open = ExitStack()
+        super().__init__()
         self._found: state.State = {}
 
     def start(self, *, address: str, name: str, load: dict[str, Any], same_host: bool, is_copied: bool) -> None:
@@ -83,7 +79,3 @@ class Leaf:
     def checked(self) -> dict[str, Any]:
         """The ``checksum`` of what came."""
         return {"checksum": state.checksum(self._found)}
-
-    def stop(self) -> None:
-        """Closes the cell."""
-        self._open.close()

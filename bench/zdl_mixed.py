@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import Any
 
 from zdl.assembly import Cell
@@ -14,14 +14,12 @@ from zdl.errors import Cancelled
 from zdl_bench import state
 from zdl_bench.endpoints import listening
 from zdl_bench.exchange import PAYLOAD, paced
+from zdl_bench.role import CellRole
 from zdl_bench.zdl_pull import CHANNEL, LEAF, ORIGIN, TIMEOUT_S
 
 
-class Origin:
+class Origin(CellRole):
     """A cell that lends a state, and echoes."""
-
-    def __init__(self) -> None:
-        self._open = ExitStack()
 
     def start(self, *, load: dict[str, Any], scheme: str, folder: str, advertise: str | None = None) -> dict[str, Any]:
         """Makes the state and listens; returns where."""
@@ -35,16 +33,12 @@ class Origin:
 
         return {"address": cell.addresses[0], "data_addresses": list(cell.data_addresses)}
 
-    def stop(self) -> None:
-        """Closes the cell."""
-        self._open.close()
 
-
-class Leaf:
+class Leaf(CellRole):
     """A cell that asks small things, and pulls meanwhile if it is busy."""
 
     def __init__(self) -> None:
-        self._open = ExitStack()
+        super().__init__()
         self._cell: Cell | None = None
         self._is_busy = False
 
@@ -63,10 +57,6 @@ class Leaf:
             pulling.start()
         seen = paced(lambda: cell.request(ORIGIN, CHANNEL, "echo", PAYLOAD, timeout_s=TIMEOUT_S), count=count)
         return {**seen, **pulling.stop()} if self._is_busy else seen
-
-    def stop(self) -> None:
-        """Closes the cell."""
-        self._open.close()
 
 
 class Pulled:

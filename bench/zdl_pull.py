@@ -13,6 +13,7 @@ from zdl.options import LinkOptions
 from zdl_bench import state
 from zdl_bench.endpoints import listening
 from zdl_bench.pulling import Pulling
+from zdl_bench.role import CellRole
 
 CHANNEL = "bench"
 ORIGIN = "server"
@@ -21,11 +22,8 @@ LEAF = "leaf"
 TIMEOUT_S = 100.0
 
 
-class Origin:
+class Origin(CellRole):
     """A cell that lends one state to whoever asks."""
-
-    def __init__(self) -> None:
-        self._open = ExitStack()
 
     def start(self, *, load: dict[str, Any], scheme: str, folder: str, advertise: str | None = None) -> dict[str, Any]:
         """Makes the state and listens; returns where, and what will come."""
@@ -38,26 +36,15 @@ class Origin:
 
         return {"address": cell.addresses[0], "data_addresses": list(cell.data_addresses), "checksum": state.checksum(arrays)}
 
-    def stop(self) -> None:
-        """Closes the cell."""
-        self._open.close()
 
-
-class Relay:
+class Relay(CellRole):
     """A cell between an origin and a leaf."""
-
-    def __init__(self) -> None:
-        self._open = ExitStack()
 
     def start(self, *, address: str, scheme: str, folder: str, name: str) -> dict[str, str]:
         """Connects and listens; returns where."""
         cell = self._open.enter_context(Cell(name, parent=address, listen=(listening(scheme, folder=folder),)))
         cell.wait_ready()
         return {"address": cell.addresses[0]}
-
-    def stop(self) -> None:
-        """Closes the cell."""
-        self._open.close()
 
 
 class Leaf(Pulling):

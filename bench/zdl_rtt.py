@@ -6,7 +6,6 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from contextlib import ExitStack
 from dataclasses import replace
 
 from zdl import Options
@@ -15,6 +14,7 @@ from zdl.cell.messages import Reply, Request
 from zdl.options import LinkOptions
 from zdl_bench.endpoints import listening
 from zdl_bench.exchange import PAYLOAD, counted, timed
+from zdl_bench.role import CellRole
 
 CHANNEL = "bench"
 ORIGIN = "server"
@@ -22,11 +22,8 @@ LEAF = "leaf"
 TIMEOUT_S = 30.0
 
 
-class Origin:
+class Origin(CellRole):
     """A cell with one handler of each kind; both send back the body that came."""
-
-    def __init__(self) -> None:
-        self._open = ExitStack()
 
     def start(self, *, scheme: str, folder: str) -> dict[str, str]:
         """Listens; returns where."""
@@ -42,16 +39,12 @@ class Origin:
 
         return {"address": cell.addresses[0]}
 
-    def stop(self) -> None:
-        """Closes the cell."""
-        self._open.close()
 
-
-class Leaf:
+class Leaf(CellRole):
     """Sends 64 bytes and waits for them, one after the other or as many futures."""
 
     def __init__(self) -> None:
-        self._open = ExitStack()
+        super().__init__()
         self._cell: Cell | None = None
         self._topic = ""
 
@@ -107,7 +100,3 @@ class Leaf:
         for thread in threads:
             thread.join()
         return {"requests_per_s": each_count * in_flight / (time.perf_counter() - began)}
-
-    def stop(self) -> None:
-        """Closes the cell."""
-        self._open.close()
