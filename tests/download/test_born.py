@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -19,12 +18,6 @@ from waiting import PATIENCE_S, eventually
 
 MIB = 1 << 20
 SHARING = PullOptions(same_host=True, same_host_bytes_min=1)
-
-
-@pytest.fixture
-def trees() -> Iterator[Trees]:
-    with Trees() as made:
-        yield made
 
 
 def grown(trees: Trees, *names: str, guard: str = "check") -> tuple[Cell, ...]:

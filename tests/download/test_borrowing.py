@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import threading
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -24,12 +23,6 @@ from waiting import PATIENCE_S, eventually
 
 MIB = 1 << 20
 SHARING = Options(pulls=PullOptions(same_host=True, same_host_bytes_min=1))
-
-
-@pytest.fixture
-def trees() -> Iterator[Trees]:
-    with Trees() as made:
-        yield made
 
 
 def last(cell: Cell) -> Transfer:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +20,6 @@ from waiting import eventually
 
 MIB = 1 << 20
 SHARING = Options(pulls=PullOptions(same_host=True, same_host_bytes_min=1))
-
-
-@pytest.fixture
-def trees() -> Iterator[Trees]:
-    with Trees() as made:
-        yield made
 
 
 def question(ref: Ref, host: str, **more: object) -> dict[str, object]:
@@ -244,8 +237,8 @@ def test_a_killed_origin_and_a_killed_leaf_leave_nothing() -> None:
     die(6, "mortal", seed=os.getpid())
 
 
-@pytest.mark.slow
+@pytest.mark.system
+@pytest.mark.skipif("ZDL_SYSTEM" not in os.environ, reason="it takes a minute: ZDL_SYSTEM=1")
 @pytest.mark.row("Z3")
 def test_two_hundred_deaths_leave_nothing() -> None:
-    """About two minutes: ``pytest -m slow tests/download/test_sharing.py``."""
     die(200, "mortals", seed=200)
