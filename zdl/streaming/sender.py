@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 from zdl.cell.codes import ReturnCode, code_of
 from zdl.cell.handlers import Raised, guarded
 from zdl.errors import Cancelled, OptionError, RemoteError, StreamError, ZdlError
 from zdl.streaming.api import Context, ObjectProducer
 from zdl.streaming.fan import Fan
+from zdl.streaming.feeding import Feeding
 
 Ended = tuple[ReturnCode, object]
 
@@ -110,7 +109,7 @@ def _checked(produced: object, name: str) -> tuple[object, float | None]:
     return obj, float(timeout_s) if is_number else None
 
 
-class ObjectWriter:
+class ObjectWriter(Feeding):
     """A stream of objects that is fed by hand, to one or more cells.
 
     As a context manager it ends normally when the block does, and waits until all receivers have finished.
@@ -128,15 +127,6 @@ class ObjectWriter:
 
     def __repr__(self) -> str:
         return f"<ObjectWriter {self._name}: {self._fan!r}>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if error is None:
-            self.close()
-        else:
-            self.cancel(f"its writer raised {type(error).__name__}")
 
     def put(self, obj: object, *, timeout_s: float | None = None) -> None:
         """One more object; waits while all receivers are a window behind.

@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 from zdl.cell.handlers import Raised, guarded
 from zdl.errors import Cancelled, Closed, LocalProtocolError, StreamError, TimedOut, ZdlError
+from zdl.streaming.feeding import Feeding
 from zdl.streaming.outflow import Outflow, wait_for
 from zdl.streaming.packer import Packer
 
@@ -33,7 +32,7 @@ def pieces(data: Bytes) -> list[bytes | memoryview]:
     return [flat[at:at + PIECE_BYTES] for at in range(0, view.nbytes, PIECE_BYTES)]
 
 
-class StreamWriter:
+class StreamWriter(Feeding):
     """A stream of bytes to one cell: a file that only grows.
 
     As a context manager it ends normally when the block does, and waits until the receiver has finished; when the block
@@ -60,15 +59,6 @@ class StreamWriter:
 
     def __repr__(self) -> str:
         return f"<StreamWriter to {self._outflow.target}: {self._bytes_written} bytes written, {self._outflow!r}>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if error is None:
-            self.close()
-        else:
-            self.cancel(f"its writer raised {type(error).__name__}")
 
     @property
     def bytes_written(self) -> int:
