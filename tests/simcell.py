@@ -420,7 +420,7 @@ class SimCell:
         if lending.changes_at <= self.world.now:
             label = f"ref:{ask.offer_id[:4].hex()}…"
             effects = self.offers.made(ask, SourceChanged(ref=label, origin=self.fqcn, why="it was cut off"), self.world.now)
-            assert self.offers.transaction_of(ask.offer_id) is None, "what has changed is still lent"
+            assert self.offers.transactions.holding(ask.offer_id) is None, "what has changed is still lent"
         elif lending.breaks:
             label = f"ref:{ask.offer_id[:4].hex()}…"
             effects = self.offers.made(ask, OriginFailed(ref=label, origin=self.fqcn, why="the disk is broken"), self.world.now)

@@ -118,7 +118,7 @@ class Lendings(World):
         origin = transaction.origin
         assert isinstance(origin, SimCell)
         taken = transaction.sources[0]
-        before = origin.offers.facts(transaction.id, self.now)
+        before = origin.offers.transactions.facts(transaction.id, self.now)
         for number, offer in ((transaction.id, Offer(self.draw_bytes(16), bytes(16), 1)),
                               (self.draw_bytes(16), Offer(taken.offer_id, bytes(16), 1))):
             try:
@@ -126,7 +126,7 @@ class Lendings(World):
             except LocalProtocolError:
                 continue
             raise AssertionError("an id is used twice")
-        assert origin.offers.facts(transaction.id, self.now) == before, "who tries to use an id twice hurts who has it"
+        assert origin.offers.transactions.facts(transaction.id, self.now) == before, "who tries to use an id twice hurts who has it"
 
     def _some_pieces(self, origin: SimCell, receivers: list[str]) -> None:
         """An object that is made piece by piece, for receivers by name: each holds the marker while it consumes."""

@@ -275,7 +275,7 @@ class World(Network):
         if origin.is_alive and transaction.settled is None:
             transaction.is_held, transaction.waits_since = False, self.now
             self.tell(origin.fqcn, "=", "seals a transaction")
-            origin.act(DATA, origin.offers.hold(transaction.id, False, self.now))
+            origin.act(DATA, origin.offers.expecting.hold(transaction.id, False, self.now))
 
     def had(self, effect: asked.OfferHad) -> None:
         """A receiver has all of an offer whose lender wants to know: told once, and true."""
@@ -415,7 +415,7 @@ class World(Network):
     def note_ends(self, cell: SimCell) -> None:
         """When transactions of a cell end; they settle later, if something is still being read."""
         for transaction in self.transactions.values():
-            if transaction.origin is cell and transaction.ended_at is None and cell.offers.facts(transaction.id, self.now) is None:
+            if transaction.origin is cell and transaction.ended_at is None and cell.offers.transactions.facts(transaction.id, self.now) is None:
                 transaction.ended_at = self.now
 
     def must_hold(self, receiver: str, transaction: Transaction) -> None:

@@ -95,7 +95,7 @@ def test_7_3_2_who_is_named_and_never_comes_fails_at_his_time_and_who_is_not_nam
 def test_7_3_2_the_time_of_the_first_pull_begins_when_all_objects_are_there() -> None:
     lending = Lending(budgets=Budgets(first_pull_s=20.0), is_held=True)
     assert lending.tick(100.0) == []
-    lending.offers.hold(T, False, 100.0)
+    lending.offers.expecting.hold(T, False, 100.0)
     assert told(lending.tick(119.9)) == []
     assert told(lending.tick(120.0)) == [("site-1", Outcome.EXPIRED), ("site-2", Outcome.EXPIRED)]
 

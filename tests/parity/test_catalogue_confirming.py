@@ -106,7 +106,7 @@ NAMED = Audience(names=frozenset({"site-1"}))
 def test_7_2_1_what_is_served_is_not_yet_had_and_the_confirmation_ends_it_at_once() -> None:
     offers = lending(NAMED)
     ask(offers, "site-1", 1.0)
-    facts = offers.facts(T, 1.0)
+    facts = offers.transactions.facts(T, 1.0)
     assert facts is not None and (facts.receivers[0].outcome, facts.receivers[0].bytes_served) == (None, 100)
     (settled,) = ended(confirm(offers, "site-1", 2.0))
     assert settled.outcome is Outcome.FINISHED
@@ -122,13 +122,13 @@ def test_7_2_2_a_failure_that_is_told_after_all_was_served_counts_and_a_late_que
     confirm(offers, "site-1", 2.0)
     ask(offers, "site-1", 3.0)
     offers.receive(Drop("site-1", "server", 7, A, SECRET, "disk-full"), 4.0)
-    facts = offers.facts(T, 4.0)
+    facts = offers.transactions.facts(T, 4.0)
     assert facts is not None and facts.receivers[0].outcome is Outcome.FINISHED, "the first confirmation is final"
 
 
 def test_7_2_3_a_confirmation_that_nobody_waits_for_or_of_another_life_changes_nothing() -> None:
     offers = lending(NAMED)
-    before = offers.facts(T, 1.0)
+    before = offers.transactions.facts(T, 1.0)
     assert confirm(offers, "site-1", 1.0) == [], "it has never asked"
     (denied,) = confirm(offers, "site-1", 1.0, secret=b"w" * 16)
     assert isinstance(denied, Post) and isinstance(denied.message, Denial) and denied.message.code == "unknown-ref"
@@ -186,7 +186,7 @@ def test_7_2_10_who_never_began_cannot_give_up_and_of_several_only_the_one_who_d
     ask(offers, "site-1", 1.0, number=7)
     told = offers.receive(Drop("site-1", "server", 7, A, SECRET, "cancelled"), 2.0)
     assert ReceiverSettled(T, "site-1", Outcome.CANCELLED) in told and not ended(told)
-    facts = offers.facts(T, 2.0)
+    facts = offers.transactions.facts(T, 2.0)
     assert facts is not None and [each.name for each in facts.receivers] == ["site-1"]
 
 

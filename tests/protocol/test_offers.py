@@ -96,7 +96,7 @@ def label(offer_id: bytes = A) -> str:
 def test_what_is_lent_is_served_to_who_shows_the_secret() -> None:
     offers = lending()
     assert served(offers, ask(), 1.0) == [Serve(ask())]
-    assert (len(offers), offers.is_pulled_from()) == (1, True)
+    assert (len(offers), offers.transactions.is_pulled_from) == (1, True)
     offers.check()
 
 
@@ -112,7 +112,7 @@ def test_who_shows_a_wrong_secret_learns_no_more_than_who_asks_for_what_is_not_t
     assert served(offers, ask(offer_id=B), 1.0) == denial(UnknownRef(ref=label(B), origin="server"))
     offers.end(T, Outcome.DELETED, 2.0)
     assert served(offers, ask(secret=WRONG), 3.0) == unknown
-    assert not offers.is_pulled_from()
+    assert not offers.transactions.is_pulled_from
 
 
 @pytest.mark.parametrize(("offset", "length"), [(0, 0), (0, CHUNK_BYTES_MAX + 1), (990, 11), (1001, 1)])
@@ -207,56 +207,6 @@ def test_a_counted_audience_counts_different_receivers() -> None:
         Outcome.FINISHED, ("site-1", Outcome.FINISHED), ("site-2", Outcome.FINISHED))
 
 
-def test_who_is_excused_is_not_waited_for() -> None:
-    offers = lending(audience=Audience(count=3))
-    for origin in ("site-1", "site-2"):
-        served(offers, ask(origin), 1.0)
-    answered(offers, confirm("site-1"), 2.0)
-    assert offers.excuse(T, 1, 3.0) == [], "one is not there yet"
-    assert settled(Outcome.FINISHED, ("site-1", Outcome.FINISHED), ("site-2", Outcome.FINISHED)) in offers.receive(
-        confirm("site-2"), 4.0)
-    assert offers.excuse(T, 1, 5.0) == []
-
-
-def test_when_all_others_have_it_already_the_excuse_is_the_end() -> None:
-    offers = lending(audience=Audience(count=2))
-    served(offers, ask(), 1.0)
-    answered(offers, confirm(), 2.0)
-    assert settled(Outcome.FINISHED, ("site-1", Outcome.FINISHED)) in offers.excuse(T, 1, 3.0)
-
-
-def test_the_last_one_cannot_be_excused_nor_those_with_names_nor_nobody() -> None:
-    for audience in (Audience(count=2), Audience(names=frozenset({"site-1"})), Audience(count=0)):
-        offers = lending(audience=audience)
-        assert offers.excuse(T, 9, 1.0) == [] and len(offers) == 1
-
-
-def test_a_target_whose_way_was_lost_and_that_does_not_ask_in_time_is_lost() -> None:
-    offers = lending(audience=Audience(count=1, targets=frozenset({"site-1"})))
-    assert offers.miss(T, "site-1", 1.0) == []
-    offers.check()
-    assert offers.tick(5.9) == []
-    assert offers.tick(6.0) == [ReceiverSettled(T, "site-1", Outcome.LOST), Release(A),
-                                settled(Outcome.FAILED, ("site-1", Outcome.LOST))]
-    assert offers.miss(T, "site-1", 7.0) == [], "it has ended"
-
-
-def test_a_target_that_asks_in_time_was_not_lost() -> None:
-    offers = lending(audience=Audience(count=1, targets=frozenset({"site-1"})))
-    offers.miss(T, "site-1", 1.0)
-    served(offers, ask(), 5.0)
-    assert offers.tick(30.0) == []
-    assert settled(Outcome.FINISHED, ("site-1", Outcome.FINISHED)) in answered(offers, confirm(), 31.0)
-
-
-def test_lost_targets_are_not_waited_for_when_the_others_have_it() -> None:
-    offers = lending(audience=Audience(count=2, targets=frozenset({"site-1", "site-2"})))
-    offers.miss(T, "site-2", 1.0)
-    served(offers, ask(), 2.0)
-    assert offers.tick(6.0) == [ReceiverSettled(T, "site-2", Outcome.LOST)], "site-1 pulls"
-    assert settled(Outcome.PARTIAL, ("site-1", Outcome.FINISHED), ("site-2", Outcome.LOST)) in answered(offers, confirm(), 7.0)
-
-
 def test_a_target_that_is_lost_while_it_pulls_ends_it_too_and_one_of_those_that_are_only_counted_does_not() -> None:
     for audience, expected in ((Audience(count=1, targets=frozenset({"site-1"})), 0), (Audience(count=1), 1)):
         offers = lending(audience=audience)
@@ -264,30 +214,6 @@ def test_a_target_that_is_lost_while_it_pulls_ends_it_too_and_one_of_those_that_
         offers.receive(Unreachable("server", "site-1", False, "lost"), 2.0)
         offers.tick(7.0)
         assert len(offers) == expected
-
-
-def test_who_pulls_in_the_place_of_a_lost_target_is_waited_for() -> None:
-    offers = lending(audience=Audience(count=1, targets=frozenset({"site-1"})))
-    served(offers, ask("site-1.w0"), 0.5)  # the target has passed it on
-    offers.miss(T, "site-1", 1.0)
-    assert offers.tick(6.0) == [ReceiverSettled(T, "site-1", Outcome.LOST)]
-    assert any(isinstance(each, TransactionSettled) and each.outcome is Outcome.FINISHED
-               for each in answered(offers, confirm("site-1.w0"), 9.0))
-
-
-@pytest.mark.parametrize("audience", [Audience(count=2), Audience(count=0), Audience(names=frozenset({"site-2"}))])
-def test_who_is_no_target_is_not_missed(audience: Audience) -> None:
-    offers = lending(audience=audience)
-    assert offers.miss(T, "site-1", 1.0) == [] and offers.miss(T2, "site-1", 1.0) == []
-    assert offers.tick(59.0) == [] and len(offers) == 1
-
-
-def test_a_named_receiver_that_is_missed_comes_to_its_end() -> None:
-    offers = lending(audience=Audience(names=frozenset({"site-1", "site-2"})))
-    offers.miss(T, "site-2", 1.0)
-    served(offers, ask(), 2.0)
-    answered(offers, confirm(), 3.0)
-    assert settled(Outcome.PARTIAL, ("site-1", Outcome.FINISHED), ("site-2", Outcome.LOST)) in offers.tick(6.0)
 
 
 def test_a_named_audience_waits_for_each_name() -> None:
@@ -343,7 +269,7 @@ def test_a_receiver_that_drops_its_only_pull_is_cancelled() -> None:
     offers = lending()
     served(offers, ask(), 1.0)
     assert offers.receive(drop(), 2.0) == [noted(), ReceiverSettled(T, "site-1", Outcome.CANCELLED)]
-    assert (len(offers), offers.is_pulled_from()) == (1, False)
+    assert (len(offers), offers.transactions.is_pulled_from) == (1, False)
 
 
 def test_a_receiver_that_drops_one_of_its_pulls_goes_on_with_the_others() -> None:
@@ -449,7 +375,7 @@ def test_bytes_that_cannot_be_produced_are_denied_and_their_pull_is_over() -> No
     failed = OriginFailed(ref=label(), origin="server", why="OSError: gone")
     assert offers.receive(ask(), 1.5) == [Serve(ask())]
     assert offers.made(ask(), failed, 2.0) == [*denial(failed), ReceiverSettled(T, "site-1", Outcome.FAILED, "origin-failed")]
-    assert not offers.is_pulled_from()
+    assert not offers.transactions.is_pulled_from
     offers.end(T, Outcome.DELETED, 2.0)
     assert offers.made(ask(), failed, 2.0) == denial(failed)
 
@@ -502,7 +428,7 @@ def test_a_receiver_that_is_cut_off_for_too_long_is_lost() -> None:
     assert offers.receive(LOSS, 2.0) == []
     assert (offers.deadline(), offers.tick(6.9)) == (7.0, [])
     assert offers.tick(7.0) == [ReceiverSettled(T, "site-1", Outcome.LOST)]
-    assert not offers.is_pulled_from()
+    assert not offers.transactions.is_pulled_from
     offers.check()
     assert offers.deadline() == 12.0
     assert offers.tick(12.0)[1:] == [Release(A), settled(Outcome.FAILED, ("site-1", Outcome.LOST))], "nobody came instead"

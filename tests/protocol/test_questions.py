@@ -45,7 +45,7 @@ def later(offers: Offers, until: float) -> list[tuple[int, float]]:
 def test_an_origin_serves_no_more_in_a_second_than_its_limit_and_forgets_no_question() -> None:
     offers = lending()
     assert [each for at in range(5) for each in read(offers, offers.receive(ask(at * 10 * KIB), 0.0), 0.0)] == [0]
-    assert offers.is_pulled_from()
+    assert offers.transactions.is_pulled_from
     found = later(offers, 50.0)
     assert [offset for offset, _ in found] == [at * 10 * KIB for at in range(1, 5)]
     assert found[-1][1] in (0.3, 0.4)
@@ -55,7 +55,7 @@ def test_who_only_waits_at_the_gate_has_begun() -> None:
     offers = lending()
     read(offers, offers.receive(ask(0), 0.0), 0.0)
     assert offers.receive(ask(0, "site-2"), 0.0) == []
-    facts = offers.facts(T, 0.0)
+    facts = offers.transactions.facts(T, 0.0)
     assert facts is not None and {each.name for each in facts.receivers} == {"site-1", "site-2"}
 
 
@@ -84,7 +84,7 @@ def test_at_the_origin_the_background_yields_to_other_receivers() -> None:
         assert read(offers, offers.receive(ask(step * 10 * KIB), now), now) == [step * 10 * KIB]
         offers.receive(ask(step * 10 * KIB, "site-2", priority=Priority.BACKGROUND, number=8), now)
         read(offers, offers.tick(now), now)
-    facts = offers.facts(T, 1.0)
+    facts = offers.transactions.facts(T, 1.0)
     assert facts is not None
     served = {each.name: each.bytes_served for each in facts.receivers}
     assert 5 * 10 * KIB <= served["site-2"] <= 11 * 10 * KIB < served["site-1"]

@@ -111,10 +111,10 @@ def test_nothing_is_added_to_what_has_ended() -> None:
 
 def test_while_it_is_held_nothing_is_complete() -> None:
     offers = lending()
-    assert offers.hold(T, True, 0.0) == []
+    assert offers.expecting.hold(T, True, 0.0) == []
     assert len(confirmed(offers, 1.0)) == 2
-    assert offers.hold(T, False, 2.0) == [Release(A), ended(Outcome.FINISHED, ("site-1", Outcome.FINISHED))]
-    assert offers.hold(T, False, 2.0) == []
+    assert offers.expecting.hold(T, False, 2.0) == [Release(A), ended(Outcome.FINISHED, ("site-1", Outcome.FINISHED))]
+    assert offers.expecting.hold(T, False, 2.0) == []
 
 
 def test_no_id_is_used_twice_while_anything_remembers_it() -> None:
@@ -314,8 +314,8 @@ def test_ten_thousand_transactions_are_not_looked_at_for_the_sake_of_one() -> No
 def test_facts_are_of_open_transactions() -> None:
     offers = lending()
     served(offers, ask(), 1.0)
-    facts = offers.facts(T, 11.0)
+    facts = offers.transactions.facts(T, 11.0)
     assert facts is not None and facts.bytes_total == 100
     assert [(each.name, each.is_pulling, each.silent_s) for each in facts.receivers] == [("site-1", True, 10.0)]
     offers.end(T, Outcome.DELETED, 12.0)
-    assert offers.facts(T, 12.0) is None
+    assert offers.transactions.facts(T, 12.0) is None

@@ -2,7 +2,7 @@
 
 ::
 
-    Lender.open ─▶ data lane: offers ─▶ Transaction
+    Lender.open ─▶ data lane: offers ─▶ Transaction ─▶ ended, held, ...: `zdl.download.changes`
                         │ a range is asked for
                         ▼
     what may block (files, users' code) is read on the threads here, all else on the lane
@@ -14,17 +14,17 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Protocol
 
 from zdl.cell.cell import BareCell
 from zdl.download.born import Born
+from zdl.download.changes import Changes
 from zdl.download.transaction import Terms, Transaction
 from zdl.errors import Closed, OptionError, ZdlError
 from zdl.objects.manifest import Range
-from zdl.protocol.audiences import Audience, Offer, TransactionFacts
+from zdl.protocol.audiences import Audience, Offer
 from zdl.protocol.effects import OfferHad, Outcome, ReceiverSettled, TransactionSettled
 from zdl.protocol.messages import Ask
 from zdl.refs import OFFER_ID_BYTES, SECRET_BYTES, Ref, Source
@@ -69,6 +69,7 @@ class Lender:
 
     Attributes:
         born: its arrays that lie in shared memory.
+        changes: what is done to a transaction once it is open.
     """
 
     def __init__(self, cell: BareCell) -> None:
@@ -78,6 +79,7 @@ class Lender:
         self._audience = Audience()
         self._drain: Callable[[float], list[str]] | None = None
         self.born = Born(cell)
+        self.changes = Changes(cell)
         self._pool = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix=f"zdl-broker-{cell.fqcn}")
 
     @property
@@ -129,7 +131,7 @@ class Lender:
             if terms.audience == self._audience:
                 terms = replace(terms, audience=self._audience)
             self._audience = terms.audience
-        transaction = Transaction(os.urandom(OFFER_ID_BYTES), self, terms)
+        transaction = Transaction(os.urandom(OFFER_ID_BYTES), self.changes, terms)
         watch = _Watch(self, transaction, ending)
         transaction.has_objects = bool(lent)
         seconds = self._cell.options.offers.lease_s if terms.lease_s is None else terms.lease_s
@@ -183,37 +185,6 @@ class Lender:
         if known is not None:
             known.has_objects = True
         return Source(self._cell.fqcn, offer.offer_id, offer.secret, bytes_total)
-
-    def withdraw(self, source: Source) -> None:
-        """End one offer, and not its transaction: who pulls it is told, its object is let go; nothing if it has ended."""
-        with suppress(Closed):  # then everything that was lent has ended
-            self._cell.lane.lent.change(lambda offers, now: offers.withdraw(source.offer_id, Outcome.DELETED, now))
-
-    def end(self, transaction_id: bytes, outcome: Outcome) -> None:
-        """End a transaction; nothing if it has ended."""
-        with suppress(Closed):  # then everything that was lent has ended
-            self._cell.lane.lent.change(lambda offers, now: offers.end(transaction_id, outcome, now))
-
-    def hold(self, transaction_id: bytes, *, is_held: bool) -> None:
-        """Offers of a transaction are still to come, and nothing is complete; or they are not any more."""
-        with suppress(Closed):  # then everything that was lent has ended
-            self._cell.lane.lent.change(lambda offers, now: offers.hold(transaction_id, is_held, now))
-
-    def facts(self, transaction_id: bytes) -> TransactionFacts | None:
-        """What is known of a transaction now; None: it has ended."""
-        with suppress(Closed):  # then everything that was lent has ended
-            return self._cell.lane.lent.facts(transaction_id)
-        return None
-
-    def excuse(self, transaction_id: bytes, count: int) -> None:
-        """So many of the receivers that are counted will not come."""
-        with suppress(Closed):  # then it has ended
-            self._cell.lane.lent.change(lambda offers, now: offers.excuse(transaction_id, count, now))
-
-    def miss(self, transaction_id: bytes, target: str) -> None:
-        """The way to this target of a message was lost."""
-        with suppress(Closed):  # then it has ended
-            self._cell.lane.lent.change(lambda offers, now: offers.miss(transaction_id, target, now))
 
     def attach(self) -> None:
         """The cell has its lanes."""

@@ -131,7 +131,7 @@ class Producing:
             """The large leaves of an answer, until that is not needed any more; who has them counts for nothing by that."""
             readable = Buffers(manifest, [each.buffer for each in lent])
             leaves = self._lender.add(transaction_id, readable, manifest.bytes_total, is_counted=False)
-            return leaves, lambda: self._lender.withdraw(leaves)
+            return leaves, lambda: self._lender.changes.withdraw(leaves)
 
         maker = Maker(downloadable, packing=self._cell.options.packing, lend=lend,
                       bytes_max=self._cell.options.offers.produce_bytes_max, types=self._cell.types)
@@ -143,7 +143,7 @@ class Producing:
         raised = guarded(lambda: produced.add(production, source.offer_id))
         if isinstance(raised, Raised):
             self._forget(production)
-            self._lender.withdraw(source)
+            self._lender.changes.withdraw(source)
             raise raised.error
         return Ref(source, 0, 0, len(MARKER), "object")
 

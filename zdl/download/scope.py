@@ -41,14 +41,14 @@ class MessageScope:
     def undeliverable(self) -> None:
         """The message did not arrive."""
         if self.transaction is not None:
-            self._lender.end(self.transaction.id, Outcome.UNDELIVERABLE)
+            self._lender.changes.end(self.transaction.id, Outcome.UNDELIVERABLE)
 
     def excuse(self, count: int) -> None:
         """Some of those that it was for will not come."""
         if self.transaction is not None:
-            self._lender.excuse(self.transaction.id, count)
+            self._lender.changes.excuse(self.transaction.id, count)
 
     def miss(self, target: str) -> None:
         """The way to this one was lost."""
         if self.transaction is not None:
-            self._lender.miss(self.transaction.id, target)
+            self._lender.changes.miss(self.transaction.id, target)

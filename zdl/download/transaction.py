@@ -34,7 +34,7 @@ class Terms:
 
 
 class Owner(Protocol):
-    """Who does what the handle is asked for: `zdl.download.lending.Lender`."""
+    """Who does what the handle is asked for: `zdl.download.changes.Changes`."""
 
     def end(self, transaction_id: bytes, outcome: Outcome) -> None:
         """End it."""

@@ -52,7 +52,6 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
-from dataclasses import replace
 
 from zdl.errors import (
     WIRE_CLASSES,
@@ -69,9 +68,10 @@ from zdl.errors import (
     from_wire,
 )
 from zdl.options import CHUNK_BYTES_MAX, OfferOptions
-from zdl.protocol.audiences import UNLIMITED, Audience, Budgets, Offer, Receiver, Transaction, TransactionFacts
+from zdl.protocol.audiences import UNLIMITED, Audience, Budgets, Offer, Receiver, Transaction
 from zdl.protocol.effects import Effect, OfferHad, Outcome, Post, Serve, Unreachable
 from zdl.protocol.endings import Endings
+from zdl.protocol.expecting import Expecting
 from zdl.protocol.messages import Ask, Bounce, Confirm, Confirmed, Drop, Keep, Kind
 from zdl.protocol.questions import Questions, denial
 from zdl.protocol.ranges import Range, grown, union
@@ -91,6 +91,10 @@ _CODES = frozenset(each.code for each in WIRE_CLASSES)
 class Offers:
     """All that one cell lends.
 
+    Attributes:
+        transactions: what is open now; read only.
+        expecting: whom and what each of these waits for, as their lender learns it.
+
     Args:
         me: our FQCN.
         options: limits and times.
@@ -99,27 +103,13 @@ class Offers:
     def __init__(self, me: str, options: OfferOptions) -> None:
         self._me = me
         self._options = options
-        self._all = Transactions(me, options)
+        self._all = self.transactions = Transactions(me, options)
         self._ends = Endings(me, options, self._all)
+        self.expecting = Expecting(options, self._all, self._ends)
         self._questions = Questions(me, options, self._all)
 
     def __len__(self) -> int:
         return len(self._all)
-
-    def is_pulled_from(self) -> bool:
-        """Whether a receiver has begun and not come to an end."""
-        return any(receiver.is_pulling and receiver.outcome is not Outcome.LOST
-                   for each in self._all for receiver in each.receivers.values())
-
-    def facts(self, transaction_id: bytes, now: float) -> TransactionFacts | None:
-        """What is known of an open transaction; None: it has ended."""
-        transaction = self._all.get(transaction_id)
-        return None if transaction is None else TransactionFacts.of(transaction, now)
-
-    def transaction_of(self, offer_id: bytes) -> bytes | None:
-        """The open transaction that an offer belongs to."""
-        transaction = self._all.by_offer.get(offer_id)
-        return None if transaction is None else transaction.id
 
     # --- commands -------------------------------------------------------------------------------
 
@@ -175,38 +165,10 @@ class Offers:
                 effects += self._ends.give_up(transaction, name, None, now)
         return effects
 
-    def hold(self, transaction_id: bytes, is_held: bool, now: float) -> list[Effect]:
-        """Offers are still to come, and nothing is complete; or they are not any more."""
-        transaction = self._all.get(transaction_id)
-        if transaction is None:
-            return []
-        transaction.is_held, transaction.waits_since = is_held, now
-        self._all.look_at(transaction)
-        return self._ends.conclude(transaction, now)
-
     def end(self, transaction_id: bytes, outcome: Outcome, now: float) -> list[Effect]:
         """The lender ends it; nothing if it has ended."""
         transaction = self._all.get(transaction_id)
         return [] if transaction is None else self._ends.end(transaction, outcome, now)
-
-    def excuse(self, transaction_id: bytes, count: int, now: float) -> list[Effect]:
-        """So many of the receivers that are counted will not come: they are not waited for. Those with names are; one always is."""
-        transaction = self._all.get(transaction_id)
-        if transaction is None or transaction.audience.names or transaction.audience.count == 0:
-            return []
-        transaction.audience = replace(transaction.audience, count=max(1, transaction.audience.count - count))
-        return self._ends.conclude(transaction, now)
-
-    def miss(self, transaction_id: bytes, name: str, now: float) -> list[Effect]:
-        """The way to this target was lost while its answer was waited for: unless it asks in time, it is lost too."""
-        transaction = self._all.get(transaction_id)
-        if transaction is None or name not in transaction.audience.names | transaction.audience.targets:
-            return []
-        if name not in transaction.receivers and len(transaction.receivers) < self._options.receivers_max:
-            self._all.begin(transaction, name, now)
-        if name in transaction.receivers:
-            self._cut_off(transaction, name, now)
-        return []
 
     def use(self, keep: Keep, now: float) -> None:
         """Something else is made of an offer, for somebody who asks: as if he had said that he is at it.
@@ -255,7 +217,7 @@ class Offers:
             case Unreachable():
                 for name in [name for name in self._all.by_name if name != self._me and concerns(message, name)]:
                     for each in self._all.by_name[name].values():
-                        self._cut_off(each, name, now)
+                        self._all.cut_off(each, name, now)
                 return []
             case Bounce():
                 return self._bounced(message, now) if message.of_kind == Kind.CHUNK else []
@@ -351,14 +313,8 @@ class Offers:
         error = from_wire(bounce.code, dict(bounce.facts), at=bounce.origin)
         if isinstance(error, Busy):
             return [Post(Bounce(self._me, name, bounce.id, int(Kind.ASK), bounce.code, bounce.facts))]
-        self._cut_off(transaction, name, now)
+        self._all.cut_off(transaction, name, now)
         return []
-
-    def _cut_off(self, transaction: Transaction, name: str, now: float) -> None:
-        receiver = transaction.receivers[name]
-        if receiver.outcome is None and receiver.cut_off_at is None:
-            receiver.cut_off_at = now
-            self._all.look_at(transaction)
 
     def _note(self, message: FromReceiver) -> list[Effect]:
         return [Post(Confirmed(self._me, message.origin, message.id))]

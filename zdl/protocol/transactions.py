@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from sys import intern
 
 from zdl.options import OfferOptions
-from zdl.protocol.audiences import Offer, Receiver, Transaction
+from zdl.protocol.audiences import Offer, Receiver, Transaction, TransactionFacts
 from zdl.protocol.calendar import Calendar
 from zdl.protocol.effects import Outcome
 from zdl.protocol.readings import Readings
@@ -56,6 +56,22 @@ class Transactions:
         """An open one."""
         return self.open_ones.get(transaction_id)
 
+    def facts(self, transaction_id: bytes, now: float) -> TransactionFacts | None:
+        """What is known of an open transaction; None: it has ended."""
+        transaction = self.open_ones.get(transaction_id)
+        return None if transaction is None else TransactionFacts.of(transaction, now)
+
+    def holding(self, offer_id: bytes) -> bytes | None:
+        """The open transaction that an offer belongs to, by its id."""
+        transaction = self.by_offer.get(offer_id)
+        return None if transaction is None else transaction.id
+
+    @property
+    def is_pulled_from(self) -> bool:
+        """Whether a receiver has begun and not come to an end."""
+        return any(receiver.is_pulling and receiver.outcome is not Outcome.LOST
+                   for each in self for receiver in each.receivers.values())
+
     def is_taken(self, transaction_id: bytes) -> bool:
         """Whether something remembers this id: it is open, ends, has ended lately, or is still read."""
         return (transaction_id in self.open_ones or transaction_id in self.ending or self.tombstones.remembers(transaction_id)
@@ -88,6 +104,13 @@ class Transactions:
         self.by_name.setdefault(name, {})[transaction.id] = transaction
         self.look_at(transaction)
         return receiver
+
+    def cut_off(self, transaction: Transaction, name: str, now: float) -> None:
+        """A receiver has no way to us."""
+        receiver = transaction.receivers[name]
+        if receiver.outcome is None and receiver.cut_off_at is None:
+            receiver.cut_off_at = now
+            self.look_at(transaction)
 
     # --- time -----------------------------------------------------------------------------------
 

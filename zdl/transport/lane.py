@@ -400,7 +400,7 @@ class Lane:
         return [each for number in list(self._fetchings) for each in self._pulls.cancelled(number, "the cell is closed", now)]
 
     def _is_quiet(self) -> bool:
-        return len(self._pulls) == self._pulls.dropping and not self._offers.is_pulled_from()
+        return len(self._pulls) == self._pulls.dropping and not self._offers.transactions.is_pulled_from
 
 
 def _led_by(origins: set[str], me: str, routes: Routes, *, fqcn: str, is_parent: bool) -> set[str]:

@@ -103,7 +103,7 @@ class Lent:
 
     def facts(self, transaction_id: bytes) -> TransactionFacts | None:
         """What is known of an open transaction now; None: it has ended."""
-        return self._loop.ask(lambda: self.offers.facts(transaction_id, time.monotonic()))
+        return self._loop.ask(lambda: self.offers.transactions.facts(transaction_id, time.monotonic()))
 
     def readable(self, keep: Keep) -> Readable:
         """An object of an offer, for something else that is made of it for somebody; see `Offers.use`."""
@@ -129,7 +129,7 @@ class Lent:
 
     def transaction_of(self, offer_id: bytes) -> bytes | None:
         """The open transaction that an offer belongs to."""
-        return self._loop.ask(lambda: self.offers.transaction_of(offer_id))
+        return self._loop.ask(lambda: self.offers.transactions.holding(offer_id))
 
     def change(self, command: Callable[[Offers, float], Iterable[Effect]]) -> None:
         """Have something done to what is lent: see the commands of `Offers`."""
