@@ -95,15 +95,19 @@ def test_short_jobs_are_done_by_few_threads(bench: Bench) -> None:
 
 
 def test_jobs_that_block_do_not_keep_others_waiting(bench: Bench) -> None:
-    go_on, met = threading.Event(), threading.Barrier(41)
+    go_on, running = threading.Event(), threading.Semaphore(0)
+    names: list[str] = []
 
     def job() -> None:
-        met.wait(PATIENCE_S)
+        names.append(threading.current_thread().name)
+        running.release()
         go_on.wait(PATIENCE_S)
 
     for _ in range(40):
         bench.pool.submit(job)
-    met.wait(PATIENCE_S)  # all 40 run at the same time
+    for _ in range(40):
+        assert running.acquire(timeout=PATIENCE_S), f"only {len(names)} of 40 jobs run"
+    assert not go_on.is_set() and len(set(names)) == 40  # none has ended yet, and each has a thread of its own
     go_on.set()
 
 

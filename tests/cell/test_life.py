@@ -74,13 +74,16 @@ def test_what_runs_for_a_cell_does_not_keep_it_alive(trees: Trees) -> None:
 
 
 def test_a_cell_that_was_closed_or_never_started_is_collected_in_silence() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         with Cell("server", listen="tcp://127.0.0.1:0") as cell:
             cell.request("server", "zdl", "ping")
         never = Cell("server", listen="tcp://127.0.0.1:0")
+        collected = [weakref.ref(cell), weakref.ref(never)]
         del cell, never
         gc.collect()
+    assert [each() for each in collected] == [None, None]
+    assert [str(each.message) for each in caught] == []
 
 
 def test_who_closes_second_waits_for_the_first_and_hears_the_same(trees: Trees) -> None:

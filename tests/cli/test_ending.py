@@ -76,6 +76,13 @@ def test_a_signal_that_another_thread_gets_ends_it_too() -> None:
 
 
 def test_what_comes_after_the_end_is_dropped() -> None:
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     with Endings() as endings:
-        pass
+        endings.put(Ending.TERMINATED)
+        assert endings.wait(PROCESS_S) is Ending.TERMINATED
     endings.put(Ending.DONE)
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+    with Endings() as others:  # it very likely gets the same descriptors: what was put above must not be heard here
+        endings.put(Ending.DONE)
+        others.put(Ending.EOF)
+        assert others.wait(PROCESS_S) is Ending.EOF
