@@ -93,8 +93,6 @@ MANY_METHODS: tuple[tuple[str, str, int, str], ...] = (
     ("zdl/protocol/peers.py", "Peers", 15, "four verbs that every machine has, and what the switch and the loop tell it"),
     ("zdl/protocol/introductions.py", "Introductions", 13, "four verbs that every machine has; each step of a link is told"),
     ("zdl/transport/control.py", "Control", 14, "six are asked of every desk by its loop"),
-    ("zdl/protocol/fetching.py", "Pull", 19, "one pull of the machine, in a file of its own for its length"),
-    ("zdl/protocol/pulls.py", "Pulls", 17, "four verbs that every machine has; each step of a chunk and each link is told"),
     ("zdl/download/cacheable.py", "CacheableObject", 13, "its contract is the ancestor's: five of its own beside the six hooks"),
 )
 

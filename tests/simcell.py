@@ -295,7 +295,7 @@ class SimCell:
         self.perform(DATA, self.offers.receive(effect, now))
         for origin in self._origins():
             if concerns(effect, origin) and self.data.routes.is_direct(origin):
-                self.pulls.suspect(origin, now)
+                self.pulls.paths.suspect(origin, now)
         for origin in self._cut_off(effect):
             lost = asked.Unreachable(effect.at, origin, False, effect.why)
             self.perform(DATA, self.pulls.receive(lost, now))
@@ -348,7 +348,7 @@ class SimCell:
         if lane == DATA:
             for origin in self._led_by(effect.fqcn, effect.is_parent):
                 is_broken = origin == effect.fqcn and origin != self.hanging
-                self.perform(DATA, self.pulls.way_changed(origin, self.world.now, is_broken=is_broken))
+                self.perform(DATA, self.pulls.paths.changed(origin, self.world.now, is_broken=is_broken))
             for target in self._pushed_over(effect.fqcn, effect.is_parent):
                 self.perform(DATA, self.pushes.way_changed(target, self.world.now))
             return

@@ -316,7 +316,7 @@ class World(Network):
         if receiver.is_alive and not pull.is_settled:
             pull.is_cancelled = True
             self.tell(receiver.fqcn, "=", ("cancels pull", number))
-            receiver.act(DATA, receiver.pulls.cancelled(number, "no longer wanted", self.now))
+            receiver.act(DATA, receiver.pulls.cancel(number, "no longer wanted", self.now))
 
     def forgotten(self, receiver: SimCell, number: int) -> None:
         """A pull is remembered no more."""
@@ -415,7 +415,8 @@ class World(Network):
     def note_ends(self, cell: SimCell) -> None:
         """When transactions of a cell end; they settle later, if something is still being read."""
         for transaction in self.transactions.values():
-            if transaction.origin is cell and transaction.ended_at is None and cell.offers.transactions.facts(transaction.id, self.now) is None:
+            is_open = cell.offers.transactions.get(transaction.id) is not None
+            if transaction.origin is cell and transaction.ended_at is None and not is_open:
                 transaction.ended_at = self.now
 
     def must_hold(self, receiver: str, transaction: Transaction) -> None:

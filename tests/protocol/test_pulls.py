@@ -25,10 +25,11 @@ from zdl.errors import (
 )
 from zdl.options import PullOptions
 from zdl.protocol.effects import Detour, Effect, Finish, Post, Progressed, PullForgotten, PullSettled, Unreachable
-from zdl.protocol.fetching import BOUNCED_S, CONFIRM_AGAIN_S, SUSPECT_S
 from zdl.protocol.frames import RANGES_MAX
 from zdl.protocol.messages import Ask, Bounce, Chunk, Confirm, Confirmed, Denial, Drop, Keep, Kind, Verify, Withdrawn
 from zdl.protocol.pulls import Pulls
+from zdl.protocol.reach import BOUNCED_S, SUSPECT_S
+from zdl.protocol.words import CONFIRM_AGAIN_S
 from zdl.refs import Source
 
 OPTIONS = PullOptions(chunk_bytes=100, window_bytes_min=300, window_bytes_max=300, retry_s=10.0, stall_timeout_s=60.0,
@@ -131,7 +132,7 @@ def test_a_chunk_that_has_landed_keeps_its_room_until_it_is_stored() -> None:
     pulls = pulling(options=PullOptions(chunk_bytes=100, window_bytes_min=300, window_bytes_max=300, verify="blake3"))
     assert pulls.landed(chunk(0), True, 1.0) == []
     assert pulls.landed(chunk(100), True, 1.0) == []
-    assert pulls.way_changed("site-2", 1.0) == [ask(200)]
+    assert pulls.paths.changed("site-2", 1.0) == [ask(200)]
     assert pulls.stored(100, 0, 2.0) == [Progressed(100, 100, 450), ask(300)]
     pulls.check()
 
@@ -156,9 +157,9 @@ def test_a_pull_that_loses_its_direct_way_goes_on_with_the_strong_digest() -> No
     pulls = Pulls("site-1", 100, replace(OPTIONS, verify="auto"))
     pulls.start(SOURCE, ((0, 100),), 0.0)
     pulls.go(100, 0.0)
-    assert pulls.way_changed("site-2", 1.0) == [ask(0, verify=Verify.BLAKE3)]
+    assert pulls.paths.changed("site-2", 1.0) == [ask(0, verify=Verify.BLAKE3)]
     assert not pulls.expects(chunk(0, verify=Verify.XXH3)) and pulls.expects(chunk(0))
-    assert pulls.way_changed("site-2", 2.0, is_direct=True) == [ask(0, verify=Verify.XXH3)]
+    assert pulls.paths.changed("site-2", 2.0, is_direct=True) == [ask(0, verify=Verify.XXH3)]
 
 
 def test_the_quick_digest_may_be_asked_for_everywhere() -> None:
@@ -187,13 +188,6 @@ def test_ranges_that_overlap_are_a_bug_of_the_caller(ranges: list[tuple[int, int
     with pytest.raises(LocalProtocolError, match="overlap"):
         pulls.start(SOURCE, ranges, 0.0)
     assert len(pulls) == 0
-
-
-def test_the_window_of_a_pull_can_be_seen() -> None:
-    pulls = pulling()
-    window = pulls.window_of(100)
-    assert window is not None and window.in_flight == 300
-    assert pulls.window_of(999) is None
 
 
 # --- what is expected ---------------------------------------------------------------------------
@@ -252,10 +246,10 @@ def test_a_disk_that_takes_long_to_make_it_last_ends_nothing_and_the_lease_is_ke
 
 def test_while_it_is_made_to_last_neither_the_user_nor_the_origin_nor_a_loss_ends_the_pull() -> None:
     pulls = finishing()
-    assert pulls.cancelled(100, "enough", 2.0) == []
+    assert pulls.cancel(100, "enough", 2.0) == []
     assert pulls.receive(Withdrawn("site-2", "site-1", 100, OFFER, "deleted"), 2.0) == []
     assert pulls.receive(Denial("site-2", "site-1", 100, *to_wire(UnknownRef(ref="r", origin="site-2"))), 2.0) == []
-    assert pulls.receive(GOODBYE, 2.0) == [] and pulls.way_changed("site-2", 2.0) == []
+    assert pulls.receive(GOODBYE, 2.0) == [] and pulls.paths.changed("site-2", 2.0) == []
     assert pulls.finished(100, 3.0) == [confirm(), PullSettled(100, None)]
 
 
@@ -323,7 +317,7 @@ def test_who_has_all_bytes_does_not_mind_that_the_offer_is_gone(answer: Denial |
 
 def test_a_pull_that_has_settled_can_not_be_cancelled() -> None:
     pulls, _ = whole()
-    assert pulls.cancelled(100, "late", 1.1) == []
+    assert pulls.cancel(100, "late", 1.1) == []
 
 
 def test_ranges_that_touch_are_confirmed_as_one() -> None:
@@ -391,22 +385,22 @@ def test_a_chunk_that_comes_after_it_was_asked_for_again_is_taken_once() -> None
     pulls.tick(10.0)
     land(pulls, 10.1, 0)
     assert not pulls.expects(chunk(0))
-    window = pulls.window_of(100)
-    assert window is not None and window.round_trip_s == float("inf"), "which question it answers is not known"
+    window = pulls._pulls[100].window
+    assert window.round_trip_s == float("inf"), "which question it answers is not known"
 
 
 def test_a_changed_way_asks_again_for_all_that_is_on_the_way() -> None:
     pulls = pulling()
     land(pulls, 1.0, 100)
-    assert pulls.way_changed("site-2", 1.5) == [ask(0), ask(200), ask(300)]
-    assert pulls.way_changed("site-3", 1.5) == []
+    assert pulls.paths.changed("site-2", 1.5) == [ask(0), ask(200), ask(300)]
+    assert pulls.paths.changed("site-3", 1.5) == []
     pulls.check()
 
 
 def test_a_pull_that_waits_or_confirms_does_not_mind_a_changed_way() -> None:
     pulls, _ = whole()
     pulls.start(SOURCE, [(0, 1)], 1.0)
-    assert pulls.way_changed("site-2", 1.5) == []
+    assert pulls.paths.changed("site-2", 1.5) == []
 
 
 def test_a_receiver_that_has_nothing_to_ask_keeps_its_lease() -> None:
@@ -554,8 +548,8 @@ def test_a_withdrawn_offer_ends_the_pull() -> None:
 def test_a_cancelled_pull_settles_and_the_origin_is_told() -> None:
     error = Cancelled(what=f"the pull of {SOURCE.label} from site-2", why="no longer wanted")
     pulls = pulling()
-    assert shown(pulls.cancelled(100, "no longer wanted", 1.0)) == dropped("cancelled", error)
-    assert pulls.cancelled(100, "again", 1.0) == []
+    assert shown(pulls.cancel(100, "no longer wanted", 1.0)) == dropped("cancelled", error)
+    assert pulls.cancel(100, "again", 1.0) == []
 
 
 def test_a_pull_that_cannot_store_its_bytes_is_ended_with_that_error() -> None:
@@ -566,7 +560,7 @@ def test_a_pull_that_cannot_store_its_bytes_is_ended_with_that_error() -> None:
 def test_a_pull_that_still_waits_can_be_cancelled_too() -> None:
     pulls = Pulls("site-1", 100, OPTIONS)
     pulls.start(SOURCE, [(0, 450)], 0.0)
-    assert pulls.cancelled(100, "no longer wanted", 1.0)[0] == drop("cancelled")
+    assert pulls.cancel(100, "no longer wanted", 1.0)[0] == drop("cancelled")
     assert pulls.go(100, 2.0) == []
 
 
@@ -595,7 +589,7 @@ def test_in_any_order_of_events_the_invariants_hold_and_the_pull_settles_once(
             case "lost":
                 effects += pulls.receive(GOODBYE, now)
             case "changed":
-                effects += pulls.way_changed("site-2", now)
+                effects += pulls.paths.changed("site-2", now)
             case "again":
                 effects += pulls.receive(Confirmed("site-2", "site-1", 100), now)
         effects += pulls.tick(now)
@@ -614,7 +608,7 @@ def test_in_any_order_of_events_the_invariants_hold_and_the_pull_settles_once(
 
 def test_a_drop_is_repeated_until_it_is_noted() -> None:
     pulls = pulling()
-    pulls.cancelled(100, "no longer wanted", 1.0)
+    pulls.cancel(100, "no longer wanted", 1.0)
     assert (len(pulls), pulls.dropping, pulls.deadline()) == (1, 1, 1.5)
     assert pulls.landed(chunk(0), True, 1.1) == [] and pulls.stored(100, 0, 1.1) == [], "what comes now is not wanted"
     assert (pulls.tick(1.5), pulls.tick(2.4)) == ([drop("cancelled")], [])
@@ -625,7 +619,7 @@ def test_a_drop_is_repeated_until_it_is_noted() -> None:
 
 def test_an_origin_that_never_notes_a_drop_is_given_up() -> None:
     pulls = pulling()
-    pulls.cancelled(100, "no longer wanted", 1.0)
+    pulls.cancel(100, "no longer wanted", 1.0)
     assert [pulls.tick(now) for now in (1.5, 2.5, 4.5, 6.5)] == [
         [drop("cancelled")], [drop("cancelled")], [drop("cancelled")], [PullForgotten(100)]]
 
@@ -643,7 +637,7 @@ def test_where_a_queue_was_full_the_oldest_chunk_is_asked_for_again_soon() -> No
 @pytest.mark.parametrize("is_broken", [True, False])
 def test_an_origin_whose_link_has_broken_and_that_the_tree_has_lost_is_dead_soon(is_broken: bool) -> None:
     pulls = pulling(options=replace(OPTIONS, lost_timeout_s=60.0, stall_timeout_s=600.0))
-    pulls.way_changed("site-2", 1.0, is_broken=is_broken)
+    pulls.paths.changed("site-2", 1.0, is_broken=is_broken)
     pulls.receive(GOODBYE, 1.1)
     code, facts = to_wire(NoRoute(target="site-2", at="server"))
     for now in (1.2, 2.0, 2.9):
@@ -654,7 +648,7 @@ def test_an_origin_whose_link_has_broken_and_that_the_tree_has_lost_is_dead_soon
 
 def test_an_origin_that_is_heard_again_is_not_dead() -> None:
     pulls = pulling(options=replace(OPTIONS, lost_timeout_s=60.0, stall_timeout_s=600.0))
-    pulls.way_changed("site-2", 1.0, is_broken=True)
+    pulls.paths.changed("site-2", 1.0, is_broken=True)
     pulls.receive(GOODBYE, 1.1)
     pulls.tick(1.5)
     land(pulls, 2.0, 0)
@@ -663,11 +657,11 @@ def test_an_origin_that_is_heard_again_is_not_dead() -> None:
 
 def test_a_direct_link_over_which_nothing_comes_is_left_when_the_tree_has_lost_its_peer() -> None:
     pulls = pulling(options=replace(OPTIONS, lost_timeout_s=60.0, stall_timeout_s=600.0))
-    pulls.suspect("site-3", 1.0)
-    pulls.suspect("site-2", 1.0)
-    pulls.suspect("site-2", 1.5)
+    pulls.paths.suspect("site-3", 1.0)
+    pulls.paths.suspect("site-2", 1.0)
+    pulls.paths.suspect("site-2", 1.5)
     land(pulls, 2.0, 0)  # it comes all the same
     assert not any(isinstance(each, Detour) for each in pulls.tick(5.0))
-    pulls.suspect("site-2", 6.0)
+    pulls.paths.suspect("site-2", 6.0)
     assert Detour("site-2") in pulls.tick(6.0 + SUSPECT_S)
     assert Detour("site-2") not in pulls.tick(20.0)

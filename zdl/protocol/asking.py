@@ -7,12 +7,15 @@ together they take turns; otherwise each asks as soon as something of it has com
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from types import MappingProxyType
 
 from zdl.options import PullOptions
 from zdl.protocol.effects import Effect, Post, Send
 from zdl.protocol.fetching import Asked, Pull
-from zdl.protocol.messages import Ask
+from zdl.protocol.messages import Ask, Verify
 from zdl.protocol.pacing import YIELD_S, Limit, Pacer, Ranks
+
+_VERIFY = MappingProxyType({"none": Verify.NONE, "blake3": Verify.BLAKE3, "xxh3": Verify.XXH3})
 
 
 class Asking:
@@ -50,7 +53,7 @@ class Asking:
         effects: list[Effect] = []
         source, window, to_do = pull.source, pull.window, pull.to_do
         held = sum(pull.landed.values()) if pull.landed else 0
-        verify = pull.verify(self._options)
+        verify = _verify(pull, self._options)
         pull.paced_until = None
         sides = self.sides.get(source.origin, ())[:pull.spread.count - 1] if self.sides and pull.is_direct else ()
         while to_do:
@@ -73,7 +76,7 @@ class Asking:
                       pull.pacer.priority)
             effects.append(Send(side, ask) if side else Post(ask))
         if effects:
-            pull.said_at, pull.has_asked = now, True
+            pull.words.said_at, pull.words.has_asked = now, True
             pull.plan_retry(self._options, now)
         return effects
 
@@ -87,6 +90,13 @@ class Asking:
         self._ranks.asked(pacer.priority, now)
         self._limit.take(length, now)
         pacer.limit.take(length, now)
+
+
+def _verify(pull: Pull, options: PullOptions) -> Verify:
+    """With which digest chunks are asked for now."""
+    if options.verify == "auto":
+        return Verify.XXH3 if pull.is_direct and not pull.is_kept else Verify.BLAKE3
+    return _VERIFY[options.verify]
 
 
 def _emptiest(pull: Pull, sides: Sequence[int]) -> int:

@@ -41,18 +41,21 @@ from collections.abc import Sequence
 
 from zdl.errors import Busy, Cancelled, IntegrityError, LeaseEnded, LocalProtocolError, ZdlError, from_wire
 from zdl.options import Pace, PullOptions
-from zdl.protocol.asking import Asking, doubted
-from zdl.protocol.effects import Detour, Effect, Finish, Post, Progressed, PullForgotten, PullSettled, SpreadOver, Unreachable
+from zdl.protocol.asking import Asking
+from zdl.protocol.effects import Detour, Effect, Finish, Progressed, PullForgotten, PullSettled, SpreadOver, Unreachable
 from zdl.protocol.fetching import Pull, State, new_pull
-from zdl.protocol.messages import Bounce, Chunk, Confirmed, Denial, Keep, Kind, Withdrawn
+from zdl.protocol.messages import Bounce, Chunk, Confirmed, Denial, Kind, Withdrawn
+from zdl.protocol.paths import Paths
 from zdl.protocol.ranges import union
 from zdl.protocol.switch import concerns
-from zdl.protocol.window import Window
 from zdl.refs import Source
 
 
 class Pulls:
     """The pulls of one cell.
+
+    Attributes:
+        paths: hears of the links that lead to their origins.
 
     Args:
         me: our FQCN.
@@ -66,6 +69,7 @@ class Pulls:
         self._options = options
         self._pulls: dict[int, Pull] = {}
         self._asking = Asking(me, options)
+        self.paths = Paths(self._pulls, self._asking)
 
     def __len__(self) -> int:
         return len(self._pulls)
@@ -79,11 +83,6 @@ class Pulls:
     def dropping(self) -> int:
         """How many were given up, and wait for the origin to note it."""
         return sum(pull.state is State.DROPPING for pull in self._pulls.values())
-
-    def window_of(self, number: int) -> Window | None:
-        """The window of a pull, for reports."""
-        pull = self._pulls.get(number)
-        return None if pull is None else pull.window
 
     # --- commands -------------------------------------------------------------------------------
 
@@ -147,53 +146,13 @@ class Pulls:
         pull = self._pulls.get(number)
         return [] if pull is None or pull.state is not State.FINISHING else self._complete(pull, now)
 
-    def cancel(self, number: int, error: ZdlError, now: float) -> list[Effect]:
-        """End a pull with `error`; the origin is told."""
+    def cancel(self, number: int, why: ZdlError | str, now: float) -> list[Effect]:
+        """End a pull, with this error; or because its user does not want it any more: too late when all of it is here."""
         pull = self._pulls.get(number)
-        if pull is None or pull.is_over:
-            return []
-        return self._fail(pull, error, tell=True, now=now)
-
-    def cancelled(self, number: int, why: str, now: float) -> list[Effect]:
-        """The user does not want it any more; too late when all of it is here."""
-        pull = self._pulls.get(number)
-        if pull is None or pull.state is State.FINISHING:
+        if pull is None or pull.is_over or (isinstance(why, str) and pull.state is State.FINISHING):
             return []
         what = f"the pull of {pull.source.label} from {pull.source.origin}"
-        return self.cancel(number, Cancelled(what=what, why=why), now)
-
-    def suspect(self, origin: str, now: float) -> None:
-        """The tree has lost an origin to which there is a direct link; it may be that link that stands, or the origin is gone."""
-        for pull in self._pulls.values():
-            if pull.source.origin == origin and pull.suspect_at is None and not pull.is_over:
-                pull.suspect_at, pull.is_told_lost = now, True
-
-    def way_changed(self, origin: str, now: float, *, is_direct: bool = False, is_broken: bool = False) -> list[Effect]:
-        """The link that led to `origin` is gone: what was asked is asked again, over another direct one or what there is.
-
-        `is_broken`: it was a direct one, and the connection has ended by itself.
-        """
-        effects: list[Effect] = []
-        for pull in list(self._pulls.values()):
-            if pull.source.origin == origin and pull.state is State.PULLING:
-                pull.doubt_all()
-                pull.window.forget_path()
-                pull.spread.forget_path()
-                pull.is_direct, pull.suspect_at, pull.is_broken = is_direct, None, pull.is_broken or is_broken
-                effects += self._asking.fill(pull, now)
-        return effects
-
-    def side_is_up(self, origin: str, link: int, now: float) -> list[Effect]:
-        """There is another link to an origin, for pulls that are spread."""
-        self._asking.sides.setdefault(origin, []).append(link)
-        return [effect for pull in self._pulls.values() if pull.source.origin == origin and pull.state is State.PULLING
-                for effect in self._asking.fill(pull, now)]
-
-    def side_is_down(self, origin: str, link: int, now: float) -> list[Effect]:
-        """It is gone: what was asked over it is asked again over the others."""
-        self._asking.lose_side(origin, link)
-        return [effect for pull in self._pulls.values() if pull.state is State.PULLING and doubted(pull, link)
-                for effect in self._asking.fill(pull, now)]
+        return self._fail(pull, Cancelled(what=what, why=why) if isinstance(why, str) else why, tell=True, now=now)
 
     # --- the world ------------------------------------------------------------------------------
 
@@ -214,7 +173,7 @@ class Pulls:
         # Nobody knows which question this chunk answers if it was asked for twice: that is no round trip.
         is_sample = chunk.offset not in pull.asked_again
         pull.window.landed(asked.length, mark=asked.mark, took_s=now - asked.asked_at if is_sample else 0.0)
-        pull.has_news()
+        pull.reach.has_news()
         if not is_intact:
             count = pull.bad[chunk.offset] = pull.bad.get(chunk.offset, 0) + 1
             if count >= self._options.bad_chunks_max:
@@ -235,7 +194,7 @@ class Pulls:
             case Unreachable():
                 for pull in self._pulls.values():
                     if pull.source.origin != self._me and concerns(message, pull.source.origin):
-                        pull.is_told_lost = True
+                        pull.reach.is_told_lost = True
                         pull.no_way(self._options, message.why, now)
                 return []
             case Withdrawn():
@@ -253,13 +212,13 @@ class Pulls:
                     known.missing += 1
                     known.soon(now)
                 elif message.of_kind in (Kind.ASK, Kind.KEEP, Kind.CONFIRM):
-                    known.bounced(now)
+                    known.reach.bounced(now)
                     known.no_way(self._options, str(error), now)
                 return []
             case Confirmed():
                 is_noted = known.is_over and message.origin == known.source.origin
-                known.unnoted -= is_noted
-                return self._forget(known) if is_noted and known.unnoted <= 0 else []
+                known.words.unnoted -= is_noted
+                return self._forget(known) if is_noted and known.words.unnoted <= 0 else []
             case Denial():
                 if message.origin != known.source.origin:
                     return []
@@ -274,7 +233,7 @@ class Pulls:
             elif pull.state is State.PULLING:
                 effects += self._watch(pull, now)
             elif pull.state is State.FINISHING:
-                effects += pull.keep_alive(self._me, self._options, now)
+                effects += pull.words.keep_alive(self._me, self._options, now)
         return effects
 
     def deadline(self) -> float | None:
@@ -291,16 +250,16 @@ class Pulls:
 
     def _watch(self, pull: Pull, now: float) -> list[Effect]:
         options = self._options
-        lost_at, detour_at = pull.lost_at(options), pull.detour_at(options)
+        lost_at, detour_at = pull.verdicts_at(options)
         if lost_at is not None and now >= lost_at:
-            if not pull.is_dead and pull.has_way_again(options, now):
-                pull.no_way_since = None
+            if not pull.reach.is_dead and pull.reach.has_way_again(options, now):
+                pull.reach.no_way_since = None
                 return self._watch(pull, now)
             return self._fail(pull, pull.lost(), tell=False, now=now)
         if now >= pull.progress_at + options.stall_timeout_s and pull.may_stall:
             return self._fail(pull, pull.stalled(now), tell=True, now=now)
         if detour_at is not None and now >= detour_at:
-            pull.suspect_at = None
+            pull.reach.suspect_at = None
             return [Detour(pull.source.origin), *self._watch(pull, now)]
         effects: list[Effect] = []
         if pull.retry_at is not None and now >= pull.retry_at:
@@ -313,17 +272,14 @@ class Pulls:
         if pull.paced_until is not None and now >= pull.paced_until:
             pull.progress_at = now if not pull.asked else pull.progress_at  # what waits for its turn does not stall
             effects += self._asking.fill(pull, now)
-        return effects + pull.keep_alive(self._me, self._options, now)
+        return effects + pull.words.keep_alive(self._me, self._options, now)
 
     def _whole(self, pull: Pull, now: float) -> list[Effect]:
         """All bytes are stored."""
         if not pull.finishes:
             return self._complete(pull, now)
         pull.state, pull.retry_at = State.FINISHING, None
-        if pull.has_asked:
-            return [Finish(pull.id)]
-        pull.said_at, pull.has_asked, source = now, True, pull.source  # how it ends is believed only of who has spoken before
-        return [Post(Keep(self._me, source.origin, pull.id, source.offer_id, source.secret)), Finish(pull.id)]
+        return [*pull.words.begin(self._me, now), Finish(pull.id)]
 
     def _complete(self, pull: Pull, now: float) -> list[Effect]:
         pull.state = State.CONFIRMING
@@ -332,7 +288,7 @@ class Pulls:
     def _say_again(self, pull: Pull, now: float) -> list[Effect]:
         if pull.retry_at is None or now < pull.retry_at:
             return []
-        return self._forget(pull) if pull.is_said else pull.say(self._me, now)
+        return self._forget(pull) if pull.words.is_said else pull.say(self._me, now)
 
     def _refused(self, pull: Pull, error: ZdlError, now: float) -> list[Effect]:
         if pull.is_over:  # we have all bytes, or do not want them; the origin only does not care any more
@@ -344,7 +300,7 @@ class Pulls:
     def _fail(self, pull: Pull, error: ZdlError, *, tell: bool, now: float) -> list[Effect]:
         if not tell:
             return [*self._forget(pull), PullSettled(pull.id, error)]
-        pull.state, pull.why_dropped = State.DROPPING, error.code
+        pull.state, pull.words.why_dropped = State.DROPPING, error.code
         return [*pull.say(self._me, now), PullSettled(pull.id, error)]
 
     def _forget(self, pull: Pull) -> list[Effect]:

@@ -186,10 +186,7 @@ class Lane:
 
         def end(why: str | ZdlError, now: float) -> list[Effect]:
             """On the lane."""
-            if not pull_id:
-                return []
-            return self._pulls.cancel(pull_id[0], why, now) if isinstance(why, ZdlError) else self._pulls.cancelled(
-                pull_id[0], why, now)
+            return self._pulls.cancel(pull_id[0], why, now) if pull_id else []
 
         self._loop.submit(begin)
         return lambda why: self._loop.submit(self._loop.do, lambda now: end(why, now))
@@ -285,7 +282,7 @@ class Lane:
                 self._dialled.pop(link, None)
                 if fqcn in self._replaced:
                     self._replaced.discard(fqcn)
-                    effects += self._pulls.way_changed(fqcn, now, is_direct=True)
+                    effects += self._pulls.paths.changed(fqcn, now, is_direct=True)
                 for step in self._ways.linked(fqcn):
                     effects += self._take_way(step, now)
             case SideUp() | SideDown():
@@ -303,7 +300,7 @@ class Lane:
                         if fetching.origin == origin:
                             fetching.events.chosen(False, f"the link to {fqcn} was lost: {why}")
                     is_broken = origin == fqcn and fqcn != self._hanging
-                    effects += self._pulls.way_changed(origin, now, is_broken=is_broken)
+                    effects += self._pulls.paths.changed(origin, now, is_broken=is_broken)
             case Unreachable(at=at):
                 effects += self._offers.receive(effect, now)
                 if at != self._fqcn:  # what this lane has lost itself may be reached another way: see `PeerDown`
@@ -397,7 +394,7 @@ class Lane:
             self._loop.do(lambda now: self._loop.switch.dial_parent(address, now))
 
     def _cancel_pulls(self, now: float) -> list[Effect]:
-        return [each for number in list(self._fetchings) for each in self._pulls.cancelled(number, "the cell is closed", now)]
+        return [each for number in list(self._fetchings) for each in self._pulls.cancel(number, "the cell is closed", now)]
 
     def _is_quiet(self) -> bool:
         return len(self._pulls) == self._pulls.dropping and not self._offers.transactions.is_pulled_from
@@ -413,7 +410,7 @@ def _lose_ways(pulls: Pulls, lost: Unreachable, origins: set[str], routes: Route
     """Some cells are cut off: pulls from them have no way; those that are linked directly are suspect."""
     concerned = [origin for origin in origins if concerns(lost, origin)]
     for origin in filter(routes.is_direct, concerned):
-        pulls.suspect(origin, now)
+        pulls.paths.suspect(origin, now)
     return [effect for origin in concerned if not routes.is_direct(origin)
             for effect in pulls.receive(Unreachable(lost.at, origin, False, lost.why), now)]
 
