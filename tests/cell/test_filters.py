@@ -39,6 +39,20 @@ def test_a_filter_is_asked_at_its_point_only(point: Point) -> None:
     assert seen == [point]
 
 
+@pytest.mark.parametrize("point", Point)
+def test_only_what_comes_in_can_be_resolved_for_a_filter(point: Point) -> None:
+    filters = made()
+    decorator = getattr(filters, point.name.lower())
+    if point.name.startswith("INCOMING"):
+        decorator("task", "run", resolve=True)(lambda message: None)
+        assert filters.wants(point, "task", "run")
+    else:
+        with pytest.raises(OptionError, match=f"resolve.*False for each {point.value}"):
+            decorator("task", "run", resolve=True)
+        assert not filters.is_used
+    assert repr(decorator) == f"<Decorator of filters of each {point.value}>"
+
+
 @pytest.mark.parametrize(("channel", "topic", "fits"), [
     ("task", "run", True), ("task", "*", True), ("*", "run", True), ("*", "*", True), ("task", "stop", False), ("a", "*", False)])
 def test_a_star_is_any(channel: str, topic: str, fits: bool) -> None:

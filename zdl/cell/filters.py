@@ -75,6 +75,8 @@ class Point(Enum):
     INCOMING_NOTICE = "incoming notice"
 
 
+# Only there something may have been lent that is not here yet.
+_INCOMING = frozenset({Point.INCOMING_REQUEST, Point.INCOMING_REPLY, Point.INCOMING_NOTICE})
 # There filters run on a thread of the user's, whose interruption is not theirs to keep.
 _USERS_THREADS = frozenset({Point.OUTGOING_REQUEST, Point.OUTGOING_NOTICE, Point.INCOMING_REPLY})
 
@@ -141,7 +143,6 @@ class Passing:
 
 Verdict = Passing | Answered | Refusal | None
 Filter = Callable[[Passing], Verdict]
-Added = Callable[[Filter], Filter]
 Resolve = Callable[[object], object]
 
 
@@ -160,6 +161,45 @@ class _Entry:
         return is_channel and self.topic in (topic, ANY)
 
 
+class Decorator:
+    """``@cell.filters.incoming_request("task", "*")``: how a filter is added at one point.
+
+    Threads: any.
+
+    Args:
+        point: the point.
+        add: adds a filter there.
+    """
+
+    def __init__(self, point: Point, add: Callable[[Point, _Entry], None]) -> None:
+        self._point = point
+        self._add = add
+
+    def __repr__(self) -> str:
+        return f"<Decorator of filters of each {self._point.value}>"
+
+    def __call__(self, channel: str, topic: str, *, resolve: bool = False) -> Callable[[Filter], Filter]:
+        """The decorated function filters what passes here.
+
+        Args:
+            channel: first half of the handler's name; ``*`` is any.
+            topic: second half.
+            resolve: pull what is lent in the body before the filter runs; only of what comes in.
+
+        Raises:
+            OptionError: nothing can be pulled for what goes out; or there are `FILTERS_MAX` at this point.
+        """
+        if resolve and self._point not in _INCOMING:
+            raise OptionError(name="resolve", value="True", allowed=f"False for each {self._point.value}: what it lends is here")
+
+        def add(function: Filter) -> Filter:
+            """The decorator."""
+            self._add(self._point, _Entry(channel, topic, function, resolve))
+            return function
+
+        return add
+
+
 class Filters:
     """The filters of one cell: ``cell.filters``.
 
@@ -168,6 +208,12 @@ class Filters:
     Attributes:
         is_used: whether there is any filter.
         passing_by: who observes what the cell passes on.
+        outgoing_request: decorator, for requests of this cell; see the table above for what each sees, and on which thread.
+        incoming_request: for requests for this cell.
+        outgoing_reply: for what this cell's handlers return or raise.
+        incoming_reply: for what requests of this cell bring, replies and errors.
+        outgoing_notice: for notices of this cell.
+        incoming_notice: for notices for this cell.
 
     Args:
         fqcn: the cell, for errors.
@@ -182,48 +228,16 @@ class Filters:
         self._entries: Mapping[Point, tuple[_Entry, ...]] = {}
         self.is_used = False
         self.passing_by = PassingBy()
+        self.outgoing_request = Decorator(Point.OUTGOING_REQUEST, self._add)
+        self.incoming_request = Decorator(Point.INCOMING_REQUEST, self._add)
+        self.outgoing_reply = Decorator(Point.OUTGOING_REPLY, self._add)
+        self.incoming_reply = Decorator(Point.INCOMING_REPLY, self._add)
+        self.outgoing_notice = Decorator(Point.OUTGOING_NOTICE, self._add)
+        self.incoming_notice = Decorator(Point.INCOMING_NOTICE, self._add)
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{len(entries)} {point.value}" for point, entries in self._entries.items() if entries)
         return f"<Filters of {self._fqcn}: {shown or 'none'}>"
-
-    # --- adding ---------------------------------------------------------------------------------
-
-    def outgoing_request(self, channel: str, topic: str) -> Added:
-        """Decorator: the function filters requests of this cell, on the thread that sends, before they are packed."""
-        return self._adding(Point.OUTGOING_REQUEST, channel, topic, resolve=False)
-
-    def incoming_request(self, channel: str, topic: str, *, resolve: bool = False) -> Added:
-        """Decorator: the function filters requests for this cell, on the handler pool, before the handler.
-
-        Args:
-            channel: first half of the handler's name; ``*`` is any.
-            topic: second half.
-            resolve: pull what is lent in the body before the filter runs.
-        """
-        return self._adding(Point.INCOMING_REQUEST, channel, topic, resolve=resolve)
-
-    def outgoing_reply(self, channel: str, topic: str) -> Added:
-        """Decorator: the function filters what this cell's handlers return or raise, on the thread that answers."""
-        return self._adding(Point.OUTGOING_REPLY, channel, topic, resolve=False)
-
-    def incoming_reply(self, channel: str, topic: str, *, resolve: bool = False) -> Added:
-        """Decorator: the function filters what requests of this cell bring, replies and errors, before the caller gets it.
-
-        Args:
-            channel: first half of the handler's name; ``*`` is any.
-            topic: second half.
-            resolve: pull what is lent in the body before the filter runs.
-        """
-        return self._adding(Point.INCOMING_REPLY, channel, topic, resolve=resolve)
-
-    def outgoing_notice(self, channel: str, topic: str) -> Added:
-        """Decorator: the function filters notices of this cell, on the thread that sends, before they are packed."""
-        return self._adding(Point.OUTGOING_NOTICE, channel, topic, resolve=False)
-
-    def incoming_notice(self, channel: str, topic: str, *, resolve: bool = False) -> Added:
-        """Decorator: the function filters notices for this cell, on the handler pool, before the handler; see above."""
-        return self._adding(Point.INCOMING_NOTICE, channel, topic, resolve=resolve)
 
     def observe(self, function: Observer) -> Observer:
         """Decorator: the function is told, on the handler pool, of each message for others that this cell passes on or
@@ -278,18 +292,13 @@ class Filters:
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _adding(self, point: Point, channel: str, topic: str, *, resolve: bool) -> Added:
-        def add(function: Filter) -> Filter:
-            """The decorator."""
-            with self._lock:
-                entries = (*self._entries.get(point, ()), _Entry(channel, topic, function, resolve))
-                if len(entries) > FILTERS_MAX:
-                    raise OptionError(name="filters", value=str(len(entries)), allowed=f"at most {FILTERS_MAX} at one point")
-                self._entries = {**self._entries, point: entries}
-                self.is_used = True
-            return function
-
-        return add
+    def _add(self, point: Point, entry: _Entry) -> None:
+        with self._lock:
+            entries = (*self._entries.get(point, ()), entry)
+            if len(entries) > FILTERS_MAX:
+                raise OptionError(name="filters", value=str(len(entries)), allowed=f"at most {FILTERS_MAX} at one point")
+            self._entries = {**self._entries, point: entries}
+            self.is_used = True
 
     def _verdict(self, entry: _Entry, message: Passing) -> Verdict:
         verdict = entry.function(message)
