@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-
 from zdl.assembly import Cell
 from zdl.protocol.messages import Body
 from zdl.protocol.pushes import Opening
 from zdl.protocol.pushing import Open
+from zdl.streaming.feed import Feed
 from zdl.streaming.inflow import Inflow
 from zdl.streaming.outflow import Outflow
 
@@ -24,6 +23,6 @@ def joined(server: Cell, site: Cell, *, idle_timeout_s: float | None = None) -> 
         return inflows[0]
 
     server.pushing.listen(opened)
-    out = Outflow(site, Opening("server", "a", "b", "objects", body=(b"context",)), threading.Condition(),
+    out = Outflow(site, Opening("server", "a", "b", "objects", body=(b"context",)), Feed(site),
                   lambda first, some: replies.extend(some))
     return out, eventually(lambda: inflows and inflows[0]), replies

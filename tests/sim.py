@@ -178,9 +178,10 @@ class Sim(Lendings):
         if sender is None:
             return
         large = rng.random() < 0.3
-        items = [bytes([index]) * (rng.choice((0, 10, 90_000)) if large else rng.choice((0, 1, 50)))
-                 for index in range(rng.choice((0, 1, 5, 20)))]
-        key = self.push(sender, rng.choice(self.names), items, gap_s=rng.choice((0.0, 0.0, 0.1)))
+        items = [bytes([index]) * (rng.choice((0, 10, 90_000)) if large else rng.choice((0, 1, 50, 5000)))
+                 for index in range(rng.choice((0, 1, 5, 20, 60)))]
+        targets = rng.sample(self.names, min(len(self.names), rng.choice((1, 1, 3))))
+        key = self.push(sender, targets, items, gap_s=rng.choice((0.0, 0.0, 0.1)))
         if rng.random() < 0.1:
             self.at(self.now + rng.random() * 0.3, self.cancel_push, key)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgpack
 from simbooks import CONTROL, DATA, NEVER, PATIENT, Call, Lending, Pull, Push, SimOptions, Transaction, Wire
@@ -14,6 +14,7 @@ from zdl.errors import Cancelled, Closed, RemoteError, TooLarge, to_wire
 from zdl.fqcn import ROOT, ancestors, common_ancestor, is_within, parent
 from zdl.protocol import effects as asked
 from zdl.protocol.audiences import UNLIMITED, Budgets
+from zdl.protocol.backlog import Backlog
 from zdl.protocol.calls import Question
 from zdl.protocol.effects import Outcome
 from zdl.protocol.frames import TRACED
@@ -326,25 +327,30 @@ class World(Network):
 
     # --- streams ----------------------------------------------------------------------------------
 
-    def push(self, sender: SimCell, target: str, items: list[bytes], *, gap_s: float = 0.0, how: str = "") -> tuple[str, int]:
-        """A stream of these items, the gap between each two, and its end; `how` it is taken in stands in `Push`."""
-        number, effects = sender.pushes.start(Opening(target, "sim", "push", "objects", body=(b"context",)), self.now)
-        key = sender.fqcn, number
-        self.pushes[key] = Push(sender, target, items, self.now, self.sound_path(sender.fqcn, target, DATA) is not None, how)
-        self.tell(sender.fqcn, "=", ("pushes", target, len(items), number))
-        sender.act(DATA, effects)
+    def push(self, sender: SimCell, targets: Sequence[str], items: list[bytes], *, gap_s: float = 0.0,
+             how: str = "") -> tuple[str, int]:
+        """A stream of these items to these cells, the gap between each two, and its end; `how` it is taken in stands in `Push`."""
+        backlog, numbers = Backlog(), []
+        for target in targets:
+            number, effects = sender.pushes.start(Opening(target, "sim", "push", "objects", body=(b"context",)), self.now, backlog)
+            has_way = self.sound_path(sender.fqcn, target, DATA) is not None
+            self.pushes[sender.fqcn, number] = Push(sender, target, items, self.now, has_way, how)
+            self.tell(sender.fqcn, "=", ("pushes", target, len(items), number))
+            numbers.append(number)
+            sender.act(DATA, effects)
         for index, item in enumerate(items):
-            self.at(self.now + index * gap_s, self._push_item, sender, number, item)
-        self.at(self.now + len(items) * gap_s, self._push_end, sender, number)
-        return key
+            self.at(self.now + index * gap_s, self._push_item, sender, backlog, item)
+        self.at(self.now + len(items) * gap_s, self._push_end, sender, numbers)
+        return sender.fqcn, numbers[0]
 
-    def _push_item(self, sender: SimCell, number: int, item: bytes) -> None:
+    def _push_item(self, sender: SimCell, backlog: Backlog, item: bytes) -> None:
         if sender.is_alive:
-            sender.act(DATA, sender.pushes.push(number, [((item,), None)], self.now))
+            sender.act(DATA, sender.pushes.spread(backlog, [((item,), None)], self.now))
 
-    def _push_end(self, sender: SimCell, number: int) -> None:
-        if sender.is_alive:
-            sender.act(DATA, sender.pushes.finish(number, self.now))
+    def _push_end(self, sender: SimCell, numbers: list[int]) -> None:
+        for number in numbers:
+            if sender.is_alive:
+                sender.act(DATA, sender.pushes.finish(number, self.now))
 
     def cancel_push(self, key: tuple[str, int]) -> None:
         """The sender breaks off."""

@@ -370,8 +370,9 @@ class StreamOptions:
             Fixed: over 1 Gbit/s with 20 and 100 ms, 8 MiB carry what 32 do and what a pull does, whose window tunes itself, as
             long as the kernels hold their usual 2 MiB of a connection (94, 95, 93 and 20, 20, 19 MB/s).
         item_bytes_max: one item of a stream.
-        backlog_bytes_max: what waits at the sender of a stream of objects for its slowest receiver, while others are ahead.
-            Python's book-keeping comes on top: of objects of 1 KiB to seven cells, 64 MiB of them made the sender grow by 127 MB.
+        backlog_bytes_max: the memory that a stream of objects takes at its sender while one receiver lags and others are ahead.
+            Objects wait once for all receivers, gathered, so that small ones have no book-keeping of their own; a quarter of it
+            is for what allocators lose (see `zdl.streaming.fan`). Frames below 64 KiB that are on their way are copied for each.
         blob_bytes_max: the largest blob that is taken in; checked before memory is taken.
         stall_timeout_s: bytes of which none is consumed for so long end the stream, at both ends.
         silent_timeout_s: a peer that says nothing for so long has ended the stream by it.

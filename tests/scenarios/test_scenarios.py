@@ -213,7 +213,7 @@ class Stage(World):
     def _play_push(self, one: str, other: str, *sizes: str) -> None:
         how = sizes[-1] if sizes[-1].isalpha() else ""
         items = [bytes([index]) * int(size) for index, size in enumerate(sizes[:-1] if how else sizes)]
-        self._last_push = self.push(self.cells[one], other, items, how=how)
+        self._last_push = self.push(self.cells[one], [other], items, how=how)
 
     def _play_break(self, one: str) -> None:
         assert self._last_push[0] == one

@@ -10,6 +10,7 @@ import pytest
 from sides import Side
 
 from zdl.errors import Cancelled, Closed, Refused, ZdlError
+from zdl.protocol.backlog import Backlog
 from zdl.protocol.effects import PushMoved
 from zdl.protocol.messages import Body
 from zdl.protocol.peers import SAID_GOODBYE
@@ -52,14 +53,15 @@ class Sending:
         self.desk = side.lanes.streams
         self.moved: list[PushMoved] = []
         self.ends: list[tuple[ZdlError | None, Body]] = []
-        self.number = self.desk.open(Opening(target, "a", "b", "bytes"), moved=self.moved.append,
+        self.backlog = Backlog()
+        self.number = self.desk.open(Opening(target, "a", "b", "bytes"), self.backlog, moved=self.moved.append,
                                      settled=lambda *end: self.ends.append(end))
 
     def put(self, *items: bytes) -> None:
-        self.desk.push(self.number, lambda: [((each,), None) for each in items])
+        self.desk.push(self.backlog, lambda: [((each,), None) for each in items])
 
     def finish(self) -> None:
-        self.desk.push(self.number, lambda: [], is_last=True)
+        self.desk.push(self.backlog, lambda: [], last_of=self.number)
 
     @property
     def end(self) -> ZdlError | None:

@@ -21,10 +21,11 @@ from enum import Enum
 
 from zdl.errors import Busy, DecodeError, PeerLost, Refused, RemoteProtocolError, TimedOut, ZdlError, from_wire, to_wire
 from zdl.options import StreamOptions
+from zdl.protocol.backlog import ITEM_OVERHEAD_BYTES
 from zdl.protocol.effects import Effect, IntakeArrived, IntakeComplete, IntakeOpened, IntakeSettled, Post, Unreachable
 from zdl.protocol.items import BATCH_BYTES, BATCH_ITEMS_MAX, gather, scatter, size_of
 from zdl.protocol.messages import Body, Bounce, Kind
-from zdl.protocol.pushes import FIRST_CREDIT_BYTES, ITEM_OVERHEAD_BYTES, NOT_OPEN
+from zdl.protocol.pushes import FIRST_CREDIT_BYTES, NOT_OPEN
 from zdl.protocol.pushing import End, Ended, Halt, Items, Open, Taken
 from zdl.protocol.switch import concerns
 

@@ -28,8 +28,9 @@ So nothing is timed but the question.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from zdl.errors import (
     Busy,
@@ -45,14 +46,13 @@ from zdl.errors import (
     to_wire,
 )
 from zdl.options import StreamOptions
+from zdl.protocol.backlog import Backlog, Queue
 from zdl.protocol.effects import Effect, Post, PushMoved, PushSettled, Unreachable
-from zdl.protocol.items import BATCH_BYTES, BATCH_ITEMS_MAX, PARTS_MAX, gather, scatter, size_of
+from zdl.protocol.items import scatter
 from zdl.protocol.messages import Body, Bounce, Kind
 from zdl.protocol.pushing import End, Ended, Halt, Items, Open, Taken
 from zdl.protocol.switch import concerns
 
-# What the book-keeping of one item takes at the receiver, so that a window of empty ones is bounded too.
-ITEM_OVERHEAD_BYTES = 64
 # What may be sent before the receiver has said anything.
 FIRST_CREDIT_BYTES = 256 * 1024
 # Pause before what bounced is sent again: time for a relay to come back.
@@ -78,25 +78,14 @@ class Opening:
 
 
 @dataclass(slots=True)
-class Item:
-    """One item on its way."""
-
-    parts: Body
-    end: int
-    timeout_s: float
-
-
-@dataclass(slots=True)
 class Push:
-    """One push."""
+    """One push: to one receiver."""
 
     id: int
     opening: Opening
+    backlog: Backlog
+    queue: Queue
     credit: int = FIRST_CREDIT_BYTES
-    items: dict[int, Item] = field(default_factory=dict)
-    pushed: int = 0
-    bytes_pushed: int = 0
-    sent: int = 0
     sent_max: int = 0
     received: int = 0
     consumed: int = 0
@@ -111,11 +100,15 @@ class Push:
     no_way_why: str = ""
     retry_at: float | None = None
 
+    @property
+    def head_due_at(self) -> float | None:
+        """When the first item that is not consumed must be; None where all that were sent are."""
+        return self.head_since + self.queue.timeout_s(self.consumed) if self.consumed < self.queue.sent else None
+
     def check(self) -> None:
         """All invariants; for simulation."""
-        assert self.consumed <= self.received <= self.sent <= self.sent_max <= self.pushed
-        assert list(self.items) == list(range(self.consumed, self.pushed))
-        assert all(not self.items[number].parts for number in range(self.consumed, self.received))
+        assert self.consumed <= self.received <= self.queue.sent <= self.sent_max <= self.queue.pushed
+        self.queue.check(self.received, self.consumed)
 
 
 class Pushes:
@@ -146,8 +139,13 @@ class Pushes:
 
     # --- commands -------------------------------------------------------------------------------
 
-    def start(self, opening: Opening, now: float) -> tuple[int, list[Effect]]:
+    def start(self, opening: Opening, now: float, backlog: Backlog | None = None) -> tuple[int, list[Effect]]:
         """Begin a push.
+
+        Args:
+            opening: of what, to whom.
+            now: the time.
+            backlog: of a stream to several, whose pushes share it; by default one of its own.
 
         Raises:
             Busy: ``pushes_max`` are under way.
@@ -156,21 +154,25 @@ class Pushes:
             raise Busy(limit="pushes_max", value=self._options.pushes_max, at=self._me)
         number = self._next_id
         self._next_id += 1
-        push = Push(number, opening, said_at=now, heard_at=now)
+        shared = Backlog() if backlog is None else backlog
+        push = Push(number, opening, shared, shared.join(number), said_at=now, heard_at=now)
         self._pushes[number] = push
         return number, [self._open(push)]
 
     def push(self, number: int, items: Sequence[tuple[Body, float | None]], now: float) -> list[Effect]:
-        """Further items, each with the time within which it shall be consumed once all before it are; None: ``stall_timeout_s``."""
+        """Further items of a push and of all that share its backlog; see `spread`."""
         push = self._pushes.get(number)
-        if push is None or push.is_ending:
-            return []
-        for parts, timeout_s in items:
-            push.bytes_pushed += size_of(parts) + ITEM_OVERHEAD_BYTES
-            push.items[push.pushed] = Item(parts, push.bytes_pushed,
-                                           self._options.stall_timeout_s if timeout_s is None else timeout_s)
-            push.pushed += 1
-        return self._fill(push, now)
+        return [] if push is None or push.is_ending else self.spread(push.backlog, items, now)
+
+    def spread(self, backlog: Backlog, items: Sequence[tuple[Body, float | None]], now: float) -> list[Effect]:
+        """Further items, each with the time within which it shall be consumed once all before it are; None: ``stall_timeout_s``."""
+        numbers = backlog.push_ids()
+        for parts, timeout_s in items if numbers else ():
+            backlog.add(parts, self._options.stall_timeout_s if timeout_s is None else timeout_s)
+        effects: list[Effect] = []
+        for number in numbers:
+            effects += self._fill(self._pushes[number], now)
+        return effects
 
     def finish(self, number: int, now: float) -> list[Effect]:
         """No more items: the normal end."""
@@ -178,6 +180,7 @@ class Pushes:
         if push is None or push.is_ending:
             return []
         push.is_ending = True
+        push.backlog.leave(push.queue)
         return self._fill(push, now)
 
     def cancel(self, number: int, error: ZdlError) -> list[Effect]:
@@ -248,47 +251,52 @@ class Pushes:
         effects: list[Effect] = []
         if push.retry_at is not None:  # there is no way at the moment
             return effects
-        while push.sent < push.pushed and self._may_send(push):
-            first = push.sent
+        queue = push.queue
+        while queue.sent < queue.pushed:
+            first, body = queue.sent, self._next(push)
+            if not body:
+                break
             if first == push.consumed:
                 push.head_since = now
-            effects.append(Post(Items(self._me, push.opening.target, push.id, first, push.consumed, gather(self._batch(push)))))
-        if push.is_ending and push.sent == push.pushed and not push.is_end_said:
+            effects.append(Post(Items(self._me, push.opening.target, push.id, first, push.consumed, body)))
+        if push.is_ending and queue.sent == queue.pushed and not push.is_end_said:
             push.is_end_said = True
-            effects.append(Post(End(self._me, push.opening.target, push.id, push.pushed)))
+            effects.append(Post(End(self._me, push.opening.target, push.id, queue.pushed)))
         if effects:
             push.said_at = now
         return effects
 
-    def _may_send(self, push: Push) -> bool:
-        return push.items[push.sent].end <= push.credit or push.sent == push.consumed
-
-    def _batch(self, push: Push) -> list[Body]:
-        """The next items that go in one message; `sent` is behind them."""
-        items: list[Body] = []
-        size = parts = 0
-        while push.sent < push.pushed and len(items) < BATCH_ITEMS_MAX and (not items or self._may_send(push)):
-            item = push.items[push.sent].parts
-            size += size_of(item)
-            parts += len(item)
-            if items and (size > BATCH_BYTES or parts > PARTS_MAX):
-                break
-            items.append(item)
-            push.sent += 1
-        push.sent_max = max(push.sent_max, push.sent)
-        return items
+    def _next(self, push: Push) -> Body:
+        """The next items that go in one message, as far as there is credit; `sent` is behind them."""
+        queue, backlog = push.queue, push.backlog
+        block = queue.next_block()
+        if backlog.is_shared(block):
+            if queue.sent > push.received:  # until that has arrived the block grows, and may go whole
+                return ()
+        else:
+            backlog.close()
+        first, marks = queue.sent, block.marks
+        after = marks.first + bisect_right(marks.ends, push.credit, first - marks.first)
+        if after == first:
+            if first > push.consumed:
+                return ()
+            after = first + 1
+        queue.sent = after
+        push.sent_max = max(push.sent_max, after)
+        return block.body(first, after)
 
     def _again(self, push: Push, now: float) -> list[Effect]:
-        push.sent, push.is_end_said, push.retry_at, push.said_at = push.received, False, None, now
+        push.queue.sent, push.is_end_said, push.retry_at, push.said_at = push.received, False, None, now
         opened: list[Effect] = [] if push.is_opened else [self._open(push)]
         return [*opened, *(self._fill(push, now) or ([] if opened else self._ask(push, now)))]
 
     def _ask(self, push: Push, now: float) -> list[Effect]:
         """How far are you? A receiver that misses anything says so."""
         push.said_at = now
-        if push.is_ending and push.sent == push.pushed:
-            return [Post(End(self._me, push.opening.target, push.id, push.pushed))]
-        return [Post(Items(self._me, push.opening.target, push.id, push.sent, push.consumed))]
+        queue = push.queue
+        if push.is_ending and queue.sent == queue.pushed:
+            return [Post(End(self._me, push.opening.target, push.id, queue.pushed))]
+        return [Post(Items(self._me, push.opening.target, push.id, queue.sent, push.consumed))]
 
     def _taken(self, push: Push, taken: Taken, now: float) -> list[Effect]:
         if taken.received > push.sent_max or taken.consumed > taken.received or taken.first > taken.consumed:
@@ -296,10 +304,10 @@ class Pushes:
                 what=f"{push.opening.target} claims to have items of {push.opening} that were never sent"), tell=True)
         push.is_opened = True
         push.credit = max(push.credit, taken.credit)
-        for number in range(push.received, taken.received):
-            push.items[number].parts = ()
+        queue = push.queue
         push.received = max(push.received, taken.received)
-        push.sent = max(push.sent, push.received)
+        queue.received(push.received)
+        queue.sent = max(queue.sent, push.received)
         if taken.first > push.consumed:  # a word of it was lost, with replies
             return [*self._ask(push, now), *self._fill(push, now)]
         try:
@@ -311,15 +319,13 @@ class Pushes:
                                 tell=True)
         fresh = replies[push.consumed - taken.first:]
         if fresh:
-            push.bytes_consumed = push.items[taken.consumed - 1].end
-            for number in range(push.consumed, taken.consumed):
-                del push.items[number]
+            push.bytes_consumed = queue.consumed(taken.consumed)
             push.consumed, push.head_since = taken.consumed, now
         if taken.again:
-            push.sent, push.is_end_said = push.received, False
+            queue.sent, push.is_end_said = push.received, False
         more = self._fill(push, now)
         return [*more, PushMoved(push.id, push.received, push.consumed, push.bytes_consumed, fresh,
-                                 push.received == push.sent)]
+                                 push.received == queue.sent)]
 
     def _ended(self, push: Push, ended: Ended, now: float) -> list[Effect]:
         if not ended.code:
@@ -343,15 +349,17 @@ class Pushes:
             return PeerLost(target=target, lost=target, at=self._me, why=push.no_way_why)
         if now >= push.heard_at + options.silent_timeout_s:
             return TimedOut(what=f"any word about {push.opening}", address=target, waited_s=now - push.heard_at)
-        if push.consumed < push.sent and now >= push.head_since + push.items[push.consumed].timeout_s:
+        due_at = push.head_due_at
+        if due_at is not None and now >= due_at:
             return TimedOut(what=f"progress of {push.opening}", address=target, waited_s=now - push.head_since)
         return None
 
     def _wants_tick(self, push: Push) -> float:
         options = self._options
         times = [push.said_at + options.keep_alive_s, push.heard_at + options.silent_timeout_s]
-        if push.consumed < push.sent:
-            times.append(push.head_since + push.items[push.consumed].timeout_s)
+        due_at = push.head_due_at
+        if due_at is not None:
+            times.append(due_at)
         if push.no_way_since is not None:
             times.append(push.no_way_since + options.lost_timeout_s)
         if push.retry_at is not None:
@@ -360,6 +368,7 @@ class Pushes:
 
     def _settle(self, push: Push, error: ZdlError | None, *, tell: bool = False, body: Body = ()) -> list[Effect]:
         del self._pushes[push.id]
+        push.backlog.leave(push.queue)
         effects: list[Effect] = []
         if tell and error is not None:
             told = error if not isinstance(error, Cancelled) else Cancelled(what=str(push.opening), why=error.why)

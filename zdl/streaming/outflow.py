@@ -1,14 +1,9 @@
-"""Outflow: one stream out, as the threads that feed it see it: gathered items, credit that is waited for, one end.
-
-What is put while nothing is on its way leaves at once. What is put while something is, is gathered until that has arrived or a
-message is full: so a busy stream of small items makes few large messages, and a quiet one waits for nothing.
-"""
+"""Outflow: one stream out, as the threads that feed it see it: items, credit that is waited for, one end."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -16,9 +11,10 @@ from zdl.cell.cell import BareCell
 from zdl.cell.signal import Signal
 from zdl.errors import Cancelled, Closed, TimedOut, TooLarge, ZdlError
 from zdl.protocol.effects import PushMoved
-from zdl.protocol.items import BATCH_BYTES, size_of
+from zdl.protocol.items import size_of
 from zdl.protocol.messages import Body
-from zdl.protocol.pushes import ITEM_OVERHEAD_BYTES, Opening
+from zdl.protocol.pushes import Opening
+from zdl.streaming.feed import Feed
 
 # How often one that waits looks whether the cell is still open.
 LOOK_S = 1.0
@@ -33,40 +29,42 @@ class Outflow:
     Args:
         cell: whose data lane it goes over.
         opening: what is pushed, to whom.
-        changed: what waits for room, or for the end; shared by the outflows of one stream to many. Guards all that is here.
+        feed: what is put for it; shared by the outflows of one stream to many, with its condition, which guards all that is here.
         replied: gets the number of the first reply, and the replies; on the lane, outside the lock.
     """
 
-    def __init__(self, cell: BareCell, opening: Opening, changed: threading.Condition, replied: Replied | None = None) -> None:
+    def __init__(self, cell: BareCell, opening: Opening, feed: Feed, replied: Replied | None = None) -> None:
         self.target = opening.target
         self.opening = opening
         self._desk = cell.pushing
         self._options = cell.options.streams
-        self._changed = changed
+        self._feed = feed
+        self._changed = feed.changed
         self._replied = replied
-        self._gathered: deque[tuple[Body, float | None]] = deque()
-        self._gathered_bytes = 0
-        self._is_free = True
-        self._is_scheduled = False
         self._is_full = False
-        self.put_count = 0
-        self.bytes_put = 0
         self.consumed = 0
         self.bytes_consumed = 0
         self.has_ended = False
         self.error: ZdlError | None = None
         self.result: Body = ()
         self._unlink: Callable[[], None] | None = None
-        self._number = self._desk.open(opening, moved=self._moved, settled=self._settled)
+        with feed.changed:
+            feed.joined()
+        self._number = self._desk.open(opening, feed.backlog, moved=self._moved, settled=self._settled)
 
     def __repr__(self) -> str:
         state = "open" if not self.has_ended else "ended" if self.error is None else f"failed: {self.error}"
         return f"<Outflow {self.opening} to {self.target}: {self.consumed} of {self.put_count} items, {state}>"
 
     @property
+    def put_count(self) -> int:
+        """Items so far."""
+        return self._feed.put_count
+
+    @property
     def bytes_waiting(self) -> int:
         """Put and not consumed."""
-        return self.bytes_put - self.bytes_consumed
+        return self._feed.bytes_put - self.bytes_consumed
 
     @property
     def has_room(self) -> bool:
@@ -82,10 +80,8 @@ class Outflow:
             TooLarge: it is larger than ``item_bytes_max``.
         """
         size = self.checked(parts)
-        with self._changed:
-            is_due = self.gather(parts, size, timeout_s)
-        if is_due:
-            self.leave()
+        if not self.has_ended:
+            self._feed.put(parts, size, timeout_s)
 
     def checked(self, parts: Body) -> int:
         """The size of an item.
@@ -99,26 +95,9 @@ class Outflow:
                            value=self._options.item_bytes_max)
         return size
 
-    def gather(self, parts: Body, size: int, timeout_s: float | None) -> bool:
-        """With the lock: put an item whose size is known. Returns whether `leave` is to be called, without the lock."""
-        if self.has_ended:
-            return False
-        self._gathered.append((parts, timeout_s))
-        self._gathered_bytes += size
-        self.put_count += 1
-        self.bytes_put += size + ITEM_OVERHEAD_BYTES
-        if self._is_scheduled or not (self._is_free or self._gathered_bytes >= BATCH_BYTES):
-            return False
-        self._is_scheduled = True
-        return True
-
-    def leave(self) -> None:
-        """What was gathered is taken soon."""
-        self._desk.push(self._number, self._drain)
-
     def finish(self) -> None:
         """No more items."""
-        self._desk.push(self._number, self._drain, is_last=True)
+        self._feed.finish(self._number)
 
     def cancel(self, why: str) -> None:
         """Break off."""
@@ -148,33 +127,22 @@ class Outflow:
 
     # --- on the lane ----------------------------------------------------------------------------
 
-    def _drain(self) -> list[tuple[Body, float | None]]:
-        with self._changed:
-            items = list(self._gathered)
-            self._gathered.clear()
-            self._gathered_bytes = 0
-            self._is_scheduled = False
-            self._is_free = not items and self._is_free
-        return items
-
     def _moved(self, moved: PushMoved) -> None:
         with self._changed:
             had_room = self.has_room
             self.consumed, self.bytes_consumed = moved.consumed, moved.bytes_consumed
-            is_due = moved.is_free and bool(self._gathered) and not self._is_scheduled
-            self._is_scheduled |= is_due
-            self._is_free = moved.is_free and not self._is_scheduled
+            is_due = self._feed.moved(is_free=moved.is_free)
             if self._replied is None and (self.has_room and not had_room or self.bytes_waiting == 0):
                 self._changed.notify_all()
         if is_due:
-            self._desk.push(self._number, self._drain)
+            self._feed.leave()
         if self._replied is not None and moved.replies:
             self._replied(moved.consumed - len(moved.replies), moved.replies)
 
     def _settled(self, error: ZdlError | None, body: Body) -> None:
         with self._changed:
             self.has_ended, self.error, self.result = True, error, body
-            self._gathered.clear()
+            self._feed.left()
             self._changed.notify_all()
             unlink = self._unlink
         if unlink is not None:

@@ -19,6 +19,7 @@ from typing import Protocol
 from zdl.errors import Closed, Refused, ZdlError
 from zdl.fqcn import is_within
 from zdl.options import Options
+from zdl.protocol.backlog import Backlog
 from zdl.protocol.effects import (
     Arrived,
     DialFailed,
@@ -70,6 +71,7 @@ class Taker(Protocol):
 
 
 Opened = Callable[[Open], Taker]
+Drain = Callable[[], Sequence[tuple[Body, float | None]]]
 
 
 class StreamDesk:
@@ -121,12 +123,13 @@ class StreamDesk:
         """Whether a cell is linked to this one on the data lane."""
         return self._loop.ask(lambda: target == self._fqcn or self._loop.switch.routes.is_direct(target))
 
-    def open(self, opening: Opening, *, moved: Callable[[PushMoved], None],
+    def open(self, opening: Opening, backlog: Backlog, *, moved: Callable[[PushMoved], None],
              settled: Callable[[ZdlError | None, Body], None]) -> int:
         """Begin a push. Returns its id.
 
         Args:
             opening: of what, to whom.
+            backlog: its items will stand there; several pushes may share one that has none yet.
             moved: the receiver has gone on; on the loop, as the other one.
             settled: the end: an error, or None and the receiver's result.
 
@@ -138,7 +141,7 @@ class StreamDesk:
 
         def begin() -> tuple[int, list[Effect]]:
             """With the loop's lock."""
-            number, effects = self._pushes.start(opening, now)
+            number, effects = self._pushes.start(opening, now, backlog)
             self._pushed[number] = _PushEvents(moved, settled)
             return number, effects
 
@@ -146,14 +149,15 @@ class StreamDesk:
         self._loop.submit(self._loop.act, effects, now)
         return number
 
-    def push(self, number: int, drain: Callable[[], Sequence[tuple[Body, float | None]]], *, is_last: bool = False) -> None:
-        """Have further items taken, each with its time (see `Pushes.push`): those that `drain` gives when the loop is at it.
+    def push(self, backlog: Backlog, drain: Drain, *, last_of: int | None = None) -> None:
+        """Have further items taken, each with its time (see `Pushes.spread`): those that `drain` gives when the loop is at it.
 
-        So what several threads gather is taken in the order in which it was gathered. With `is_last` there will be no more.
+        So what several threads gather is taken in the order in which it was gathered. With `last_of` there will be no more for
+        this push.
         """
         def push(now: float) -> list[Effect]:
-            pushed = self._pushes.push(number, drain(), now)
-            return [*pushed, *self._pushes.finish(number, now)] if is_last else pushed
+            pushed = self._pushes.spread(backlog, drain(), now)
+            return pushed if last_of is None else [*pushed, *self._pushes.finish(last_of, now)]
 
         self._loop.submit(self._loop.do, push)
 
