@@ -1,8 +1,8 @@
 """Fan: one stream of objects to many cells: packed once, each at its own pace, and answers put together again.
 
 The fastest receiver decides how fast objects are made: there must be room for it. One that lags so far behind that
-`backlog_bytes_max` would not hold what waits for it is ended with `Busy`, and so paces nobody. Where `ahead_max` is given, the slowest decides instead: no
-more than so many objects are made ahead of its replies.
+`backlog_bytes_max` would not hold what waits for it is ended with `Busy`, and so paces nobody. Where `ahead_max` is given, the
+slowest decides instead: no more than so many objects are made ahead of its replies.
 
 Threads: one at a time feeds a fan; replies come on the lane and are only noted there.
 """
