@@ -3,25 +3,22 @@
 ``pack``: the dict becomes a skeleton, and a list of what is lent; no byte of an array is touched. ``unpack``: the skeleton
 becomes a dict of refs. Beside zdl, in the same process and the same round: pickle's protocol 5 with its buffers kept out
 of band, and bare msgpack of names, dtypes and shapes. Neither has an origin, a place in a stream or a check of what comes.
+``forward``: see `zdl_bench.forward`.
 """
 
 from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgpack
-import numpy as np
-from numpy.typing import NDArray
 
-from zdl.objects.manifest import Manifest
-from zdl.objects.pack import Lent, pack
 from zdl.objects.unpack import unpack
-from zdl.options import PackOptions
-from zdl.refs import Source
+from zdl_bench import forward
+from zdl_bench.lending import LENDING, State, lending, state_of
 from zdl_bench.question import Bench, Flag, Told, silent
 from zdl_bench.report import Result
 from zdl_bench.rounds import Case, Rounds, Sample, measure as measured
@@ -29,11 +26,6 @@ from zdl_bench.rounds import Case, Rounds, Sample, measure as measured
 CASES = ("pack", "unpack")
 CEILINGS = ("pickle5", "msgpack")
 LEAVES_COUNT = 10_000
-SHAPE = (32, 32)
-# Whatever has more than a byte is lent.
-LENDING = PackOptions(inline_bytes_max=1, beside_bytes_max=1)
-
-State = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +44,7 @@ class Recipe:
 
 
 def _zdl_pack(state: State) -> tuple[bytes, object]:
-    def lend(manifest: Manifest, lent: Sequence[Lent]) -> Source:
-        return Source("site-1.worker-0", b"i" * 16, b"s" * 16, manifest.bytes_total)
-
-    return bytes(pack(state, options=LENDING, lend=lend).parts[0]), None
+    return lending(state)[0], None
 
 
 def _zdl_unpack(skeleton: bytes, beside: object) -> object:
@@ -110,7 +99,7 @@ class PackSystem:
     recipe: Recipe
     leaves_count: int
     is_unpacking: bool
-    _state: dict[str, NDArray[Any]] = field(default_factory=dict)
+    _state: State = field(default_factory=dict)
     _packed: tuple[bytes, object] = (b"", None)
 
     @property
@@ -120,7 +109,7 @@ class PackSystem:
 
     def start(self) -> None:
         """Makes the state."""
-        self._state = {f"model.layers.{number}.weight": np.zeros(SHAPE, np.float32) for number in range(self.leaves_count)}
+        self._state = state_of(self.leaves_count)
         self._packed = self.recipe.pack(self._state)
 
     def run(self) -> Sample:
@@ -136,11 +125,20 @@ class PackSystem:
 
     def stop(self) -> None:
         """Forgets the state."""
-        self._state.clear()
+        self._state = {}
 
 
 def measure(question: PackQuestion = PackQuestion(), *, told: Told = silent) -> list[Result]:
-    """Measures both cases."""
+    """Measures all three cases.
+
+    Raises:
+        PeerFailed: a measured process failed, or other bytes came than were sent.
+    """
+    return here(question, told=told) + forward.measure(question.leaves_count, question.rounds, told=told)
+
+
+def here(question: PackQuestion = PackQuestion(), *, told: Told = silent) -> list[Result]:
+    """Measures what is done in this process: packing and unpacking."""
     results: list[Result] = []
     for kind in CASES:
         case = Case("pack", f"{kind} {question.leaves_count} leaves", "us/leaf", "lower", CEILINGS)

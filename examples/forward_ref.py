@@ -1,9 +1,10 @@
-"""A forwarder passes a model on without opening it; the leaf pulls it straight from its origin.
+"""A forwarder passes a model on to whom the message names; the leaf pulls it straight from its origin.
 
 Prints::
 
-    site-1 forwards a Ref of server, 64.0 MiB
+    site-1 forwards to site-1.leaf
     the leaf pulled 64.0 MiB from server, direct
+    the model was a Ref of server, 64.0 MiB
     payload that site-1 has seen: 0 bytes
     the answer came back by reference too: 2.0
 """
@@ -28,9 +29,11 @@ def main() -> None:
         @site.handler("task", "train", resolve=False)
         def forward(request: Request) -> object:
             assert isinstance(request.body, dict)
-            model = request.body["model"]
-            print(f"site-1 forwards a {type(model).__name__} of {model.origin}, {model.nbytes / 2**20:.1f} MiB")
-            return site.request("site-1.leaf", "task", "train", request.body, resolve=False).body
+            print(f"site-1 forwards to {request.body['to']}")  # unpacks that word, and nothing else
+            answer = request.forward(request.body["to"])
+            model = request.body["model"]  # now all of it is unpacked: still nothing is fetched
+            print(f"the model was a {type(model).__name__} of {model.origin}, {model.nbytes / 2**20:.1f} MiB")
+            return answer
 
         @leaf.handler("task", "train")
         def train(request: Request) -> object:
@@ -40,7 +43,8 @@ def main() -> None:
             return {"model": request.body["model"] + 1}
 
         model = np.ones((4, 1024, 4096), np.float32)
-        reply = server.request("site-1", "task", "train", {"model": model}, receivers=["site-1.leaf"])
+        body = {"model": model, "to": "site-1.leaf"}
+        reply = server.request("site-1", "task", "train", body, receivers=["site-1.leaf"])
         seen = sum(each.bytes_in + each.bytes_out for each in site.snapshot().traffic if each.lane == "data")
         print(f"payload that site-1 has seen: {seen} bytes")
         assert isinstance(reply.body, dict)

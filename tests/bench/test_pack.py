@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from zdl.objects.externalize import find_refs
-from zdl_bench.pack import CEILINGS, RECIPES, PackQuestion, measure
+from zdl_bench.pack import CEILINGS, RECIPES, PackQuestion, here
 from zdl_bench.rounds import Rounds
 
 
 def test_both_cases_have_a_figure_of_each_system_beside_its_ceilings() -> None:
-    found = measure(PackQuestion(50, Rounds(2, 0)))
+    found = here(PackQuestion(50, Rounds(2, 0)))
     assert [(result.case, result.system) for result in found] == [
         (f"{kind} 50 leaves", name) for kind in ("pack", "unpack") for name in ("zdl", *CEILINGS)]
     assert set(found[0].ratio) == set(CEILINGS) and all(result.median > 0 for result in found)
 
 
 def test_a_leaf_by_reference_takes_at_most_64_bytes_beside_its_name() -> None:
-    (zdl, *_) = measure(PackQuestion(2000, Rounds(1, 0)))
+    (zdl, *_) = here(PackQuestion(2000, Rounds(1, 0)))
     assert 0 < zdl.extra["leaf_wire_bytes"] <= 64
 
 

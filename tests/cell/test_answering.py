@@ -307,3 +307,39 @@ def threads_say_nothing() -> Iterator[None]:
     yield
     assert sys.stderr is before
     eventually(lambda: True)
+
+
+def test_a_body_that_is_no_object_is_found_out_by_the_handler_that_looks_at_it(cells: tuple[Cell, ...]) -> None:
+    server, _ = cells
+    looked: list[str] = []
+
+    @server.handler("task", "look", resolve=False)
+    def look(request: Request) -> object:
+        try:
+            return request.body
+        except CannotUnpack:
+            looked.append(request.topic)
+            raise
+
+    server.handler("task", "blind", resolve=False)(lambda request: "not looked at")
+    server.handler("task", "inline", inline=True)(lambda request: request.body)
+    with RawPeer(server.addresses[0], "site-9") as peer:
+        peer.join()
+        answers: list[Reply] = []
+        for number, topic in enumerate(("look", "blind", "inline"), 1):
+            peer.send(WireRequest("site-9", "server", number, "task", topic, 20.0, {}, (b"\xc1",)))
+            reply = peer.receive()
+            assert isinstance(reply, Reply)
+            answers.append(reply)
+    first, second, third = answers
+    assert (first.code, first.facts["kind"], looked) == (RemoteError.code, "CannotUnpack", ["look"])
+    assert second.code == "" and third.code == CannotUnpack.code
+
+
+def test_a_body_is_unpacked_once_however_often_it_is_looked_at(cells: tuple[Cell, ...]) -> None:
+    server, site = cells
+    bodies: list[object] = []
+    server.handler("task", "look", resolve=False)(lambda request: bodies.extend((request.body, request.body, request)))
+    site.request("server", "task", "look", {"a": [1], "w": np.arange(3)})
+    one, other, request = bodies
+    assert isinstance(request, Request) and one is other is request.body and type(one) is dict

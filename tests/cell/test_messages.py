@@ -75,5 +75,5 @@ def test_an_answer_is_a_reply_or_an_error() -> None:
 def test_a_request_cannot_be_changed_and_does_not_show_its_signal() -> None:
     request = Request("site-1", "server", "task", "run", 1, {}, 0, None, Signal())
     with pytest.raises(dataclasses.FrozenInstanceError):
-        request.body = 2  # type: ignore[misc]
+        request.content = 2  # type: ignore[misc]
     assert "Signal" not in repr(request)

@@ -11,8 +11,9 @@ import pytest
 import zdl
 from zdl.assembly import Cell
 from zdl.cell.messages import Request
-from zdl.errors import BadSelection, LeaseEnded, ObjectError, OptionError, OriginLost, UnknownRef
+from zdl.errors import BadSelection, CannotUnpack, LeaseEnded, ObjectError, OptionError, OriginLost, UnknownRef
 from zdl.objects.externalize import replace_refs
+from zdl.objects.typetable import TypeTable
 from zdl.protocol.effects import Outcome
 from zdl.refs import Ref
 
@@ -26,6 +27,12 @@ MIB = 1 << 20
 def tree(trees: Trees) -> tuple[Cell, ...]:
     """server ─ site-1 ─ site-1.w0, and server ─ site-2 ─ site-2.w0."""
     return trees.grow("server", "site-1", "site-2", "site-1.w0", "site-2.w0")
+
+
+@dataclasses.dataclass
+class Round:
+    number: int
+    weights: Any
 
 
 def large(value: float) -> Any:
@@ -87,6 +94,34 @@ def test_a_ref_sent_on_is_the_same_ref_and_outlives_who_sent_it_on(trees: Trees)
     assert np.array_equal(kept[0]["w"].pull(), array), "the forwarder is gone"
     assert two.downloads.transfers == []
     assert lent.wait(10.0).outcome is Outcome.FINISHED
+
+
+@pytest.mark.row("B12")
+def test_who_reads_only_to_whom_a_message_goes_passes_on_what_came_both_ways_and_needs_none_of_its_types(trees: Trees) -> None:
+    types = TypeTable().with_types(Round)
+    with Cell("server", listen="tcp://127.0.0.1:0", types=types) as server:
+        site = trees.add(Cell("site-1", parent=server.addresses[0], listen="tcp://127.0.0.1:0"))
+        leaf = trees.add(Cell("site-1.w0", parent=site.addresses[0], types=types))
+        seen: list[Any] = []
+
+        @site.handler("task", "train", resolve=False)
+        def forward(request: Request) -> object:
+            body: Any = request.body
+            seen.extend((body, request.forward(body["to"])))
+            return seen[1]
+
+        @leaf.handler("task", "train")
+        def train(request: Request) -> object:
+            body: Any = request.body
+            return {"round": Round(body["round"].number + 1, body["round"].weights + 1)}
+
+        body = {"round": Round(1, large(4)), "to": "site-1.w0", "tiny": np.arange(3)}
+        reply: Any = server.request("site-1", "task", "train", body, receivers=["site-1.w0"]).body
+        assert (reply["round"].number, reply["round"].weights[0, 0]) == (2, 5.0)
+        came, answer = seen
+        assert came.parts and answer.parts, "nothing was unpacked but to whom"
+        with pytest.raises(CannotUnpack, match="no type of that name is registered here"):
+            came["round"]
 
 
 @pytest.mark.row("B13")

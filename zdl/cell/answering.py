@@ -1,8 +1,8 @@
 """Answering: the way of a request from the loop to its handler, and of the answer back.
 
-The body is unpacked, and its refs resolved where the handler wants that, on the pool, before the
-handler runs. Whatever happens there ends in exactly one reply: the handler's, or an error that names it.
-A caller that waits no more is told to the handler by its abort signal; what the handler returns then is
+The body is unpacked, and its refs resolved where the handler wants that, on the pool, before the handler runs; for a handler
+that does not, when it looks at the body. Whatever happens there ends in exactly one reply: the handler's, or an error that
+names it. A caller that waits no more is told to the handler by its abort signal; what the handler returns then is
 dropped, and what it would have lent ends.
 """
 
@@ -13,15 +13,16 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from zdl.cell.calling import OWN_HEADERS, Caller
 from zdl.cell.filtering import Passage
 from zdl.cell.filters import Answered, Filters
 from zdl.cell.futures import NO_HEADERS
 from zdl.cell.handlers import Handlers, Pool, Raised, Registration, raised
-from zdl.cell.handling import Handling, holder_of
+from zdl.cell.handling import Handling, unpacked
 from zdl.cell.later import Later
-from zdl.cell.messages import REFS_HEADER, Request
+from zdl.cell.messages import REFS_HEADER, Request, Unread
 from zdl.cell.service import Lender, Scope
 from zdl.cell.signal import Signal
 from zdl.cell.workflow import HEADER as WORKFLOW_HEADER
@@ -77,6 +78,7 @@ class Answerer:
         self._filters = filters
         self._passage = Passage(fqcn, filters)
         self._handling = Handling(fqcn, options, caller=caller, control=control, passage=self._passage, answering=self)
+        self._unpacked = partial(unpacked, self._handling)
         # Of requests whose handlers run. Put in and taken out by single operations, which need no lock.
         self._aborts: dict[tuple[str, int], Signal] = {}
 
@@ -139,6 +141,10 @@ class Answerer:
             self._refuse(message, raised(error), is_handlers=True)
             return
         if isinstance(message, wire.Request) and not (isinstance(body, Later) and body.is_for(message)):
+            if not (registration.resolve or registration.inline):
+                # Its caller may send the next one as soon as he has this answer; that one shall not find this one still here.
+                message = job.message = replace(message, body=())
+                del request
             self._answer(message, body)
 
     def send_body(self, message: wire.Request, body: object, headers: Mapping[str, object]) -> bool:
@@ -164,20 +170,23 @@ class Answerer:
         if headers:
             has_refs = REFS_HEADER in headers
             headers = self._own(headers)
-        packing, types = self._options.packing, self._caller.packing.types
-        body = None if has_refs else unpack(message.body, options=packing, types=types)
-        request = Request(message.origin, message.target, message.channel, message.topic, body, headers, message.hops,
+        content: object = None
+        is_read = bool(registration.resolve) or registration.inline  # before the handler runs
+        if not is_read:
+            content = Unread(self._unpacked)
+        elif not has_refs:
+            content = unpack(message.body, options=self._options.packing, types=self._caller.packing.types)
+        request = Request(message.origin, message.target, message.channel, message.topic, content, headers, message.hops,
                           deadline, job.abort, self._handling, message)
-        if has_refs:
-            holder = holder_of(self._handling, request)
-            request = replace(request, body=unpack(message.body, options=packing, types=types, holder=holder))
+        if has_refs and is_read:
+            request = replace(request, content=self._unpacked(request))
         if self._filters.is_used:
             passed = self._passage.incoming(request, lambda body: self._handling.resolve(request, body))
             if isinstance(passed, Answered):
                 return passed
             has_refs, request = has_refs or passed is not request, passed
         if has_refs and registration.resolve:
-            request = replace(request, body=self._handling.resolve(request, request.body, registration.resolve))
+            request = replace(request, content=self._handling.resolve(request, request.body, registration.resolve))
         return request
 
     def _own(self, headers: Mapping[str, object]) -> Mapping[str, object]:

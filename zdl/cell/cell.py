@@ -171,7 +171,7 @@ class BareCell(Messaging):
         Args:
             channel: first half of the name.
             topic: second half.
-            resolve: pull the refs in the body before the function runs; False: give it `Ref` leaves; ``"disk"``: pull them to disk.
+            resolve: pull the refs in the body before the function runs; ``"disk"``: to disk; False: see `Request.body`.
             inline: run on the loop itself: only for functions that take microseconds and never block. Refs are not pulled for it.
         """
         target_of(resolve)

@@ -278,7 +278,7 @@ class Passage:
         if isinstance(passed, Answered) or passed is passing:
             return passed if isinstance(passed, Answered) else request
         # What is forwarded unopened is what came, so a body that was changed is packed again.
-        return replace(request, body=passed.body, headers=passed.headers,
+        return replace(request, content=passed.body, headers=passed.headers,
                        message=message if passed.body is request.body else replace(message, body=()))
 
     def outgoing(self, message: wire.Request, body: object, error: ZdlError | None) -> tuple[object, Mapping[str, object]]:

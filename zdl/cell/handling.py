@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from zdl.cell.calling import LEAST_S, Caller, check_headers
@@ -23,10 +24,12 @@ from zdl.cell.filtering import Passage
 from zdl.cell.futures import Sending
 from zdl.cell.handlers import raised
 from zdl.cell.later import Later, Promises
-from zdl.cell.messages import LEFT_S, REFS_HEADER, Onward, Reply, Request
+from zdl.cell.messages import LEFT_S, REFS_HEADER, Onward, Reply, Request, Unread
 from zdl.cell.service import Lender, Resolving, target_of
 from zdl.errors import Cancelled, LocalProtocolError, Refused, RemoteError, ZdlError
 from zdl.fqcn import is_ancestor
+from zdl.objects.unopened import opened
+from zdl.objects.unpack import unpack
 from zdl.options import Options
 from zdl.protocol import messages as wire
 from zdl.refs import Holder
@@ -226,14 +229,22 @@ class Handling:
                        lending=onward.lending, workflow=onward.workflow or request.workflow)
 
 
-def holder_of(handling: Handling, request: Request) -> Holder | None:
-    """What refs of a request are bound to: while their bytes come, its caller waits on, whoever pulls them."""
-    lender = handling._lender
-    if lender is None:
-        return None
-    # Refs may be kept for long; neither the body nor its frames shall be kept with them.
-    message = replace(_message(request), body=())
-    return lender.holder(_Reports(handling, replace(request, body=None, message=message)))
+def unpacked(handling: Handling, request: Request) -> object:
+    """The body of a request, its refs bound to it, for a handler that resolves them or that looks at it: see `Request.body`."""
+    message = _message(request)
+    options, types = handling._options.packing, handling._caller.packing.types
+    if REFS_HEADER not in message.headers:
+        return unpack(message.body, options=options, types=types)
+    holder: Holder | None = None
+    if handling._lender is not None:
+        # While bytes come, the caller waits on, whoever pulls them. Refs may be kept for long; neither the body nor its
+        # frames shall be kept with them.
+        alone = replace(request, content=None, message=replace(message, body=()))
+        holder = handling._lender.holder(_Reports(handling, alone))
+    whole = partial(unpack, message.body, options=options, types=types, holder=holder)
+    if isinstance(request.content, Unread):
+        return opened(message.body, whole, skeleton_bytes_max=options.skeleton_bytes_max)
+    return whole()
 
 
 class _Reports:

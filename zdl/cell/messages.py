@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from zdl.cell.signal import Signal
 from zdl.cell.workflow import HEADER, Workflow
 from zdl.errors import LocalProtocolError, Refused, ZdlError
 from zdl.objects.typetable import TypeTable
+from zdl.objects.unopened import opened
 from zdl.objects.unpack import unpack
 from zdl.options import PackOptions
 from zdl.protocol.messages import Body, Notice, Request as WireRequest
@@ -47,6 +49,31 @@ class Onward:
     receivers: Sequence[str] | int = 1
     lending: Lending | None = None
     workflow: Workflow | None = None
+
+
+class Unread:
+    """A body that is unpacked when its handler first looks at it.
+
+    Threads: all; it is unpacked once.
+
+    Args:
+        unpack: the body of a request.
+    """
+
+    __slots__ = ("_lock", "_unpack", "_body")
+
+    def __init__(self, unpack: Callable[[Request], object]) -> None:
+        self._lock = threading.Lock()  # guards the two below
+        self._unpack: Callable[[Request], object] | None = unpack
+        self._body: object = None
+
+    def read(self, request: Request) -> object:
+        """The body of the request that has this one's content."""
+        with self._lock:
+            if self._unpack is not None:
+                self._body = self._unpack(request)
+                self._unpack = None
+        return self._body
 
 
 class Joining(Protocol):
@@ -84,7 +111,7 @@ class Request:
         target: FQCN of this cell.
         channel: first half of the handler's name.
         topic: second half.
-        body: the object, its refs resolved or not, as the handler was registered.
+        content: the body, or what it will be unpacked from: see `body`.
         headers: the sender's own, plain values.
         hops: how many cells passed it on.
         deadline: when the sender stops waiting, on this machine's monotonic clock; None for never and for notices.
@@ -95,13 +122,31 @@ class Request:
     target: str
     channel: str
     topic: str
-    body: object
+    content: object = field(repr=False)
     headers: Mapping[str, object]
     hops: int
     deadline: float | None
     abort: Signal = field(repr=False)
     desk: Desk | None = field(default=None, repr=False, compare=False)
     message: WireRequest | Notice | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def body(self) -> object:
+        """The object, its refs resolved or not, as the handler was registered.
+
+        For a handler that resolves nothing it is unpacked when it is first looked at: who only sends it on never unpacks it,
+        and needs none of the types in it. A dict of few keys with refs beneath is an `Unopened` then: its plain values are
+        there, all others are unpacked when one of them is looked at.
+
+        Raises:
+            CannotUnpack: it is none, or holds a type that is not registered here. A handler that lets it pass has raised it:
+                the caller gets a `RemoteError`. For a handler that resolves refs it is found before, and the caller gets it as
+                it is.
+        """
+        content = self.content
+        if type(content) is Unread:
+            return content.read(self)
+        return content
 
     @property
     def verified_by(self) -> str:
@@ -267,7 +312,11 @@ class Reply:
             return self._body
         with self._lock:
             if not self._is_unpacked:
-                self._body = unpack(self._parts, options=self._options, types=self._types, holder=self._holder)
+                if REFS_HEADER in self.headers:
+                    whole = partial(unpack, self._parts, options=self._options, types=self._types, holder=self._holder)
+                    self._body = opened(self._parts, whole, skeleton_bytes_max=self._options.skeleton_bytes_max)
+                else:
+                    self._body = unpack(self._parts, options=self._options, types=self._types, holder=self._holder)
                 self._is_unpacked = True
                 self._parts = ()
         return self._body

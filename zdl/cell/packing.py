@@ -24,6 +24,7 @@ from zdl.errors import Cancelled, PeerLost, RemoteError, TimedOut, ZdlError
 from zdl.objects.manifest import Manifest
 from zdl.objects.pack import Lent as Leaf, pack, pack_plain
 from zdl.objects.typetable import TypeTable
+from zdl.objects.unopened import Unopened
 from zdl.options import Options
 from zdl.protocol import messages as wire
 from zdl.protocol.messages import Body
@@ -81,6 +82,8 @@ class Packing:
         plain = pack_plain(body, options=packing)
         if plain is not None:
             return plain, None, False
+        if type(body) is Unopened and body.parts and packing is self._options.packing:
+            return body.parts, None, True
         lender = self._lender
         if lender is None or not packing.lends:
             packed = pack(body, options=packing, types=self.types)
