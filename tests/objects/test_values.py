@@ -159,6 +159,26 @@ def test_all_that_a_lent_type_is_made_of_is_lent() -> None:
     assert [each.buffer.nbytes for each in lender.lent] == [3, 8, 1, 16, 24, 2]
 
 
+def test_what_stands_in_values_of_a_lent_type_and_elsewhere_is_one_object_afterwards() -> None:
+    class Held:
+        def __init__(self, plain: Any) -> None:
+            self.plain = plain
+
+    table = TypeTable().with_type(Held, to_plain=lambda held: held.plain, from_plain=Held, is_lent=True)
+    array, lender = np.arange(3), Lender()
+    shared: dict[str, Any] = {"w": array}
+    held = Held({"x": shared, "y": [shared]})
+    sent = {"out": [shared, array, b"one"], "a": held, "b": [held, Held(shared), Held(b"one")]}
+    waiting: Any = unpack(pack(sent, options=OPTIONS, types=table, lend=lender).parts, options=OPTIONS, types=table)
+    assert len(lender.lent) == 2 and waiting["out"][2] == b"one", "equal bytes may be one object by chance"
+    found: Any = replace_refs(waiting, lender.values(waiting))
+    one = found["out"][0]
+    assert one["w"].tolist() == [0, 1, 2] and one["w"] is found["out"][1]
+    assert found["a"] is found["b"][0] and all(each is one for each in (
+        found["a"].plain["x"], found["a"].plain["y"][0], found["b"][1].plain))
+    assert sent["out"][0] is shared and shared["w"] is array, "the caller's own is as it was"
+
+
 def test_a_value_waits_for_all_of_its_refs() -> None:
     lender = Lender()
     found = unpack(pack(Pair(np.zeros(10), b"x" * 30), options=TINY, types=TYPES, lend=lender).parts, options=TINY, types=TYPES)

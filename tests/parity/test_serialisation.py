@@ -192,6 +192,17 @@ def test_leaves_of_one_message_share_a_transaction_and_aliases_travel_once(trees
     assert during == [1]
 
 
+@pytest.mark.row("B6")
+def test_a_value_that_stands_in_several_places_is_lent_once_and_is_one_object_wherever_it_is_resolved(trees: Trees) -> None:
+    server, site = pair(trees)
+    tokens = Tokens(np.arange(5))
+    site.handler("task", "same")(lambda request: [request.body["a"] is each for each in request.body["b"]])
+    body = {"a": tokens, "b": [tokens, tokens, Tokens(tokens.ids)]}
+    reply = server.request("site-1", "task", "same", body)
+    assert reply.body == [True, True, False]
+    assert [each.bytes_done for each in site.downloads.transfers] == [tokens.ids.nbytes], "its bytes came once"
+
+
 # --- B7: all of it inside -------------------------------------------------------------------------
 
 @pytest.mark.row("B7")

@@ -164,7 +164,8 @@ def check_hashes(keys: list[Any]) -> None:
 def lowered(obj: object, types: Mapping[type, ValueType], is_tensor: IsTensor = lambda cls: False) -> object:
     """The object with an `Unbuilt` in place of each value of a registered type, also in keys and in sets.
 
-    A value that stands in several places is lowered once. No container is changed.
+    A value that stands in several places is lowered once. Arrays, tensors and bytes that are to be lent are in a `Lending`.
+    No container is changed.
 
     Args:
         obj: what is to be packed.
@@ -175,21 +176,27 @@ def lowered(obj: object, types: Mapping[type, ValueType], is_tensor: IsTensor = 
         CannotPack: a value has no plain form, or contains itself; it names the path.
         RecursionError: it is nested too deep for Python.
     """
+    lowering = _Lowering(types)
     try:
-        return _Lowering(types, is_tensor).of(obj)
+        found = lowering.of(obj)
+        return _with_leaves_lent(found, lowering.lent, is_tensor) if lowering.lent else found
     except ObjectError as error:
         error.path = error.path.removeprefix(".")
         raise
 
 
 class _Lowering:
-    """One walk through an object that is to be packed."""
+    """One walk through an object that is to be packed.
 
-    __slots__ = ("_types", "_is_tensor", "_done", "_kept")
+    Attributes:
+        lent: values of types that are lent, so far.
+    """
 
-    def __init__(self, types: Mapping[type, ValueType], is_tensor: IsTensor) -> None:
+    __slots__ = ("_types", "_done", "_kept", "lent")
+
+    def __init__(self, types: Mapping[type, ValueType]) -> None:
         self._types = types
-        self._is_tensor = is_tensor
+        self.lent: list[Unbuilt] = []
         self._done: dict[int, object] = {}
         self._kept: list[object] = []  # plain forms, so that their ids stay theirs
 
@@ -207,8 +214,9 @@ class _Lowering:
         if kind is not None:
             plain = kind.lower(node)
             self._kept.append(plain)
-            inner = self.of(plain)
-            fresh = Unbuilt(kind, _lending(inner, self._is_tensor) if kind.is_lent else inner)
+            fresh = Unbuilt(kind, self.of(plain))
+            if kind.is_lent:
+                self.lent.append(fresh)
         else:
             fresh = self._container(node)
         self._done[id(node)] = fresh
@@ -256,17 +264,50 @@ class _Lowering:
         return None if all(fresh is key for fresh, key in zip(found, keys)) else found
 
 
-def _lending(plain: object, is_tensor: IsTensor) -> object:
-    """A plain form whose arrays, tensors and bytes are to be lent."""
-    if isinstance(plain, (np.ndarray, bytes, bytearray, memoryview)) or is_tensor(type(plain)):
-        return Lending(plain)
-    if isinstance(plain, Unbuilt):
-        return Unbuilt(plain.type, _lending(plain.plain, is_tensor))
-    if not isinstance(plain, BRANCHES):
-        return plain
-    if isinstance(plain, dict):
-        return {key: _lending(value, is_tensor) for key, value in plain.items()}
-    return like(plain, [_lending(value, is_tensor) for value in plain])
+def _with_leaves_lent(obj: object, lent: list[Unbuilt], is_tensor: IsTensor) -> object:
+    """The object with a `Lending` for each array, tensor and bytes in these values.
+
+    A container, an array or a tensor that stands in one of them, and elsewhere too, is lent in all its places, so that it is one
+    object in all of them.
+    """
+    within: set[int] = set()
+    todo: list[object] = [*lent]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, BRANCHES):
+            if id(node) not in within:
+                within.add(id(node))
+                todo += children(node)
+        elif isinstance(node, np.ndarray) or is_tensor(type(node)):
+            within.add(id(node))
+    return _lending(obj, within, {}, is_lent=False)
+
+
+def _lending(node: Any, within: set[int], done: dict[int, object], *, is_lent: bool) -> object:
+    """See `_with_leaves_lent`.
+
+    Args:
+        node: an element.
+        within: the ids of what is lent, but for bytes: equal ones may be one object by chance.
+        done: what became of the branches met so far, by their id.
+        is_lent: whether it stands in something that is lent.
+    """
+    if not isinstance(node, BRANCHES):
+        return Lending(node) if id(node) in within or is_lent and isinstance(node, (bytes, bytearray, memoryview)) else node
+    fresh = done.get(id(node))
+    if fresh is not None:
+        return fresh
+    is_lent = id(node) in within
+    olds = children(node)
+    news = [_lending(old, within, done, is_lent=is_lent) for old in olds]
+    if all(new is old for new, old in zip(news, olds)):
+        fresh = node
+    elif isinstance(node, dict):
+        fresh = dict(zip(node, news))
+    else:
+        fresh = Unbuilt(node.type, news[0]) if isinstance(node, Unbuilt) else like(node, news)
+    done[id(node)] = fresh
+    return fresh
 
 
 def like(branch: Any, elements: list[object]) -> object:
