@@ -2,7 +2,8 @@
 
 A server, and so many cells in a few processes. ``up``: seconds until all are linked, with the server's memory per peer
 beside it; ``asked``: requests in flight at once from all of them, in requests per second, none of which may be lost;
-``back``: the server is killed and started again on its port: seconds until all have found it.
+``back``: the server is killed and started again on its port: seconds until all have found it; ``closed``: seconds that
+``close()`` of that server takes, beside its peers, which lose it at that moment.
 There is no baseline: bare sockets connect, but nobody says who they are, or that they are gone.
 """
 
@@ -24,7 +25,7 @@ PROCESSES = 8  # so that no interpreter is shared by more than some hundred cell
 SERVER, CELLS = "zdl_bench.fleet_roles:Server", "zdl_bench.fleet_roles:Cells"
 # The name of each figure, the field that has it, its unit, and which way it is better.
 FIGURES = (("up", "up_s", "s", "lower"), ("memory of a peer", "kib_per_peer", "KiB", "lower"),
-           ("asked at once", "requests_per_s", "requests/s", "higher"), ("back", "back_s", "s", "lower"))
+           ("asked at once", "requests_per_s", "requests/s", "higher"), ("back", "back_s", "s", "lower"), ("closed", "closed_s", "s", "lower"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class FleetRun:
         asked: requests in flight at once.
         requests_per_s: answered, while all were in flight.
         back_s: from the new server's start to the link of the last.
+        closed_s: what the end of that server took.
     """
 
     cells: int
@@ -46,6 +48,7 @@ class FleetRun:
     asked: int
     requests_per_s: float
     back_s: float
+    closed_s: float
 
 
 def one_run(cells: int, asked: int) -> FleetRun:
@@ -77,7 +80,9 @@ def one_run(cells: int, asked: int) -> FleetRun:
         second = stack.enter_context(Child(SERVER))
         second.ask("start", address=address)
         back = second.ask("gather", count=each * PROCESSES)
-        return FleetRun(each * PROCESSES, up_s, gathered["bytes_per_peer"] / 1024, asked, requests_per_s, back["elapsed_s"])
+        closed = second.ask("close")
+        return FleetRun(each * PROCESSES, up_s, gathered["bytes_per_peer"] / 1024, asked, requests_per_s, back["elapsed_s"],
+                        closed["elapsed_s"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,7 @@ def measure(question: FleetQuestion = FleetQuestion(), *, told: Told = silent) -
     runs: list[FleetRun] = []
     for number in range(question.rounds.warm_ups + question.rounds.count):
         runs.append(one_run(question.cells, question.asked))
-        told(f"run {number + 1}  up {runs[-1].up_s:.3g} s  back {runs[-1].back_s:.3g} s")
+        told(f"run {number + 1}  up {runs[-1].up_s:.3g} s  back {runs[-1].back_s:.3g} s  closed {runs[-1].closed_s:.3g} s")
     environment = Environment.found()
     found: list[Result] = []
     for name, field, unit, better in FIGURES:

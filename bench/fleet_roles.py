@@ -15,6 +15,7 @@ from zdl_bench.role import CellRole
 CHANNEL, TOPIC = "bench", "echo"
 READY_S = 120.0
 ANSWER_S = 120.0
+CLOSED_S = 60.0
 
 
 class Server(CellRole):
@@ -56,6 +57,20 @@ class Server(CellRole):
         stop()
         grown = psutil.Process().memory_info().rss - self._empty_bytes
         return {"elapsed_s": elapsed_s, "bytes_per_peer": grown / count}
+
+    def close(self) -> dict[str, float]:
+        """Ends while all its peers are linked: ``elapsed_s``.
+
+        Raises:
+            RuntimeError: something of it did not end in a minute.
+        """
+        cell = self._cell
+        assert cell is not None
+        began = time.perf_counter()
+        left = cell.close(CLOSED_S)
+        if left:
+            raise RuntimeError(f"after {time.perf_counter() - began:.1f} s: {', '.join(left)}")
+        return {"elapsed_s": time.perf_counter() - began}
 
 
 class Cells:

@@ -41,6 +41,10 @@ class RawPeer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gone, without a word."""
         self._socket.close()
         self._context.term()
 

@@ -333,6 +333,7 @@ class SimCell:
 
     def _set_parent(self, address: str) -> None:
         if address == self.parent_data_address and self.data.routes.parent is not None:
+            self.data.peers.redial.wake()
             return
         self.parent_data_address = address
         self.perform(DATA, self.data.dial_parent(address, self.world.now))
@@ -352,6 +353,8 @@ class SimCell:
             for target in self._pushed_over(effect.fqcn, effect.is_parent):
                 self.perform(DATA, self.pushes.way_changed(target, self.world.now))
             return
+        if effect.is_parent:
+            self.data.peers.redial.rest()
         same = self.data.peers.up(effect.fqcn)  # silence ends control links only: the data link goes with it
         if same is not None:
             self._leave_link(effect.fqcn, effect.why)

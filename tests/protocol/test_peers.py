@@ -26,7 +26,7 @@ from zdl.protocol.effects import (
 from zdl.protocol.frames import WIRE_VERSION
 from zdl.protocol.link import Self, State
 from zdl.protocol.messages import Goodbye, Heartbeat, Hello, Leave, Reject, Role, Welcome
-from zdl.protocol.peers import Peers
+from zdl.protocol.peers import CLOSED, Peers
 
 OPTIONS = LinkOptions(heartbeat_s=2.0, hello_timeout_s=3.0, redial_min_s=0.1, redial_max_s=1.0, peers_max=3,
                       challenge_s=1.0)
@@ -399,6 +399,26 @@ def test_a_parent_that_moves_while_it_is_dialled_is_dialled_at_its_new_address()
     peers = site(is_up=False)
     assert [type(each) for each in peers.dial_parent("tcp://server:9", 1.0)] == [Send, Hang, Dial, Send]
     assert [link.address for link in peers.links()] == ["tcp://server:9"]
+    peers.check()
+
+
+def test_a_parent_that_closes_is_dialled_later_than_one_that_ends_the_link() -> None:
+    firsts = []
+    for why in ("nothing came over it", CLOSED):
+        peers = site()
+        peers.receive(1, Goodbye("server", why), 1.0)
+        firsts.append(peers.redial.at)
+        peers.check()
+    assert firsts == [1.0 + OPTIONS.redial_min_s, 1.0 + OPTIONS.redial_min_s * 8]
+
+
+def test_a_lane_that_rests_dials_its_parent_no_more_until_it_is_told() -> None:
+    peers = site()
+    peers.redial.rest()
+    peers.broken(1, "cut", 1.0)
+    peers.check()
+    assert not any(isinstance(each, Dial) for now in (2.0, 20.0, 200.0) for each in peers.tick(now))
+    assert any(isinstance(each, Dial) for each in peers.dial_parent("tcp://server:9", 201.0))
     peers.check()
 
 

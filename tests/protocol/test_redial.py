@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zdl.errors import PeerLost, Refused
 from zdl.options import LinkOptions
-from zdl.protocol.redial import Redial
+from zdl.protocol.redial import CLOSED_DOUBLINGS, Redial
 
 OPTIONS = LinkOptions(redial_min_s=0.1, redial_max_s=2.0)
 ERROR = PeerLost(target="server", lost="server", at="site-1", why="the connection was closed")
@@ -104,3 +104,30 @@ def test_of_an_address_that_never_answered_the_cause_alone_is_told() -> None:
     assert redial.why(101.0) == (
         "nobody answers at tcp://server:8800; tcp://server:8800 has been dialled for 1.0 s: "
         "check the address, and that the cell there runs")
+
+
+def test_a_parent_that_has_closed_is_given_time_to_come_back_and_one_that_was_lost_is_not() -> None:
+    redial = Redial(b"\xff" * 16, OPTIONS)
+    redial.failed(ERROR, 100.0, has_closed=True)
+    assert redial.at == 100.0 + 0.1 * 2 ** CLOSED_DOUBLINGS
+    redial.failed(ERROR, 101.0)
+    assert redial.at == 101.0 + 0.1 * 2 ** (CLOSED_DOUBLINGS + 1)
+    redial.succeeded()
+    redial.failed(ERROR, 102.0)
+    assert redial.at == 102.1
+
+
+def test_while_it_rests_nothing_is_planned_until_the_parent_is_dialled_or_there() -> None:
+    redial = Redial(b"\xff" * 16, OPTIONS)
+    redial.failed(ERROR, 100.0)
+    redial.rest()
+    assert redial.is_resting and redial.at is None
+    redial.failed(ERROR, 101.0)
+    assert redial.at is None and redial.error is ERROR and not redial.is_due(1e9)
+    redial.dialled("tcp://server:1", 102.0)
+    redial.failed(ERROR, 103.0)
+    assert redial.at is not None
+    redial.rest()
+    redial.wake()
+    redial.failed(ERROR, 104.0)
+    assert redial.at is not None and not redial.is_resting

@@ -10,12 +10,15 @@ import threading
 from pathlib import Path
 
 import pytest
+import zmq
 
+from zdl.assembly import Cell
 from zdl.errors import OptionError
-from zdl.options import Options
+from zdl.options import LinkOptions, Options
 from zdl.transport.lanes import Lanes, data_address_of, derive_data_addresses, first_id, private_folder, runtime_folder, wait_until
 
 from trees import Trees
+from waiting import eventually
 
 INCARNATION = bytes(range(16))
 
@@ -106,3 +109,35 @@ def test_an_address_that_is_taken_leaves_nothing_open(trees: Trees) -> None:
             Lanes("server", parent=None, listen=("tcp://127.0.0.1:0", server.addresses[0]), data_listen=(),
                   is_insecure=False, options=Options())
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_what_libzmq_does_not_close_in_time_is_told_and_closed_later() -> None:
+    lanes = Lanes("server", parent=None, listen=("tcp://127.0.0.1:0",), data_listen=(), is_insecure=False, options=Options())
+    lanes.control_loop.links.close()
+    lanes.data_loop.links.close()
+    # A socket of which this context knows nothing, so that it waits for it.
+    alien: zmq.Socket[bytes] = zmq.Context.shadow(lanes._context.underlying).socket(zmq.PAIR)
+    assert lanes.close(0.0) == ["libzmq is still closing the connections"]
+    names = [each.name for each in threading.enumerate()]
+    assert "zdl-sockets-end" in names
+    alien.close(0)
+    eventually(lambda: "zdl-sockets-end" not in [each.name for each in threading.enumerate()], what="the end of the context")
+
+
+def test_a_lost_parents_data_lane_is_dialled_when_the_control_lane_has_it_again(trees: Trees) -> None:
+    options = Options(links=LinkOptions(redial_max_s=0.05))
+    (server,) = trees.grow("server")
+    address, data_address = server.addresses[0], server.data_addresses[0]
+    site = trees.add(Cell("site-1", parent=address, options=options))
+    eventually(lambda: len(site.peers) == 2, what="both links")
+    peers, others = site._open_lanes().control_loop.switch.peers, site._open_lanes().data_loop.switch.peers
+    server.close()
+    eventually(lambda: others.redial.is_resting and peers.redial.at is not None, what="the end of both links")
+    control_tries, data_tries = peers._next_link, others._next_link
+    eventually(lambda: peers._next_link > control_tries + 10, what="five tries of the control lane")
+    assert others._next_link - data_tries <= 2, "one try of the data lane may have been under way"
+    again = trees.add(Cell("server", listen=address))
+    assert again.data_addresses[0] != data_address
+    eventually(lambda: sorted((each.fqcn, each.state, each.lane) for each in site.peers) == [
+        ("server", "up", "control"), ("server", "up", "data")], what="both links")
+    assert not others.redial.is_resting

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 import zmq
 
-from zdl.errors import Closed
+from zdl.errors import Busy, Closed
 from zdl.options import LinkOptions
 from zdl.protocol.effects import Arrived, Dial, Effect, PeerDown, PeerUp, Post, Send
 from zdl.protocol.frames import WIRE_VERSION
@@ -222,3 +222,44 @@ def test_heartbeats_are_a_sign_of_life_and_nothing_else(server: Lone, peer: RawP
     peer.send(note("site-1", "server"))
     eventually(server.desk.arrived)
     assert len(server.desk.arrived()) == 1
+
+
+def test_a_dead_link_that_is_sent_to_very_often_is_heard_out_once(server: Lone, peer: RawPeer) -> None:
+    peer.join()
+    link = server.loop.ask(lambda: server.loop.switch.peers.up("site-1"))
+    assert link is not None
+    queued: list[int] = []
+
+    def send_to_the_dead() -> None:
+        """On the loop, which does not look at its sockets meanwhile."""
+        peer.close()
+        eventually(lambda: server.loop.links.send(link.link, [b"x"]) is not None, what="libzmq's word that it is gone")
+        for _ in range(500):
+            server.loop.act([Send(link.link, note("server", "site-1"))], 0.0)
+            queued.append(len(server.loop.mailbox._work))
+
+    server.loop.submit(send_to_the_dead)
+    eventually(lambda: any(isinstance(each, PeerDown) for each in server.desk.performed), what="the end of the link")
+    assert queued == [1] * 500
+    assert sum(isinstance(each, PeerDown) for each in server.desk.performed) == 1
+
+
+def test_a_full_mailbox_keeps_no_effect_from_being_performed_and_no_dead_link_from_being_noticed(
+        server: Lone, peer: RawPeer) -> None:
+    peer.join()
+    with RawPeer(server.address, "site-2") as other:
+        other.join()
+        one, two = (server.loop.ask(lambda: server.loop.switch.peers.up(name)) for name in ("site-1", "site-2"))
+        assert one is not None and two is not None
+
+        def send_to_both() -> None:
+            peer.close()
+            eventually(lambda: server.loop.links.send(one.link, [b"x"]) is not None, what="libzmq's word that it is gone")
+            with suppress(Busy):
+                while True:
+                    server.loop.mailbox.put(int)
+            server.loop.act([Send(one.link, note("server", "site-1")), Send(two.link, note("server", "site-2"))], 0.0)
+
+        server.loop.submit(send_to_both)
+        assert other.receive() == note("server", "site-2")
+        eventually(lambda: any(isinstance(each, PeerDown) for each in server.desk.performed), what="the end of the link")

@@ -37,6 +37,8 @@ from zdl.protocol.silence import Silence
 
 # How the loss of a peer is explained that has ended its link itself.
 SAID_GOODBYE = "it said goodbye"
+# Why, when the whole cell ends.
+CLOSED = "closed"
 
 
 class Peers:
@@ -123,7 +125,7 @@ class Peers:
         effects: list[Effect] = []
         for link in self.table:
             if link.state is not State.GREETING:
-                effects.append(Send(link.link, Goodbye(self._me.fqcn, "closed")))
+                effects.append(Send(link.link, Goodbye(self._me.fqcn, CLOSED)))
             effects.append(Hang(link.link))
         effects += self._challenges.close()
         self.table.clear()
@@ -206,7 +208,7 @@ class Peers:
             assert link.state is not State.CHALLENGED or is_asked, "nobody challenges it"
         if self.redial.address and not self._is_closing:
             dialled = any(link.is_parent for link in self.table)
-            assert dialled or self.redial.at is not None, "the parent is neither dialled nor waited for"
+            assert dialled or self.redial.at is not None or self.redial.is_resting, "the parent is neither dialled nor waited for"
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -315,7 +317,8 @@ class Peers:
         """A link that was up, or is replaced."""
         self.table.remove(link)
         if link.is_parent:
-            self._plan_redial(PeerLost(target=link.fqcn, lost=link.fqcn, at=self._me.fqcn, why=why), now)
+            self._plan_redial(PeerLost(target=link.fqcn, lost=link.fqcn, at=self._me.fqcn, why=why), now,
+                              has_closed=why == f"{SAID_GOODBYE}: {CLOSED}")
         if link.state is State.GREETING:
             return []
         if not link.has_name:  # what was on its way may be lost, and nobody else is concerned
@@ -326,9 +329,9 @@ class Peers:
         return [down] if challenge is None else [
             down, *self._accept(challenge.newcomer, challenge.hello, now, is_guest=False)]
 
-    def _plan_redial(self, error: ZdlError, now: float) -> None:
+    def _plan_redial(self, error: ZdlError, now: float, *, has_closed: bool = False) -> None:
         if not self._is_closing:
-            self.redial.failed(error, now)
+            self.redial.failed(error, now, has_closed=has_closed)
             self._schedule(now)
 
     def _schedule(self, now: float) -> None:

@@ -13,8 +13,15 @@ from zdl.errors import PeerLost, Refused, ZdlError
 from zdl.options import LinkOptions
 
 
+# A parent that has closed is not back at once: the first pause is doubled so often, which makes it 0.2 to 0.4 s. A thousand
+# children that dial before that only keep a machine that they share with it from closing their links.
+CLOSED_DOUBLINGS = 3
+
+
 class Redial:
     """The tries to reach one parent.
+
+    One lane may learn from the other that the parent is gone: then it **rests**, until it is told that it is back.
 
     Args:
         incarnation: 16 random bytes.
@@ -29,21 +36,32 @@ class Redial:
         self.at: float | None = None
         self.error: ZdlError | None = None
         self._since: float | None = None
+        self.is_resting = False
 
     def dialled(self, address: str, now: float) -> None:
         """A try begins. What was wrong with another address says nothing about this one."""
         if address != self.address or self._since is None:
             self.error, self._since = None, now
-        self.address, self.at = address, None
+        self.address, self.at, self.is_resting = address, None, False
 
-    def failed(self, error: ZdlError, now: float) -> None:
-        """A try failed or the link was lost: plan the next one."""
+    def rest(self) -> None:
+        """No more tries until it is dialled, or `wake`."""
+        self.at, self.is_resting = None, True
+
+    def wake(self) -> None:
+        """The parent is there, and so is the link to it: when that is lost it is dialled again."""
+        self.is_resting = False
+
+    def failed(self, error: ZdlError, now: float, *, has_closed: bool = False) -> None:
+        """A try failed, or the link was lost: plan the next one. A parent that has closed is given some time to come back."""
+        if has_closed:
+            self._attempts = max(self._attempts, CLOSED_DOUBLINGS)
         pause = min(self._options.redial_min_s * 2.0 ** min(self._attempts, 20), self._options.redial_max_s)
         spread = self._incarnation[self._attempts % len(self._incarnation)] / 255
         self._attempts += 1
         self.error = error
         self._since = now if self._since is None else self._since
-        self.at = now + pause * (0.5 + 0.5 * spread)
+        self.at = None if self.is_resting else now + pause * (0.5 + 0.5 * spread)
 
     def succeeded(self) -> None:
         """The parent is there."""

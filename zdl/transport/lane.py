@@ -207,6 +207,11 @@ class Lane:
         with suppress(Closed):
             self._loop.submit(self._loop.do, part)
 
+    def parent_is_gone(self) -> None:
+        """The control lane has lost the parent, and tells when it is back: until then no try to dial it here could be worth it."""
+        with suppress(Closed):
+            self._loop.submit(self._loop.switch.peers.redial.rest)
+
     def parent_is_at(self, address: str) -> None:
         """The control lane has learnt where the parent's data lane listens."""
         with suppress(Closed):
@@ -392,6 +397,8 @@ class Lane:
         if address != self._parent_address or self._loop.switch.routes.parent is None:
             self._parent_address = address
             self._loop.do(lambda now: self._loop.switch.dial_parent(address, now))
+        else:
+            self._loop.switch.peers.redial.wake()
 
     def _cancel_pulls(self, now: float) -> list[Effect]:
         return [each for number in list(self._fetchings) for each in self._pulls.cancel(number, "the cell is closed", now)]

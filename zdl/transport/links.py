@@ -173,6 +173,7 @@ class Links:
         self._routing: dict[int, bytes] = {}
         self._by_routing: dict[bytes, int] = {}
         self._by_descriptor: dict[int, int] = {}
+        self._descriptors: dict[int, int] = {}  # of accepted links
         self._next_accepted = 2
         self.poller = make_poller()
         self._by_fd: dict[int, zmq.Socket[bytes]] = {}
@@ -230,7 +231,8 @@ class Links:
         routing = self._routing.pop(link, None)
         if routing is not None:
             del self._by_routing[routing]
-            for descriptor in [each for each, owner in self._by_descriptor.items() if owner == link]:
+            descriptor = self._descriptors.pop(link, -1)
+            if self._by_descriptor.get(descriptor) == link:  # else a new connection has it
                 del self._by_descriptor[descriptor]
 
     def close(self) -> None:
@@ -333,6 +335,7 @@ class Links:
         descriptor = _descriptor_of(frame)
         if descriptor >= 0:
             self._by_descriptor[descriptor] = link
+            self._descriptors[link] = descriptor
         return Incoming(link, frame.bytes, socket, frame.more)
 
     def has_more(self, socket: zmq.Socket[bytes]) -> bool:
@@ -411,8 +414,8 @@ def scheme_of(links: Links, link: int) -> str:
         return dealer.address.partition("://")[0]
     if link not in links._routing:
         return ""
-    descriptor = next((each for each, owner in links._by_descriptor.items() if owner == link), None)
-    if descriptor is None:  # within a process there is none
+    descriptor = links._descriptors.get(link, -1)
+    if links._by_descriptor.get(descriptor) != link:  # within a process there is none
         return "inproc"
     with suppress(OSError), connection_of(fileno=os.dup(descriptor)) as connection:  # it may have ended just now
         return "ipc" if connection.family == AF_UNIX else "tcp"

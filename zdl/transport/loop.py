@@ -53,7 +53,8 @@ class Loop:
         self.switch = switch
         self.links = links
         self.mailbox = mailbox
-        self._shell = Shell(switch, links, lambda broken: mailbox.put(self._hear_out, broken))
+        self._shell = Shell(switch, links, self._found_broken)
+        self._broken: dict[int, Broken] = {}  # found by who wanted to send, and not heard out yet
         self.act = self._shell.act  # effects are performed in order
         self._is_running = False
         self._is_stopping = False
@@ -288,8 +289,15 @@ class Loop:
                 except Exception:
                     self._log_failure()
 
+    def _found_broken(self, broken: Broken) -> None:
+        """A connection was found broken by who wanted to send on it, maybe not for the first time."""
+        if broken.link not in self._broken:
+            self._broken[broken.link] = broken
+            with suppress(Busy, Closed):  # then other work waits, and this is done with it; or all sockets are closed
+                self.mailbox.put(_nothing)
+
     def _hear_out(self, broken: Broken) -> None:
-        """A connection was found broken by who wanted to send on it: its last words may still wait to be read."""
+        """Its last words may still wait to be read."""
         for socket in self.links.sockets_of(broken.link):
             self._read(socket, LAST_WORDS_MAX)
         self._shell.broken(broken)
@@ -298,6 +306,9 @@ class Loop:
         """What other threads have left."""
         for function, arguments in self.mailbox.work():
             self._guard(function, *arguments)
+        while self._broken:
+            _, broken = self._broken.popitem()
+            self._guard(self._hear_out, broken)
 
     def _tell(self, afterwards: list[Work]) -> None:
         for function, arguments in afterwards:
