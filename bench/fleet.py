@@ -25,7 +25,8 @@ PROCESSES = 8  # so that no interpreter is shared by more than some hundred cell
 SERVER, CELLS = "zdl_bench.fleet_roles:Server", "zdl_bench.fleet_roles:Cells"
 # The name of each figure, the field that has it, its unit, and which way it is better.
 FIGURES = (("up", "up_s", "s", "lower"), ("memory of a peer", "kib_per_peer", "KiB", "lower"),
-           ("asked at once", "requests_per_s", "requests/s", "higher"), ("back", "back_s", "s", "lower"), ("closed", "closed_s", "s", "lower"))
+           ("asked at once", "requests_per_s", "requests/s", "higher"), ("back", "back_s", "s", "lower"),
+           ("closed", "closed_s", "s", "lower"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,8 @@ from zdl.protocol.effects import (
 from zdl.protocol.frames import WIRE_VERSION
 from zdl.protocol.link import Self, State
 from zdl.protocol.messages import Goodbye, Heartbeat, Hello, Leave, Reject, Role, Welcome
-from zdl.protocol.peers import CLOSED, Peers
+from zdl.protocol.peers import Peers
+from zdl.protocol.redial import CLOSED
 
 OPTIONS = LinkOptions(heartbeat_s=2.0, hello_timeout_s=3.0, redial_min_s=0.1, redial_max_s=1.0, peers_max=3,
                       challenge_s=1.0)

@@ -108,7 +108,7 @@ def test_of_an_address_that_never_answered_the_cause_alone_is_told() -> None:
 
 def test_a_parent_that_has_closed_is_given_time_to_come_back_and_one_that_was_lost_is_not() -> None:
     redial = Redial(b"\xff" * 16, OPTIONS)
-    redial.failed(ERROR, 100.0, has_closed=True)
+    redial.failed(PeerLost(target="server", lost="server", at="site-1", why="it said goodbye: closed"), 100.0)
     assert redial.at == 100.0 + 0.1 * 2 ** CLOSED_DOUBLINGS
     redial.failed(ERROR, 101.0)
     assert redial.at == 101.0 + 0.1 * 2 ** (CLOSED_DOUBLINGS + 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zdl.protocol.peers import SAID_GOODBYE
+from zdl.protocol.redial import SAID_GOODBYE
 from zdl.transport.parting import PARTING_S, Parting
 
 

@@ -13,9 +13,9 @@ from zdl.errors import Cancelled, Closed, Refused, ZdlError
 from zdl.protocol.backlog import Backlog
 from zdl.protocol.effects import PushMoved
 from zdl.protocol.messages import Body
-from zdl.protocol.peers import SAID_GOODBYE
 from zdl.protocol.pushes import Opening
 from zdl.protocol.pushing import Open
+from zdl.protocol.redial import SAID_GOODBYE
 from zdl.transport.streams import StreamDesk
 
 from waiting import eventually

@@ -244,9 +244,8 @@ class Watching:
         _LOG.info("= %s down fqcn=%s why=%s", self._fqcn, peer.fqcn, peer.why)
         if peer.is_parent:
             self.parent_error = PeerLost(target=peer.fqcn, lost=peer.fqcn, at=self._fqcn, why=peer.why)
-            self._lanes.lane.parent_is_gone()
         if peer.role is not Role.DIRECT:  # a data link outlives a direct one of this lane: that is ended when it is idle
-            self._lanes.lane.peer_is_gone(peer.fqcn, peer.why)
+            self._lanes.lane.peer_is_gone(peer.fqcn, peer.why, is_parent=peer.is_parent)
         self._callbacks.peers.tell(PeerEvent(peer.fqcn, False, peer.why, _role(peer.is_parent, peer.role)))
 
     def peer_stalled(self, peer: PeerStalled | PeerBack) -> None:

@@ -32,13 +32,8 @@ from zdl.protocol.greeting import hello_of, is_rival, objection, regret, welcome
 from zdl.protocol.leaving import leave, left
 from zdl.protocol.link import Link, LinkTable, Self, State, accepted, believed
 from zdl.protocol.messages import Below, Goodbye, Heartbeat, Hello, Leave, LinkMessage, Reject, Role, Welcome
-from zdl.protocol.redial import Redial
+from zdl.protocol.redial import CLOSED, SAID_GOODBYE, Redial
 from zdl.protocol.silence import Silence
-
-# How the loss of a peer is explained that has ended its link itself.
-SAID_GOODBYE = "it said goodbye"
-# Why, when the whole cell ends.
-CLOSED = "closed"
 
 
 class Peers:
@@ -317,8 +312,7 @@ class Peers:
         """A link that was up, or is replaced."""
         self.table.remove(link)
         if link.is_parent:
-            self._plan_redial(PeerLost(target=link.fqcn, lost=link.fqcn, at=self._me.fqcn, why=why), now,
-                              has_closed=why == f"{SAID_GOODBYE}: {CLOSED}")
+            self._plan_redial(PeerLost(target=link.fqcn, lost=link.fqcn, at=self._me.fqcn, why=why), now)
         if link.state is State.GREETING:
             return []
         if not link.has_name:  # what was on its way may be lost, and nobody else is concerned
@@ -329,9 +323,9 @@ class Peers:
         return [down] if challenge is None else [
             down, *self._accept(challenge.newcomer, challenge.hello, now, is_guest=False)]
 
-    def _plan_redial(self, error: ZdlError, now: float, *, has_closed: bool = False) -> None:
+    def _plan_redial(self, error: ZdlError, now: float) -> None:
         if not self._is_closing:
-            self.redial.failed(error, now, has_closed=has_closed)
+            self.redial.failed(error, now)
             self._schedule(now)
 
     def _schedule(self, now: float) -> None:

@@ -12,7 +12,8 @@ from __future__ import annotations
 from zdl.errors import PeerLost, Refused, ZdlError
 from zdl.options import LinkOptions
 
-
+# How a link ended: the other side has said so, and why; the whole cell has ended.
+SAID_GOODBYE, CLOSED = "it said goodbye", "closed"
 # A parent that has closed is not back at once: the first pause is doubled so often, which makes it 0.2 to 0.4 s. A thousand
 # children that dial before that only keep a machine that they share with it from closing their links.
 CLOSED_DOUBLINGS = 3
@@ -52,9 +53,9 @@ class Redial:
         """The parent is there, and so is the link to it: when that is lost it is dialled again."""
         self.is_resting = False
 
-    def failed(self, error: ZdlError, now: float, *, has_closed: bool = False) -> None:
+    def failed(self, error: ZdlError, now: float) -> None:
         """A try failed, or the link was lost: plan the next one. A parent that has closed is given some time to come back."""
-        if has_closed:
+        if isinstance(error, PeerLost) and error.why == f"{SAID_GOODBYE}: {CLOSED}":
             self._attempts = max(self._attempts, CLOSED_DOUBLINGS)
         pause = min(self._options.redial_min_s * 2.0 ** min(self._attempts, 20), self._options.redial_max_s)
         spread = self._incarnation[self._attempts % len(self._incarnation)] / 255

@@ -196,9 +196,12 @@ class Lane:
         with suppress(Closed):  # a cell that ends stops this lane first: nobody is left to whom it matters
             self._loop.submit(self._loop.act, [effect], time.monotonic())
 
-    def peer_is_gone(self, fqcn: str, why: str) -> None:
+    def peer_is_gone(self, fqcn: str, why: str, *, is_parent: bool = False) -> None:
         """The control lane has lost this peer: its data link, which silence does not end, ends too; see `Parting`."""
         def part(now: float) -> list[Effect]:
+            """On the loop."""
+            if is_parent:  # the control lane tells when it is back: before that no try to dial it here is worth it
+                self._loop.switch.peers.redial.rest()
             link = self._loop.switch.peers.up(fqcn)
             if link is None or self._parting.is_awaited(link.link, why, now):
                 return []
@@ -206,11 +209,6 @@ class Lane:
 
         with suppress(Closed):
             self._loop.submit(self._loop.do, part)
-
-    def parent_is_gone(self) -> None:
-        """The control lane has lost the parent, and tells when it is back: until then no try to dial it here could be worth it."""
-        with suppress(Closed):
-            self._loop.submit(self._loop.switch.peers.redial.rest)
 
     def parent_is_at(self, address: str) -> None:
         """The control lane has learnt where the parent's data lane listens."""

@@ -6,7 +6,7 @@ once: most often its own goodbye, or the end of its connection, comes within a m
 
 from __future__ import annotations
 
-from zdl.protocol.peers import SAID_GOODBYE
+from zdl.protocol.redial import SAID_GOODBYE
 from zdl.transport.sockets import LINGER_MS
 
 # After this nothing comes any more: a socket that is closed may take so long to hand over what was sent; and some more.
