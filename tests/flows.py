@@ -6,8 +6,8 @@ from zdl.assembly import Cell
 from zdl.protocol.messages import Body
 from zdl.protocol.pushes import Opening
 from zdl.protocol.pushing import Open
-from zdl.streaming.feed import Feed
 from zdl.streaming.inflow import Inflow
+from zdl.streaming.outbox import Outbox
 from zdl.streaming.outflow import Outflow
 
 from waiting import eventually
@@ -23,6 +23,6 @@ def joined(server: Cell, site: Cell, *, idle_timeout_s: float | None = None) -> 
         return inflows[0]
 
     server.pushing.listen(opened)
-    out = Outflow(site, Opening("server", "a", "b", "objects", body=(b"context",)), Feed(site),
+    out = Outflow(site, Opening("server", "a", "b", "objects", body=(b"context",)), Outbox(site),
                   lambda first, some: replies.extend(some))
     return out, eventually(lambda: inflows and inflows[0]), replies

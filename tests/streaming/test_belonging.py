@@ -17,7 +17,7 @@ from zdl.protocol.pushes import Opening
 from zdl.refs import Ref
 from zdl.streaming.api import Context, StreamContextKey
 from zdl.streaming.containers import CONTAINER, ContainerFactory, ContainerProducer
-from zdl.streaming.feed import Feed
+from zdl.streaming.outbox import Outbox
 from zdl.streaming.outflow import Outflow
 from zdl.streaming.reader import Blob, StreamReader
 from zdl.streaming.retriever import Retriever
@@ -111,7 +111,7 @@ def test_a_workflow_that_is_named_wrong_refuses_the_stream_and_the_name_is_no_he
         wrong = site.streams.open("a", "b", "server")
         wrong.close(PATIENCE_S)
         opening = Opening("server", "a", "b", "bytes", headers=((HEADER, mark),))
-        lying = Outflow(site, opening, Feed(site))
+        lying = Outflow(site, opening, Outbox(site))
         eventually(lambda: lying.has_ended)
         assert isinstance(lying.error, DecodeError) and HEADER in str(lying.error)
     with pytest.raises(OptionError):

@@ -22,10 +22,10 @@ LOST = (PeerLost, TimedOut)
 SENDER = f"""
 from zdl.protocol.pushes import Opening
 from zdl.streaming.outflow import Outflow
-from zdl.streaming.feed import Feed
+from zdl.streaming.outbox import Outbox
 cell = Cell("site-1", parent=sys.argv[1], options={QUICK})
 cell.start(); cell.wait_ready()
-half = Outflow(cell, Opening("server", "a", "blob", "blob", 1000), Feed(cell))
+half = Outflow(cell, Opening("server", "a", "blob", "blob", 1000), Outbox(cell))
 half.put((b"x" * 500,))
 out = cell.streams.open("a", "bytes", "server")
 say("ready")

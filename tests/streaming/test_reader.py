@@ -7,7 +7,7 @@ import pytest
 from zdl.assembly import Cell
 from zdl.errors import Closed, StreamError, TooLarge, ZdlError
 from zdl.protocol.pushes import Opening
-from zdl.streaming.feed import Feed
+from zdl.streaming.outbox import Outbox
 from zdl.streaming.outflow import Outflow
 from zdl.streaming.reader import Blob, StreamReader
 
@@ -98,7 +98,7 @@ def test_a_declared_size_is_checked_before_memory_is_taken_and_against_what_came
 
 def declared(cell: Cell, topic: str, size: int, form: str) -> Outflow:
     """A sender that says whatever it likes."""
-    return Outflow(cell, Opening("server", "x", topic, form, size), Feed(cell))
+    return Outflow(cell, Opening("server", "x", topic, form, size), Outbox(cell))
 
 
 def test_the_end_of_the_sender_ends_a_read(trees: Trees) -> None:

@@ -17,7 +17,7 @@ from zdl.cell.service import Scope
 from zdl.cell.workflow import Workflow
 from zdl.errors import Busy, StreamError, ZdlError
 from zdl.protocol.messages import Body
-from zdl.streaming.feed import Feed
+from zdl.streaming.outbox import Outbox
 from zdl.streaming.outflow import LOOK_S, Outflow, Replied
 from zdl.streaming.packer import Packer
 
@@ -35,21 +35,21 @@ class Fan:
     Args:
         targets: to whom.
         open_flow: begins the stream to one of them; what it raises is what that one has ended with.
-        feed: what is put for all of them; it has the condition that guards the flows, and what is noted about them here.
+        outbox: what is put for all of them; it has the condition that guards the flows, and what is noted about them here.
         packer: packs objects, unpacks replies.
         backlog_bytes_max: how far a slow one may lag.
         wants_replies: whether anybody takes the answers; else they are only counted.
         workflow: what the stream belongs to.
     """
 
-    def __init__(self, targets: Sequence[str], open_flow: OpenFlow, feed: Feed, packer: Packer, backlog_bytes_max: int, *,
+    def __init__(self, targets: Sequence[str], open_flow: OpenFlow, outbox: Outbox, packer: Packer, backlog_bytes_max: int, *,
                  wants_replies: bool = True, workflow: Workflow | None = None) -> None:
         self._targets = targets
         self._packer = packer
         self._backlog_bytes_max = backlog_bytes_max
         self._waiting_bytes_max = int(backlog_bytes_max * WAITING_SHARE)
-        self._feed = feed
-        self.changed = feed.changed
+        self._outbox = outbox
+        self.changed = outbox.changed
         self._replies: dict[str, deque[Body]] = {target: deque() for target in targets}
         self._scopes: dict[int, Scope] = {}
         self._errors: dict[str, ZdlError] = {}
@@ -108,7 +108,7 @@ class Fan:
         self.put_count += 1
         size = flows[0].checked(parts) if flows else 0
         if flows:
-            self._feed.put(parts, size, timeout_s)
+            self._outbox.put(parts, size, timeout_s)
         self._unwatched_bytes += size
         if len(flows) > 1 and self._unwatched_bytes * LOOKS >= self._backlog_bytes_max:
             self._unwatched_bytes = 0

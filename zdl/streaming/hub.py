@@ -18,7 +18,7 @@ from zdl.protocol.pushing import Open
 from zdl.streaming.api import LOCAL_KEYS, Context, StreamContextKey
 from zdl.streaming.crew import Crew
 from zdl.streaming.fan import Fan
-from zdl.streaming.feed import Feed
+from zdl.streaming.outbox import Outbox
 from zdl.streaming.outflow import Outflow, Replied
 from zdl.streaming.packer import Packer
 from zdl.streaming.registry import Registry
@@ -67,7 +67,7 @@ class Hub:
         running = self.crew.close(timeout_s)
         return [f"{self._cell.fqcn}: {running} consumers or producers of streams are still running"] if running else []
 
-    def outflow(self, form: str, to: tuple[str, str, str], feed: Feed, *, bytes_total: int = 0,
+    def outflow(self, form: str, to: tuple[str, str, str], outbox: Outbox, *, bytes_total: int = 0,
                 headers: Mapping[str, object] = NO_HEADERS, context: Body = (), replied: Replied | None = None,
                 workflow: Workflow | None = None) -> Outflow:
         """For what stands on this service: one stream to one cell, when a way to it was looked for.
@@ -84,7 +84,7 @@ class Hub:
         if workflow is not None:
             headers = {**headers, **workflow.carried((name,))}
         opening = Opening(name, channel, topic, form, bytes_total, tuple(headers.items()), context)
-        outflow = Outflow(self._cell, opening, feed, replied)
+        outflow = Outflow(self._cell, opening, outbox, replied)
         if workflow is not None:
             outflow.end_with(workflow.ended, "its workflow is over")
         return outflow
@@ -130,13 +130,13 @@ class Hub:
         context |= {StreamContextKey.CHANNEL: channel, StreamContextKey.TOPIC: topic,
                     StreamContextKey.ORIGIN: self._cell.fqcn, StreamContextKey.WORKFLOW: workflow}
 
-        feed = Feed(self._cell)
+        outbox = Outbox(self._cell)
 
         def open_flow(target: str, replied: Replied) -> Outflow:
             """To one of them."""
-            return self.outflow(OBJECTS, (channel, topic, target), feed, context=sent, replied=replied, workflow=workflow)
+            return self.outflow(OBJECTS, (channel, topic, target), outbox, context=sent, replied=replied, workflow=workflow)
 
-        fan = Fan(names, open_flow, feed, self.packer, self._cell.options.streams.backlog_bytes_max, wants_replies=wants_replies,
+        fan = Fan(names, open_flow, outbox, self.packer, self._cell.options.streams.backlog_bytes_max, wants_replies=wants_replies,
                   workflow=workflow)
         if scope is not None and not fan.live:  # nobody has the context
             scope.undeliverable()

@@ -14,7 +14,7 @@ from zdl.protocol.effects import PushMoved
 from zdl.protocol.items import size_of
 from zdl.protocol.messages import Body
 from zdl.protocol.pushes import Opening
-from zdl.streaming.feed import Feed
+from zdl.streaming.outbox import Outbox
 
 # How often one that waits looks whether the cell is still open.
 LOOK_S = 1.0
@@ -29,17 +29,17 @@ class Outflow:
     Args:
         cell: whose data lane it goes over.
         opening: what is pushed, to whom.
-        feed: what is put for it; shared by the outflows of one stream to many, with its condition, which guards all that is here.
+        outbox: what is put for it; shared by the outflows of one stream to many, with its condition, which guards all that is here.
         replied: gets the number of the first reply, and the replies; on the lane, outside the lock.
     """
 
-    def __init__(self, cell: BareCell, opening: Opening, feed: Feed, replied: Replied | None = None) -> None:
+    def __init__(self, cell: BareCell, opening: Opening, outbox: Outbox, replied: Replied | None = None) -> None:
         self.target = opening.target
         self.opening = opening
         self._desk = cell.pushing
         self._options = cell.options.streams
-        self._feed = feed
-        self._changed = feed.changed
+        self._outbox = outbox
+        self._changed = outbox.changed
         self._replied = replied
         self._is_full = False
         self.consumed = 0
@@ -48,9 +48,9 @@ class Outflow:
         self.error: ZdlError | None = None
         self.result: Body = ()
         self._unlink: Callable[[], None] | None = None
-        with feed.changed:
-            feed.joined()
-        self._number = self._desk.open(opening, feed.backlog, moved=self._moved, settled=self._settled)
+        with outbox.changed:
+            outbox.joined()
+        self._number = self._desk.open(opening, outbox.backlog, moved=self._moved, settled=self._settled)
 
     def __repr__(self) -> str:
         state = "open" if not self.has_ended else "ended" if self.error is None else f"failed: {self.error}"
@@ -59,12 +59,12 @@ class Outflow:
     @property
     def put_count(self) -> int:
         """Items so far."""
-        return self._feed.put_count
+        return self._outbox.put_count
 
     @property
     def bytes_waiting(self) -> int:
         """Put and not consumed."""
-        return self._feed.bytes_put - self.bytes_consumed
+        return self._outbox.bytes_put - self.bytes_consumed
 
     @property
     def has_room(self) -> bool:
@@ -81,7 +81,7 @@ class Outflow:
         """
         size = self.checked(parts)
         if not self.has_ended:
-            self._feed.put(parts, size, timeout_s)
+            self._outbox.put(parts, size, timeout_s)
 
     def checked(self, parts: Body) -> int:
         """The size of an item.
@@ -97,7 +97,7 @@ class Outflow:
 
     def finish(self) -> None:
         """No more items."""
-        self._feed.finish(self._number)
+        self._outbox.finish(self._number)
 
     def cancel(self, why: str) -> None:
         """Break off."""
@@ -131,18 +131,18 @@ class Outflow:
         with self._changed:
             had_room = self.has_room
             self.consumed, self.bytes_consumed = moved.consumed, moved.bytes_consumed
-            is_due = self._feed.moved(is_free=moved.is_free)
+            is_due = self._outbox.moved(is_free=moved.is_free)
             if self._replied is None and (self.has_room and not had_room or self.bytes_waiting == 0):
                 self._changed.notify_all()
         if is_due:
-            self._feed.leave()
+            self._outbox.leave()
         if self._replied is not None and moved.replies:
             self._replied(moved.consumed - len(moved.replies), moved.replies)
 
     def _settled(self, error: ZdlError | None, body: Body) -> None:
         with self._changed:
             self.has_ended, self.error, self.result = True, error, body
-            self._feed.left()
+            self._outbox.left()
             self._changed.notify_all()
             unlink = self._unlink
         if unlink is not None:

@@ -27,9 +27,9 @@ from zdl.errors import Busy, OptionError, RemoteError, TooLarge, ZdlError
 from zdl.fqcn import parse
 from zdl.protocol.pushing import Open
 from zdl.streaming.api import ConsumerFactory, Context, ObjectProducer, StreamContextKey
-from zdl.streaming.feed import Feed
 from zdl.streaming.hub import OBJECTS, Hub
 from zdl.streaming.inflow import Inflow
+from zdl.streaming.outbox import Outbox
 from zdl.streaming.reader import Blob, StreamReader, read_blob
 from zdl.streaming.receiver import Callback, Consuming, Processing
 from zdl.streaming.sender import Ended, ObjectWriter, run, wants_replies
@@ -297,9 +297,9 @@ class Streams:
 
     def _writer(self, form: str, to: tuple[str, str, str], size: int, headers: Mapping[str, object],
                 workflow: Workflow | None) -> StreamWriter:
-        feed = Feed(self._cell)
-        outflow = self._hub.outflow(form, to, feed, bytes_total=size, headers=headers, workflow=workflow)
-        return StreamWriter(outflow, feed.changed, self._hub.packer, size)
+        outbox = Outbox(self._cell)
+        outflow = self._hub.outflow(form, to, outbox, bytes_total=size, headers=headers, workflow=workflow)
+        return StreamWriter(outflow, outbox.changed, self._hub.packer, size)
 
     def _taking(self, message: Open, form: str, idle_timeout_s: float | None, take: Callable[[Inflow], object]) -> Inflow:
         """On the lane: what takes in a stream with a thread of its own."""

@@ -1,4 +1,4 @@
-"""Feed: what is put for the receivers of one stream, until the lane takes it.
+"""Outbox: what is put for the receivers of one stream, until the lane takes it.
 
 What is put while nothing is on its way leaves at once. What is put while something is, is gathered until that has arrived at one of
 the receivers or a message is full: so a busy stream of small items makes few large messages, and a quiet one waits for nothing.
@@ -14,7 +14,7 @@ from zdl.protocol.items import BATCH_BYTES
 from zdl.protocol.messages import Body
 
 
-class Feed:
+class Outbox:
     """What is put for one receiver, or for several at once.
 
     Threads: `put` and `finish` from any thread but the loops'; the others as they say.

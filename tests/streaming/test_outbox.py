@@ -1,11 +1,11 @@
-"""Feed: what is put for one receiver or several is taken by the lane in few messages, or at once."""
+"""Outbox: what is put for one receiver or several is taken by the lane in few messages, or at once."""
 
 from __future__ import annotations
 
 from flows import joined
 
 from zdl.protocol.items import BATCH_BYTES
-from zdl.streaming.feed import Feed
+from zdl.streaming.outbox import Outbox
 
 from trees import Trees
 from waiting import eventually
@@ -15,7 +15,7 @@ def test_what_is_put_while_nothing_is_on_its_way_leaves_at_once_and_the_rest_is_
     server, site = trees.grow("server", "site-1")
     taken: list[int] = []
 
-    class Noting(Feed):
+    class Noting(Outbox):
         """Notes how many items each word to the lane takes."""
 
         def _drain(self) -> list[tuple[tuple[bytes | memoryview, ...], float | None]]:
@@ -23,25 +23,25 @@ def test_what_is_put_while_nothing_is_on_its_way_leaves_at_once_and_the_rest_is_
             taken.append(len(found))
             return found
 
-    feed = Noting(site)
-    with feed.changed:
-        feed.joined()
-    feed.put((b"first",), 5, None)
+    outbox = Noting(site)
+    with outbox.changed:
+        outbox.joined()
+    outbox.put((b"first",), 5, None)
     eventually(lambda: taken == [1])
-    feed.put((b"second",), 6, None)
-    feed.put((b"third",), 5, None)
+    outbox.put((b"second",), 6, None)
+    outbox.put((b"third",), 5, None)
     assert taken == [1], "something is on its way"
-    with feed.changed:
-        assert not feed.moved(is_free=False) and feed.moved(is_free=True) and not feed.moved(is_free=True)
-    feed.leave()
+    with outbox.changed:
+        assert not outbox.moved(is_free=False) and outbox.moved(is_free=True) and not outbox.moved(is_free=True)
+    outbox.leave()
     eventually(lambda: taken == [1, 2])
-    feed.put((b"x" * BATCH_BYTES,), BATCH_BYTES, None)
+    outbox.put((b"x" * BATCH_BYTES,), BATCH_BYTES, None)
     eventually(lambda: taken == [1, 2, 1])
-    assert feed.put_count == 4
-    feed.put((b"late",), 4, None)
-    with feed.changed:
-        feed.left()
-    feed.leave()
+    assert outbox.put_count == 4
+    outbox.put((b"late",), 4, None)
+    with outbox.changed:
+        outbox.left()
+    outbox.leave()
     eventually(lambda: taken == [1, 2, 1, 0])
 
 
