@@ -86,8 +86,8 @@ def test_a_declared_size_is_checked_before_memory_is_taken_and_against_what_came
     huge = declared(site, "y", 1 << 50, "blob")
     eventually(lambda: huge.has_ended)
     assert isinstance(huge.error, TooLarge), "nothing of that size is ever asked of the system"
-    for form, topic in (("blob", "y"), ("bytes", "stream")):
-        for size in (5, 7):
+    for form, topic, sizes in (("blob", "y", (0, 5, 7)), ("bytes", "stream", (5, 7))):
+        for size in sizes:
             lying = declared(site, topic, size, form)
             lying.put((b"sixsix",))
             lying.finish()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 
 import numpy as np
 import pytest
 from streaming.test_receiver import KEY, Counting, Noting
 
+from zdl.assembly import Cell
 from zdl.cell.codes import ReturnCode
 from zdl.errors import Closed, DownloadError, Refused, RemoteError, StreamError, TimedOut
 from zdl.options import Options, StreamOptions
@@ -183,6 +186,24 @@ def test_a_cell_that_closes_in_the_middle_of_a_blob_ends_it_at_both_ends(trees: 
     error = handle.exception(PATIENCE_S)
     assert isinstance(error, Closed) and error.fqcn == (site if who == "sender" else server).fqcn
     may_go_on.set()
+
+
+def test_what_still_waits_for_a_thread_when_its_cell_is_gone_ends_without_a_word(trees: Trees, logged_errors: list[str]) -> None:
+    server = Cell("server", listen="tcp://127.0.0.1:0", options=Options(streams=StreamOptions(intakes_max=1, no_wait_max=1)))
+    server.start()
+    site = trees.add(Cell("site-1", parent=server.addresses[0]))
+    may_go_on, crew, desk, gone = threading.Event(), server.streams._hub.crew, server.pushing, weakref.ref(server)
+    server.streams.on_blob("a", "b")(lambda blob: len(blob.data))
+    for _ in range(2):
+        crew.run(lambda: may_go_on.wait(PATIENCE_S) and None)
+    handle = site.streams.blob("a", "b", "server", bytes(64 << 20))
+    eventually(lambda: " 1 in" in repr(desk))
+    server.close(0.1)
+    assert isinstance(handle.exception(PATIENCE_S), Closed)
+    del server
+    eventually(lambda: gc.collect() >= 0 and gone() is None)
+    may_go_on.set()
+    assert crew.close(PATIENCE_S) == 0 and not logged_errors
 
 
 def test_a_blob_that_nobody_takes_is_refused(trees: Trees) -> None:

@@ -11,6 +11,7 @@ from streaming.test_receiver import KEY, Noting
 from zdl.assembly import Cell
 from zdl.errors import Cancelled, DecodeError, Refused, RemoteProtocolError, ZdlError, from_wire, to_wire
 from zdl.options import Options, StreamOptions
+from zdl.protocol.encode import encode
 from zdl.protocol.items import gather
 from zdl.protocol.messages import Body
 from zdl.protocol.pushes import FIRST_CREDIT_BYTES
@@ -161,6 +162,18 @@ def test_what_is_no_item_ends_the_stream_with_an_error_that_says_so(
         assert isinstance(stranger.ended(), error_class)
         eventually(stranger.is_clean)
         assert stranger.noting.happened == ["get", "finalize", "done", "return"]
+
+
+def test_a_stream_of_less_than_no_bytes_is_no_message_and_the_next_one_is_taken(trees: Trees) -> None:
+    with joined(trees) as stranger:
+        header, *body = encode(Open(ME, SERVER, NUMBER, "metrics", "round", "blob", 77, {}))
+        assert header.count(b"\x4d") == 1
+        stranger.peer.send_frames(header.replace(b"\x4d", b"\xff"), *body)
+        stranger.open()
+        stranger.items(0, "a")
+        stranger.end(1)
+        assert stranger.ended() is None
+        eventually(stranger.is_clean)
 
 
 def test_a_context_that_is_none_ends_the_stream_before_a_consumer_is_asked_for(trees: Trees) -> None:

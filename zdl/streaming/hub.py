@@ -46,14 +46,15 @@ class Hub:
 
     def __init__(self, cell: BareCell, lender: Lender | None) -> None:
         self._cell = cell
-        options = cell.options.streams
+        self._fqcn = cell.fqcn
+        self._options = options = cell.options.streams
         self.registry = Registry(cell.fqcn)
         self.crew = Crew(cell.fqcn, options.intakes_max + options.no_wait_max)
         self.packer = Packer(cell.options, lender, cell.types)
         self._end_all: Callable[[], None] = _nothing
 
     def __repr__(self) -> str:
-        return f"<Hub of {self._cell.fqcn}: {self.registry!r}, {self.crew!r}>"
+        return f"<Hub of {self._fqcn}: {self.registry!r}, {self.crew!r}>"
 
     def attach(self) -> None:
         """The lanes of the cell are made."""
@@ -65,7 +66,7 @@ class Hub:
         """End all streams, and say so; stop the threads."""
         self._end_all()
         running = self.crew.close(timeout_s)
-        return [f"{self._cell.fqcn}: {running} consumers or producers of streams are still running"] if running else []
+        return [f"{self._fqcn}: {running} consumers or producers of streams are still running"] if running else []
 
     def outflow(self, form: str, to: tuple[str, str, str], outbox: Outbox, *, bytes_total: int = 0,
                 headers: Mapping[str, object] = NO_HEADERS, context: Body = (), replied: Replied | None = None,
@@ -107,7 +108,7 @@ class Hub:
     def check_form(self, message: Open, form: str) -> None:
         """Raises `Refused` for a stream of another form than is taken in here."""
         if message.form != form:
-            raise Refused(by=self._cell.fqcn, reason="no-handler",
+            raise Refused(by=self._fqcn, reason="no-handler",
                           text=f"{message.channel}/{message.topic} takes {form}, not {message.form}")
 
     def fan(self, channel: str, topic: str, context: Context, targets: Sequence[str], *,
@@ -128,7 +129,7 @@ class Hub:
             workflow.carried(())
         sent, scope = self.packer.pack({name: value for name, value in context.items() if name not in LOCAL_KEYS}, names, workflow)
         context |= {StreamContextKey.CHANNEL: channel, StreamContextKey.TOPIC: topic,
-                    StreamContextKey.ORIGIN: self._cell.fqcn, StreamContextKey.WORKFLOW: workflow}
+                    StreamContextKey.ORIGIN: self._fqcn, StreamContextKey.WORKFLOW: workflow}
 
         outbox = Outbox(self._cell)
 
@@ -136,7 +137,7 @@ class Hub:
             """To one of them."""
             return self.outflow(OBJECTS, (channel, topic, target), outbox, context=sent, replied=replied, workflow=workflow)
 
-        fan = Fan(names, open_flow, outbox, self.packer, self._cell.options.streams.backlog_bytes_max, wants_replies=wants_replies,
+        fan = Fan(names, open_flow, outbox, self.packer, self._options.backlog_bytes_max, wants_replies=wants_replies,
                   workflow=workflow)
         if scope is not None and not fan.live:  # nobody has the context
             scope.undeliverable()

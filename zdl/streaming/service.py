@@ -56,12 +56,14 @@ class Streams:
 
     def __init__(self, cell: BareCell, lender: Lender | None = None) -> None:
         self._cell = cell
+        self._fqcn = cell.fqcn  # what still runs on the crew when the cell is gone can name it
+        self._options = cell.options.streams
         self._hub = Hub(cell, lender)
         self._subscriptions: WeakSet[Subscription] = WeakSet()
-        self._places = threading.Semaphore(cell.options.streams.no_wait_max)
+        self._places = threading.Semaphore(self._options.no_wait_max)
 
     def __repr__(self) -> str:
-        return f"<Streams of {self._cell.fqcn}: {self._hub!r}>"
+        return f"<Streams of {self._fqcn}: {self._hub!r}>"
 
     # --- bytes ----------------------------------------------------------------------------------
 
@@ -140,7 +142,7 @@ class Streams:
             bytes_max: a larger one is refused before memory is taken; by default ``streams.blob_bytes_max``.
             idle_timeout_s: no byte for so long ends it at both ends.
         """
-        limit = self._cell.options.streams.blob_bytes_max if bytes_max is None else bytes_max
+        limit = self._options.blob_bytes_max if bytes_max is None else bytes_max
 
         def register(function: TakeBlob) -> TakeBlob:
             """Take it down."""
@@ -191,7 +193,7 @@ class Streams:
         own[StreamContextKey.APP] = app
         unlink = None if abort is None else abort.on_trigger(fan.abort)
         try:
-            return run(fan, producer, own, fqcn=self._cell.fqcn, name=f"{channel}/{topic}", ahead_max=ahead_max)
+            return run(fan, producer, own, fqcn=self._fqcn, name=f"{channel}/{topic}", ahead_max=ahead_max)
         finally:
             if unlink is not None:
                 unlink()
@@ -204,9 +206,9 @@ class Streams:
         Raises:
             Busy: ``streams.no_wait_max`` such streams are under way.
         """
-        limit = self._cell.options.streams.no_wait_max
+        limit = self._options.no_wait_max
         if not self._places.acquire(blocking=False):
-            raise Busy(limit="streams.no_wait_max", value=limit, at=self._cell.fqcn)
+            raise Busy(limit="streams.no_wait_max", value=limit, at=self._fqcn)
         future: Future[Ended] = Future()
 
         def stream() -> None:
@@ -326,7 +328,7 @@ class Streams:
         try:
             return read_blob(inflow)
         except ZdlError as error:
-            _LOG.warning("! %s: blob %s/%s of %s did not come whole: %s", self._cell.fqcn, inflow.channel, inflow.topic,
+            _LOG.warning("! %s: blob %s/%s of %s did not come whole: %s", self._fqcn, inflow.channel, inflow.topic,
                          inflow.origin, error)
             raise
 
@@ -334,4 +336,4 @@ class Streams:
         """What a sender gets for what its receiver raised."""
         if isinstance(raised.error, ZdlError):
             return raised.error
-        return RemoteError(fqcn=self._cell.fqcn, channel=inflow.channel, topic=inflow.topic, kind=raised.kind, text=raised.text)
+        return RemoteError(fqcn=self._fqcn, channel=inflow.channel, topic=inflow.topic, kind=raised.kind, text=raised.text)
