@@ -83,17 +83,6 @@ def malloc_primed() -> None:
         os.close(nothing)
 
 
-def memory_warmed(length: int) -> None:
-    """Touches so many bytes and gives them back, so that the next ones to ask get pages the machine really has.
-
-    In a virtual machine whose free pages go back to the host, the first touch of a page is a fault at the host:
-    such runs reach a tenth of the others' speed (0.4 instead of 4 GiB/s) and measure the host. Memory stays fresh to
-    the process that is measured; it is no longer fresh to the machine.
-    """
-    arena = np.frombuffer(advised(length), np.uint8)
-    arena[::mmap.PAGESIZE] = 1
-
-
 def advised(length: int) -> memoryview:
     """Private anonymous memory that begins on a huge page and asks for huge pages; at its end only where at least half
     of one is used, so that no more than half of one is wasted.

@@ -17,8 +17,8 @@ import threading
 import traceback
 from typing import Any, TextIO
 
-from zdl_bench.destination import memory_warmed
 from zdl_bench.meter import Meter
+from zdl_bench.warmth import memory_warmed
 
 
 class Peer:

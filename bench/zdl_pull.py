@@ -9,7 +9,7 @@ from typing import Any, cast
 from zdl import Options, PullOptions
 from zdl.assembly import Cell
 from zdl.cell.messages import Request
-from zdl.options import LinkOptions
+from zdl.options import LinkOptions, PackOptions
 from zdl_bench import state
 from zdl_bench.endpoints import listening
 from zdl_bench.pulling import Pulling
@@ -25,10 +25,13 @@ TIMEOUT_S = 100.0
 class Origin(CellRole):
     """A cell that lends one state to whoever asks."""
 
-    def start(self, *, load: dict[str, Any], scheme: str, folder: str, advertise: str | None = None) -> dict[str, Any]:
+    def start(self, *, load: dict[str, Any], scheme: str, folder: str, advertise: str | None = None,
+              guard: str = "check") -> dict[str, Any]:
         """Makes the state and listens; returns where, and what will come."""
         arrays = state.make(state.Load(**load))
-        cell = self._open.enter_context(Cell(ORIGIN, listen=(listening(scheme, folder=folder),), advertise=advertise))
+        options = Options(packing=PackOptions(guard=guard))
+        cell = self._open.enter_context(Cell(ORIGIN, listen=(listening(scheme, folder=folder),), advertise=advertise,
+                                             options=options))
 
         @cell.handler(CHANNEL, "state")
         def lend(request: Request) -> state.State:

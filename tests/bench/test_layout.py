@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import resource
-
 import numpy as np
 import pytest
 
-from zdl_bench.destination import HUGE_PAGE_BYTES, KINDS, Destination, advised, memory_warmed
+from zdl_bench.destination import HUGE_PAGE_BYTES, KINDS, Destination, advised
 from zdl_bench.layout import LARGE_BYTES, Stream, described, pieces, runs
 from zdl_bench.state import Load, State, checksum, make
 
@@ -57,10 +55,3 @@ def test_advised_memory_is_writable_to_its_end_and_begins_on_a_huge_page(length:
     memory[length - 1] = 1
     assert memory.nbytes == length
     assert np.frombuffer(memory, np.uint8).ctypes.data % HUGE_PAGE_BYTES == 0
-
-
-def test_memory_that_is_warmed_is_touched_page_by_page() -> None:
-    pages_count = 16
-    before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
-    memory_warmed(pages_count * HUGE_PAGE_BYTES)
-    assert resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before >= pages_count
