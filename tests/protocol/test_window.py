@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 from pipe import Pipe
 
-from zdl.protocol.window import CHUNK_S, CHUNKS_LEAST, RATES_KEPT, Window
+from zdl.protocol.window import CHUNK_S, CHUNKS_LEAST, CHUNKS_TOGETHER, RATES_KEPT, Window
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -119,7 +119,8 @@ def test_on_any_path_the_pipe_is_full_and_little_waits_in_its_buffers_once_it_is
     pipe.run(20 * way_s + 8 * MIB / rate)
     holds = rate * way_s
     assert (pipe.window.delivered - delivered) / (pipe.now - began) >= min(0.95, 0.95 * 64 * MIB / holds) * rate
-    least = max(512 * KIB, CHUNKS_LEAST * pipe.window.chunk_bytes)
+    chunk_bytes = pipe.window.chunk_bytes
+    least = max(512 * KIB, CHUNKS_LEAST * chunk_bytes, min(rate * CHUNK_S, CHUNKS_TOGETHER * chunk_bytes))
     assert pipe.window.in_flight <= min(64 * MIB, 2.2 * holds + 1.1 * least)
 
 
@@ -176,3 +177,20 @@ def test_whatever_happens_the_window_keeps_its_invariants(steps: list[tuple[str,
             window.given_up(flying.pop()[0])
         window.check()
         assert window.in_flight == sum(each for each, _ in flying)
+
+
+def test_several_chunks_are_asked_for_together_when_there_is_room_for_a_quarter_of_the_window() -> None:
+    window = Window(bytes_min=8 * MIB, bytes_max=8 * MIB, chunk_bytes_max=MIB)
+    marks = [window.asked(MIB) for _ in range(8)]
+    window.landed(MIB, mark=marks[0], took_s=0.0)
+    assert window.has_room(MIB) and not window.has_room_for_several(0)
+    window.landed(MIB, mark=marks[1], took_s=0.0)
+    assert window.has_room_for_several(0) and not window.has_room_for_several(1)
+
+
+def test_a_window_of_few_chunks_has_room_for_several_when_it_has_for_one() -> None:
+    window = Window(bytes_min=4 * MIB, bytes_max=4 * MIB, chunk_bytes_max=MIB)
+    marks = [window.asked(MIB) for _ in range(4)]
+    assert not window.has_room_for_several(0)
+    window.landed(MIB, mark=marks[0], took_s=0.0)
+    assert window.has_room_for_several(0)

@@ -48,11 +48,14 @@ class Asking:
         if left:
             self.sides[origin] = left
 
-    def fill(self, pull: Pull, now: float) -> list[Effect]:
-        """Asks for as much as the window has room for, and may be asked for now."""
+    def fill(self, pull: Pull, now: float, *, is_early: bool = True) -> list[Effect]:
+        """Asks for as much as the window has room for, and may be asked for now; unless it `is_early`, only when that is several
+        chunks: while others are on their way, nobody waits for these."""
         effects: list[Effect] = []
         source, window, to_do = pull.source, pull.window, pull.to_do
         held = sum(pull.landed.values()) if pull.landed else 0
+        if not is_early and not window.has_room_for_several(held):
+            return effects
         verify = _verify(pull, self._options)
         pull.paced_until = None
         sides = self.sides.get(source.origin, ())[:pull.spread.count - 1] if self.sides and pull.is_direct else ()

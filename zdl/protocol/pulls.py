@@ -139,7 +139,7 @@ class Pulls:
         effects: list[Effect] = [Progressed(number, pull.bytes_done, pull.bytes_total)]
         if pull.bytes_done == pull.bytes_total:
             return effects + self._whole(pull, now)
-        return effects + self._asking.fill(pull, now)
+        return effects + self._asking.fill(pull, now, is_early=False)
 
     def finished(self, number: int, now: float) -> list[Effect]:
         """What `Finish` asked for is done."""

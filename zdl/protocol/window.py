@@ -12,6 +12,8 @@ on one host, and on everything down to 1 Gbit/s, the largest there are, on a lin
 size from the beginning of a range, so that those who pull the same ask for the same pieces.
 
 On one host three or four chunks of 1 MiB fill the pipe (measured: window 4 / 8 / 16 chunks 1.43 / 1.45 / 1.47 of a plain copy).
+Eight let several be asked for **together**, when there is room for a quarter of the window: they travel as one message, and wake
+the threads on their way once. So the window holds eight where that is no more than the path carries in a hundredth of a second.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from collections import deque
 RATES_KEPT = 32
 CHUNK_S = 0.01
 CHUNKS_LEAST = 4
+CHUNKS_TOGETHER = 8
 
 
 class Window:
@@ -85,6 +88,11 @@ class Window:
         """Whether a chunk of `length` bytes may be asked for; the first one always may."""
         return self._in_flight == 0 or self._in_flight + length <= self._size
 
+    def has_room_for_several(self, held: int) -> bool:
+        """Whether a quarter of the window is free, but at least one chunk, beside `held` bytes that wait at the receiver."""
+        together = max(1, self._size // (4 * self.chunk_bytes))
+        return self.has_room(together * self.chunk_bytes + held)
+
     def cut(self, length: int, *, since: int) -> int:
         """How much of the `length` bytes that are to do next is to be asked for as one chunk.
 
@@ -111,7 +119,8 @@ class Window:
         self._rates.append((self._delivered - mark) / took_s)
         rate = max(self._rates)
         self.chunk_bytes = self._chunk_of(rate)
-        wanted = 2 * rate * max(0.0, self._round_trip_s - self._round_trip_bytes / rate) + CHUNKS_LEAST * self.chunk_bytes
+        chunks = max(CHUNKS_LEAST * self.chunk_bytes, min(rate * CHUNK_S, CHUNKS_TOGETHER * self.chunk_bytes))
+        wanted = 2 * rate * max(0.0, self._round_trip_s - self._round_trip_bytes / rate) + chunks
         self._size = max(self._bytes_min, int(min(wanted, self._bytes_max)))
 
     def given_up(self, length: int) -> None:
