@@ -55,7 +55,7 @@ class HopsQuestion:
 def pulling(question: HopsQuestion) -> list[Recipe]:
     """The systems that pull."""
     bare = {"chunk_bytes": MIB, "window_bytes": WINDOW_BYTES, "destination": "aligned", "is_primed": True}
-    pulls = {"verify": question.verify}
+    pulls = {"verify": question.verify, "same_host": False}
     return [Recipe("zdl", "zdl_bench.zdl_pull", {"pulls": pulls}, relay=_CELL, is_named=True),
             Recipe("zdl_routed", "zdl_bench.zdl_pull", {"pulls": pulls, "direct": False}, relay=_CELL, is_named=True),
             Recipe("bare_proxy", "zdl_bench.bare_zmq", bare, relay=_PROXY)]

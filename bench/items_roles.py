@@ -13,7 +13,7 @@ from zdl.download.consumer import ItemConsumer
 from zdl.download.transaction import Transaction
 from zdl.refs import Ref
 from zdl_bench.meter import Meter
-from zdl_bench.role import CellRole
+from zdl_bench.role import SENT, CellRole
 
 NAME = "items"
 # Items travel together up to here; the ancestor's size for arrays and tensors.
@@ -108,7 +108,7 @@ class Leaf(CellRole):
 
     def start(self, *, address: str, name: str) -> None:
         """Connects."""
-        self._cell = self._open.enter_context(Cell(name, parent=address))
+        self._cell = self._open.enter_context(Cell(name, parent=address, options=SENT))
         self._cell.wait_ready(TIMEOUT_S)
 
     def pull(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from zdl_bench.bare_zmq import Socket, opened
 from zdl_bench.endpoints import listening
 from zdl_bench.exchange import PAYLOAD, timed
 from zdl_bench.meter import Meter
-from zdl_bench.role import CellRole
+from zdl_bench.role import SENT, CellRole
 
 CHANNEL = "bench"
 SERVER = "server"
@@ -190,7 +190,7 @@ class Site(ConsumerFactory):
 
     def start(self, *, address: str, name: str) -> None:
         """Connects."""
-        cell = self._cell = self._open.enter_context(Cell(name, parent=address))
+        cell = self._cell = self._open.enter_context(Cell(name, parent=address, options=SENT))
         self.may_go_on.set()
         cell.streams.register_stream_processing(CHANNEL, "rows", self)
         cell.streams.on_stream(CHANNEL, "bytes")(self._read)

@@ -14,7 +14,7 @@ from zdl.errors import Cancelled
 from zdl_bench import state
 from zdl_bench.endpoints import listening
 from zdl_bench.exchange import PAYLOAD, paced
-from zdl_bench.role import CellRole
+from zdl_bench.role import SENT, CellRole
 from zdl_bench.zdl_pull import CHANNEL, LEAF, ORIGIN, TIMEOUT_S
 
 
@@ -44,7 +44,7 @@ class Leaf(CellRole):
 
     def start(self, *, address: str, is_busy: bool) -> None:
         """Connects."""
-        self._cell = self._open.enter_context(Cell(LEAF, parent=address))
+        self._cell = self._open.enter_context(Cell(LEAF, parent=address, options=SENT))
         self._cell.wait_ready()
         self._is_busy = is_busy
 

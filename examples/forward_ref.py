@@ -1,9 +1,9 @@
-"""A forwarder passes a model on to whom the message names; the leaf pulls it straight from its origin.
+"""A forwarder passes a model on to whom the message names; the leaf gets it straight from its origin, here in shared memory.
 
 Prints::
 
     site-1 forwards to site-1.leaf
-    the leaf pulled 64.0 MiB from server, direct
+    the leaf pulled 64.0 MiB from server, memory
     the model was a Ref of server, 64.0 MiB
     payload that site-1 has seen: 0 bytes
     the answer came back by reference too: 2.0

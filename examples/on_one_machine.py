@@ -20,14 +20,14 @@ from zdl import Cell, Options, PullOptions
 
 ANY_PORT = "tcp://127.0.0.1:0"
 MIB = 1 << 20
-NEAR = Options(pulls=PullOptions(same_host=True))
+FAR = Options(pulls=PullOptions(same_host=False))
 
 
 def main() -> None:
-    """Nothing is configured but that it is wanted; where it cannot be had, `Transfer.why_not_shared` says why."""
-    with (Cell("server", listen=ANY_PORT) as server, Cell("worker-0", parent=server.addresses[0], options=NEAR) as one,
-          Cell("worker-1", parent=server.addresses[0], options=NEAR) as two,
-          Cell("worker-2", parent=server.addresses[0]) as far):
+    """Nothing is configured; where it cannot be had, or is not wanted, `Transfer.why_not_shared` says why."""
+    with (Cell("server", listen=ANY_PORT) as server, Cell("worker-0", parent=server.addresses[0]) as one,
+          Cell("worker-1", parent=server.addresses[0]) as two,
+          Cell("worker-2", parent=server.addresses[0], options=FAR) as far):
         for cell in (one, two, far):
             cell.wait_ready()
         lent = server.downloads.lend({f"layer.{number}": np.ones(4 * MIB, np.float32) for number in range(4)}, receivers=0)

@@ -16,7 +16,7 @@ from waiting import PATIENCE_S, eventually
 
 
 def test_a_cell_tells_about_itself(trees: Trees) -> None:
-    server, site = trees.grow("server", "site-1")
+    server, site = trees.grow("server", "site-1", same_host=False)
     # Else the pull would dial the parent a second time.
     eventually(lambda: [each.state for each in site.peers] == ["up", "up"], what="the data lane")
     lent = server.downloads.lend(np.arange(1 << 20))

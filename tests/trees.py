@@ -6,6 +6,7 @@ import itertools
 import tempfile
 import uuid
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,6 +17,12 @@ from zdl.objects.typetable import TypeTable
 from zdl.options import Options
 
 SCHEMES = ("tcp", "ipc", "inproc")
+
+
+def sent(options: Options | None = None) -> Options:
+    """The same options, but what is pulled is sent, chunk by chunk, as between two machines."""
+    options = options or Options()
+    return replace(options, pulls=replace(options.pulls, same_host=False))
 
 
 class Trees:
@@ -47,8 +54,13 @@ class Trees:
         return Path(self._folder)
 
     def grow(self, *names: str, scheme: str = "tcp", options: Options | None = None,
-             types: TypeTable = TypeTable()) -> tuple[Cell, ...]:
-        """Cells of these names, parents first, each connected to the one above it."""
+             types: TypeTable = TypeTable(), same_host: bool = True) -> tuple[Cell, ...]:
+        """Cells of these names, parents first, each connected to the one above it.
+
+        Without `same_host` what they pull is sent, chunk by chunk, as between two machines.
+        """
+        if not same_host:
+            options = sent(options)
         by_name: dict[str, Cell] = {}
         for name in names:
             above = parent(name)

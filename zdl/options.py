@@ -257,10 +257,11 @@ class PullOptions:
             the same origin, a pull gets one chunk in 0.1 s, which is a tenth of what the path carries.
         lanes: over how many connections to its origin a pull is spread: ``auto`` is one, and as many as help on a long way, up to
             8; or a number up to 16.
-        direct: whether the origin may be dialled directly, and a file of this host be copied.
+        direct: whether the origin may be dialled directly.
         partial_kept_s: what a pull with ``resume=True`` that did not get to its end has left on a disk is kept for so long
             after the last byte; after that the next pull into the same folder removes it.
-        same_host: whether arrays and bytes come in memory that is shared with an origin on the same machine, where that works.
+        same_host: whether what an origin on the same machine lends comes in memory that both share, or as the file that it is,
+            where that works. What has a limit of bandwidth, or is to have another digest than ``auto``, is sent.
         same_host_bytes_min: what is less in all comes over sockets. Measured between two processes, medians in ms, memory of an
             earlier offer, memory made anew, sockets: 256 KiB 1.6, -, 1.1; 1 MiB 1.8, 3.7, 2.3; 4 MiB 2.4, 8.3, 3.4; 16 MiB 4.4,
             16.5, 9.1. So it saves from 1 MiB on where memory is at hand, and costs where not, but for what is pulled by several.
@@ -283,7 +284,7 @@ class PullOptions:
     lanes: str | int = "auto"
     direct: bool = True
     partial_kept_s: float = 7 * 86400.0
-    same_host: bool = False
+    same_host: bool = True
     same_host_bytes_min: int = 4 * MIB
 
     def __post_init__(self) -> None:
@@ -327,7 +328,8 @@ class OfferOptions:
             settles, and what is still read is released when that is over (as long as the ancestor waits).
         produce_threads_max: threads that run the code of users who lend objects of their own, piece by piece.
         produce_bytes_max: pieces travel together until they have so many bytes; one piece may have any number.
-        same_host: whether receivers on the same machine may have what is lent in memory that they share with this cell.
+        same_host: whether receivers on the same machine may have what is lent in memory that they share with this cell, or as the
+            file that it is. What has a limit of bandwidth is sent.
         segments_bytes_max: all such memory together, what is kept for the next offer too. What the machine has left is looked at
             besides, which is the limit on most machines; this one was chosen, not measured: room for a model of 8 billion
             parameters in two bytes each.

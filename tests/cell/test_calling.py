@@ -46,7 +46,7 @@ class Stage:
     """server and site-1, where task/wait waits until it is let go, and task/echo echoes."""
 
     def __init__(self, trees: Trees) -> None:
-        self.server, self.site = trees.grow("server", "site-1")
+        self.server, self.site = trees.grow("server", "site-1", same_host=False)
         self.entered = threading.Semaphore(0)
         self.let_go = threading.Event()
         self.aborted: list[object] = []

@@ -18,7 +18,7 @@ from zdl.refs import Ref, Source
 from trees import Trees
 from waiting import eventually
 
-SLOW = PullOptions(chunk_bytes=65536, window_bytes_min=65536, window_bytes_max=65536)
+SLOW = PullOptions(chunk_bytes=65536, window_bytes_min=65536, window_bytes_max=65536, same_host=False)
 
 
 def test_refs_objects_and_files_are_awaited(trees: Trees, tmp_path: Path) -> None:

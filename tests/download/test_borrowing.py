@@ -309,7 +309,7 @@ def _refused(*_: object, **__: object) -> list[int]:
     {"address": 7, "ticket": 10**9, "segments": 5, "extents": "abc"}])
 def test_an_origin_that_answers_nonsense_is_pulled_from_over_sockets(trees: Trees, answer: object) -> None:
     server, site = trees.grow("server", "site-1", options=SHARING)
-    server.handler("zdl", "segment")(lambda request: answer)
+    server.handler("zdl", "same-host")(lambda request: answer)
     pulls_over_sockets(server, site, "3" if answer == {"why": 3} else "server")
 
 
@@ -325,7 +325,7 @@ def test_an_origin_that_tells_of_bytes_where_none_are_is_not_believed(trees: Tre
             held.check([missing])
 
 
-def test_files_and_pieces_are_sent(trees: Trees, tmp_path: object) -> None:
+def test_bytes_out_of_a_file_are_sent(trees: Trees, tmp_path: object) -> None:
     server, site = trees.grow("server", "site-1", options=SHARING)
     path = f"{tmp_path}/it"
     with open(path, "wb") as file:
@@ -335,7 +335,7 @@ def test_files_and_pieces_are_sent(trees: Trees, tmp_path: object) -> None:
     found = site.downloads.pull(lent.body[:MIB])
     with open(path, "rb") as file:
         assert found == file.read()
-    assert "files are sent" in last(site).why_not_shared and last(site).way == "direct"
+    assert "does not lie in memory" in last(site).why_not_shared and last(site).way == "direct"
     lent.delete()
 
 
@@ -365,7 +365,7 @@ def test_nobody_waits_longer_than_he_wants_to(trees: Trees) -> None:
         let_go.wait(PATIENCE_S)
         return {"why": "late"}
 
-    server.handler("zdl", "segment")(wait)
+    server.handler("zdl", "same-host")(wait)
     with pytest.raises(TimedOut):
         site.downloads.pull(lent.body, timeout_s=0.05)
     asked.clear()
@@ -380,7 +380,7 @@ def test_nobody_waits_longer_than_he_wants_to(trees: Trees) -> None:
 def test_copying_stops_when_nobody_waits_any_more() -> None:
     held = borrowing.Borrowed([(0, memoryview(bytes(10)))])
 
-    def stop() -> None:
+    def stop(count: int) -> None:
         """Nobody waits."""
         raise Cancelled(what="it", why="enough")
 

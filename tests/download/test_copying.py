@@ -1,24 +1,26 @@
-"""Copying: who is on the same host, and may, reads a lent file from where it lies; for all others nothing is different."""
+"""Copying: who is on the same host, and may, reads a lent file from where it lies; to all others it is sent, and why is kept."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from zdl import Cancelled, DiskFile, LeaseEnded, Options, PullOptions, Ref, Signal, SourceChanged
+from zdl import Cancelled, DiskFile, LeaseEnded, OfferOptions, Options, PullOptions, Ref, Signal, SourceChanged
 from zdl.assembly import Cell
-from zdl.download.copying import COPIED_BYTES_MIN, COPIES_MAX, OPEN_FILE_TOPIC, TOKEN_NAME
+from zdl.cell.messages import Request
+from zdl.download.copying import COPIES_MAX
 from zdl.download.puller import CHANNEL, COPIED
+from zdl.download.samehost import SAME_HOST_TOPIC
 
 from children import Child
 from trees import Trees
 from waiting import PATIENCE_S, eventually
 
 MIB = 1 << 20
+COPIED_BYTES_MIN = PullOptions().same_host_bytes_min
 
 
 @pytest.fixture
@@ -62,12 +64,18 @@ with Cell("site-9", parent=sys.argv[1]) as cell:
     assert sum(each.bytes_out for each in server.traffic[1]) - sum(each.bytes_out for each in before) < MIB
 
 
-@pytest.mark.parametrize("pulls", [PullOptions(verify="blake3"), PullOptions(direct=False)])
-def test_who_asks_for_a_digest_or_for_no_short_cuts_gets_it_over_the_wire(
-        trees: Trees, model: Path, tmp_path: Path, pulls: PullOptions) -> None:
-    server, site = trees.grow("server", "site-1", options=Options(pulls=pulls))
+@pytest.mark.parametrize(("options", "why"), [
+    (Options(pulls=PullOptions(verify="blake3")), "verify=blake3 of this cell's pulls asks for a digest of what is sent"),
+    (Options(pulls=PullOptions(same_host=False)), "the option same_host of this cell's pulls is off"),
+    (Options(pulls=PullOptions(bwlimit_bytes_per_s=1e9)), "it has a limit of bandwidth"),
+    (Options(offers=OfferOptions(bwlimit_bytes_per_s=1e9)), "what server lends has a limit of bandwidth"),
+    (Options(offers=OfferOptions(same_host=False)), "the option same_host of what server lends is off")])
+def test_who_asks_for_a_digest_for_a_limit_or_for_no_short_cuts_gets_it_over_the_wire(
+        trees: Trees, model: Path, tmp_path: Path, options: Options, why: str) -> None:
+    server, site = trees.grow("server", "site-1", options=options)
     site.downloads.pull_file(lent_by(server, model), tmp_path / "copy")
-    assert all(each.way != COPIED for each in site.downloads.transfers)
+    (transfer,) = site.downloads.transfers
+    assert transfer.way == "direct" and why in transfer.why_not_shared
     assert (tmp_path / "copy").read_bytes() == model.read_bytes()
 
 
@@ -77,7 +85,7 @@ def test_small_files_and_parts_of_files_come_over_the_wire(cells: tuple[Cell, ..
     site.downloads.pull_file(lent_by(server, tmp_path / "small"), tmp_path / "copy")
     ref = lent_by(server, model)
     site.downloads.pull_file(ref[1:], tmp_path / "part")
-    assert [each.way for each in site.downloads.transfers] == ["direct", "direct"]
+    assert [(each.way, each.why_not_shared) for each in site.downloads.transfers] == [("direct", "")] * 2
     assert (tmp_path / "part").read_bytes() == model.read_bytes()[1:]
 
 
@@ -90,6 +98,7 @@ def test_no_more_than_a_few_are_copied_at_once_and_the_others_are_sent(cells: tu
     found = site.downloads.resolve(body, to="disk")
     ways = sorted(each.way for each in site.downloads.transfers)
     assert ways == sorted([COPIED] * COPIES_MAX + ["direct"] * (4 - COPIES_MAX))
+    assert sorted(each.why_not_shared for each in site.downloads.transfers)[-1] == "2 files are being copied already"
     for name, value in found.items():  # type: ignore[attr-defined]
         assert isinstance(value, DiskFile) and value.path.read_bytes() == (tmp_path / name).read_bytes()
 
@@ -160,66 +169,84 @@ def test_after_its_end_nothing_is_copied(cells: tuple[Cell, ...], model: Path, t
         site.downloads.pull_file(lent.body, tmp_path / "copy")
 
 
-# --- who may, and what is shown -----------------------------------------------------------------
+# --- who may, and who is believed ---------------------------------------------------------------
 
-def asked(site: Cell, *body: object) -> object:
-    return site.request("server", CHANNEL, OPEN_FILE_TOPIC, list(body), timeout_s=PATIENCE_S, resolve=False).body
+def asked(site: Cell, ref: Ref, **other: object) -> object:
+    """What an origin answers to a question for this file."""
+    question = {"offer": ref.source.offer_id, "secret": ref.source.secret, "host": site.lane.segments.host,
+                "ranges": [[ref.offset, ref.length]], "is_file": True, **other}
+    return site.request("server", CHANNEL, SAME_HOST_TOPIC, question, timeout_s=PATIENCE_S, resolve=False).body
 
 
-def test_an_origin_tells_what_is_in_no_file_but_those_that_were_made_for_it(
+def test_a_file_is_handed_over_to_be_read_and_not_to_be_written(cells: tuple[Cell, ...], model: Path) -> None:
+    server, site = cells
+    ref = lent_by(server, model, receivers=0)
+    told = asked(site, ref)
+    assert isinstance(told, dict) and told["place"] == 0
+    (descriptor,) = site.lane.segments.fetch(told["address"], told["ticket"], ref.source.secret, count=1, timeout_s=PATIENCE_S)
+    assert os.pread(descriptor, 9, 0) == model.read_bytes()[:9]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.pwrite(descriptor, b"x", 0)
+    os.close(descriptor)
+
+
+def test_who_does_not_know_the_secret_is_elsewhere_or_asks_for_what_is_no_file_is_told_why_not(
+        cells: tuple[Cell, ...], model: Path) -> None:
+    server, site = cells
+    ref = lent_by(server, model, receivers=0)
+    array = server.downloads.lend(np.zeros(COPIED_BYTES_MIN, np.uint8), receivers=0).body
+    assert isinstance(array, Ref)
+    for wanted, other in ((ref, {"secret": bytes(len(ref.source.secret))}), (ref, {"host": "elsewhere"}), (array, {}),
+                          (ref, {"ranges": [[0, 5], [10, 5]]})):
+        answer = asked(site, wanted, **other)
+        assert isinstance(answer, dict) and answer["why"] and "ticket" not in answer
+
+
+def test_who_is_elsewhere_is_not_asked_again_for_a_while_for_memory_or_for_files(
         cells: tuple[Cell, ...], model: Path, tmp_path: Path) -> None:
     server, site = cells
-    ref = lent_by(server, model, receivers=0)
-    (tmp_path / "secret").write_text("of the origin's user")
-    other = os.memfd_create("another")
-    own = os.memfd_create(TOKEN_NAME)
-    os.write(own, b"t" * 100)
-    with open(tmp_path / "secret", "rb") as file:
-        for number in (file.fileno(), other, 1 << 30, -1):
-            assert asked(site, ref, os.getpid(), number) == []
-    answer = asked(site, ref, os.getpid(), own)
-    assert isinstance(answer, list) and answer[:2] == [b"t" * 32, os.getpid()] and answer[3] == 0
-    for process in (0, -1, 1 << 40):
-        assert asked(site, ref, process, own) == []
-    for body in ((), (ref,), (ref, "1", own), (1, os.getpid(), own)):
-        assert asked(site, *body) == []
-    os.close(other)
-    os.close(own)
+    questions: list[object] = []
 
+    @server.handler(CHANNEL, SAME_HOST_TOPIC, resolve=False)
+    def refuse(request: Request) -> object:
+        questions.append(request.body)
+        return {"why": "server runs on another machine", "is_lasting": True}
 
-def test_who_does_not_know_the_secret_or_is_not_meant_is_told_nothing(cells: tuple[Cell, ...], model: Path) -> None:
-    server, site = cells
-    own = os.memfd_create(TOKEN_NAME)
-    ref = lent_by(server, model, receivers=0)
-    guessed = replace(ref, source=replace(ref.source, secret=bytes(len(ref.source.secret))))
-    assert asked(site, guessed, os.getpid(), own) == []
-    os.close(own)
+    site.downloads.pull_file(lent_by(server, model), tmp_path / "copy")
+    site.downloads.pull(server.downloads.lend(np.zeros(COPIED_BYTES_MIN, np.uint8)).body)
+    site.downloads.pull_file(lent_by(server, model), tmp_path / "again")
+    assert [each.why_not_shared for each in site.downloads.transfers] == ["server runs on another machine"] * 3
+    assert len(questions) == 1
 
 
 @pytest.mark.parametrize("answer", [
-    [b"x" * 32, os.getpid(), 0, 0], [], ["x"], None, {"a": 1}, [b"", -1, -1, -1]])
-def test_an_origin_that_does_not_know_the_token_is_not_believed(
-        trees: Trees, model: Path, tmp_path: Path, answer: object) -> None:
-    server, site = trees.grow("server", "site-1")
+    [], ["x"], None, {"a": 1}, {"address": "nobody", "ticket": b"x", "place": 0}, {"why": 5}])
+def test_an_origin_that_answers_nonsense_is_not_believed(
+        cells: tuple[Cell, ...], model: Path, tmp_path: Path, answer: object) -> None:
+    server, site = cells
     ref = lent_by(server, model)
-    server.handler(CHANNEL, OPEN_FILE_TOPIC, resolve=False)(lambda request: answer)
+    server.handler(CHANNEL, SAME_HOST_TOPIC, resolve=False)(lambda request: answer)
     site.downloads.pull_file(ref, tmp_path / "copy")
-    assert [each.way for each in site.downloads.transfers] == ["direct"]
+    (transfer,) = site.downloads.transfers
+    assert transfer.way == "direct" and transfer.why_not_shared
     assert (tmp_path / "copy").read_bytes() == model.read_bytes()
 
 
-def test_an_origin_that_knows_the_token_and_names_another_file_is_not_believed(
-        trees: Trees, model: Path, tmp_path: Path) -> None:
-    server, site = trees.grow("server", "site-1")
+def test_an_origin_that_hands_over_another_file_is_not_believed(
+        cells: tuple[Cell, ...], model: Path, tmp_path: Path) -> None:
+    server, site = cells
     ref = lent_by(server, model)
-    (tmp_path / "secret").write_bytes(os.urandom(ref.length))
-    with open(tmp_path / "secret", "rb") as file:
-        def lie(request: object) -> object:
-            _, process, number = request.body  # type: ignore[attr-defined]
-            with open(f"/proc/{process}/fd/{number}", "rb") as token:
-                return [token.read(), os.getpid(), file.fileno(), 0]
+    (tmp_path / "other").write_bytes(os.urandom(ref.length))
 
-        server.handler(CHANNEL, OPEN_FILE_TOPIC, resolve=False)(lie)
-        site.downloads.pull_file(ref, tmp_path / "copy")
-    assert [each.way for each in site.downloads.transfers] == ["direct"]
+    @server.handler(CHANNEL, SAME_HOST_TOPIC, resolve=False)
+    def lie(request: Request) -> object:
+        address, ticket = server.lane.segments.handover.promise(
+            lambda: [os.open(tmp_path / "other", os.O_RDONLY)], ref.source.secret)
+        return {"address": address, "ticket": ticket, "place": 0}
+
+    site.downloads.pull_file(ref, tmp_path / "copy")
+    (transfer,) = site.downloads.transfers
+    assert transfer.way == "direct" and "is not the file that the ref names" in transfer.why_not_shared
     assert (tmp_path / "copy").read_bytes() == model.read_bytes()
+    opened = [os.path.realpath(f"/proc/self/fd/{each}") for each in os.listdir("/proc/self/fd")]
+    assert str(tmp_path / "other") not in opened

@@ -13,7 +13,7 @@ from zdl.assembly import Cell
 from zdl.cell.messages import Request
 from zdl.cell.signal import Signal
 from zdl.download.fetching import Binding, Fetcher, Limits
-from zdl.download.puller import Puller, Sink
+from zdl.download.puller import Puller, Sink, Transfer
 from zdl.errors import Cancelled, LeaseEnded, OptionError, TimedOut
 from zdl.objects.batch import Batch
 from zdl.options import Options, PullOptions
@@ -24,7 +24,7 @@ from trees import Trees
 from waiting import eventually
 
 MIB = 1 << 20
-SLOW = PullOptions(chunk_bytes=65536, window_bytes_min=65536, window_bytes_max=65536)
+SLOW = PullOptions(chunk_bytes=65536, window_bytes_min=65536, window_bytes_max=65536, same_host=False)
 
 
 def source(name: str, total: int = 1000) -> Source:
@@ -40,6 +40,9 @@ class Filling(Puller):
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
+
+    def note(self, source: Source, bytes_total: int) -> Transfer:
+        return Transfer(source.origin, source.label, bytes_total)
 
     def pull(self, wanted: list[tuple[Source, Sink]], **how: Any) -> None:  # type: ignore[override]
         self.batches.append([each.origin for each, _ in wanted])
@@ -106,7 +109,7 @@ def test_what_holds_a_ref_keeps_no_cell(fetcher: Fetcher) -> None:
 # --- into memory of the user's ------------------------------------------------------------------
 
 def test_a_large_array_is_received_in_place_without_another_allocation(trees: Trees) -> None:
-    server, site = trees.grow("server", "site-1")
+    server, site = trees.grow("server", "site-1", same_host=False)
     array = np.random.default_rng(1).standard_normal((2048, 2048))  # 32 MiB
     lent: Any = server.downloads.lend({"w": array, "small": np.arange(10.0)}, receivers=0).body
     mine = {"w": np.empty_like(array), "small": np.empty(10)}

@@ -141,7 +141,7 @@ def test_a_negative_number_of_receivers_is_refused(pair: tuple[Cell, Cell]) -> N
 
 @pytest.mark.row("B12", "D23")
 def test_a_ref_that_is_passed_on_is_the_origins_and_the_relay_moves_none_of_it(trees: Trees) -> None:
-    server, relay, leaf = trees.grow("server", "site-1", "site-1.w0")
+    server, relay, leaf = trees.grow("server", "site-1", "site-1.w0", same_host=False)
     array = np.arange(6 * MIB, dtype=np.uint8)
     passed: list[object] = []
 

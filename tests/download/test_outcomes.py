@@ -25,7 +25,7 @@ ARRAY = np.arange(300_000)
 
 @pytest.fixture
 def three(trees: Trees) -> tuple[Cell, ...]:
-    return trees.grow("server", "site-1", "site-2")
+    return trees.grow("server", "site-1", "site-2", same_host=False)
 
 
 def ref_of(transaction: Transaction) -> Ref:
@@ -199,7 +199,7 @@ def test_who_comes_late_is_told_which_end_it_had(three: tuple[Cell, ...], how: s
 
 
 def test_who_still_pulls_is_told_of_the_end(trees: Trees) -> None:
-    server, site = trees.grow("server", "site-1")
+    server, site = trees.grow("server", "site-1", same_host=False)
     lent = server.downloads.lend(np.zeros(64 << 20, np.uint8))
     with pytest.raises(LeaseEnded) as caught:
         site.downloads.pull(ref_of(lent), progress=lambda done, total: lent.delete())
@@ -234,7 +234,7 @@ def test_a_cell_that_closes_ends_what_it_lends_and_tells_who_comes_to_it(trees: 
 
 
 def test_a_cell_that_closes_tells_who_still_pulls_from_it(trees: Trees) -> None:
-    slow = PullOptions(chunk_bytes=65536, window_bytes_min=65536, window_bytes_max=65536, lost_timeout_s=0.5)
+    slow = PullOptions(same_host=False, chunk_bytes=65536, window_bytes_min=65536, window_bytes_max=65536, lost_timeout_s=0.5)
     server, site = trees.grow("server", "site-1", options=Options(pulls=slow))
     lent = site.downloads.lend(np.zeros(1 << 29, np.uint8), receivers=["server"])
     has_begun = threading.Event()
@@ -259,8 +259,9 @@ def test_a_cell_that_closes_tells_who_still_pulls_from_it(trees: Trees) -> None:
     assert lent.wait(PATIENCE_S) == TransactionOutcome(Outcome.CLOSED, {"server": Outcome.CLOSED})
 
 
-def test_a_cell_that_closes_lets_receivers_finish_first(trees: Trees) -> None:
-    server, site = trees.grow("server", "site-1")
+@pytest.mark.parametrize("same_host", [False, True])
+def test_a_cell_that_closes_lets_receivers_finish_first(trees: Trees, same_host: bool) -> None:
+    server, site = trees.grow("server", "site-1", same_host=same_host)
     lent = site.downloads.lend(np.zeros(64 << 20, np.uint8))
     has_begun = threading.Event()
     got: list[object] = []
@@ -279,8 +280,8 @@ def test_a_cell_that_closes_lets_receivers_finish_first(trees: Trees) -> None:
 # --- death --------------------------------------------------------------------------------------
 
 PULLER = """
-cell = Cell("site-1", parent=sys.argv[1], options=Options(pulls=PullOptions(chunk_bytes=65536, window_bytes_min=65536,
-                                                                           window_bytes_max=65536)))
+cell = Cell("site-1", parent=sys.argv[1], options=Options(pulls=PullOptions(
+    chunk_bytes=65536, window_bytes_min=65536, window_bytes_max=65536, same_host=False)))
 cell.start()
 cell.wait_ready(30.0)
 

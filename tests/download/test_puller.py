@@ -40,7 +40,8 @@ NAMES = ("server", "site-1", "site-2", "site-1.w0", "site-2.w0")
 
 
 def pulling(**options: object) -> Options:
-    return Options(pulls=PullOptions(**options))  # type: ignore[arg-type]
+    """What is pulled is sent."""
+    return Options(pulls=PullOptions(same_host=False, **options))  # type: ignore[arg-type]
 
 
 # However slow the machine is: what passes at which byte is known.
@@ -64,7 +65,7 @@ class Stage:
     """server, site-1, site-2, site-1.w0 and site-2.w0: the last one pulls what the one before it lends."""
 
     def __init__(self, trees: Trees, size: int = 6 * MIB, options: Options | None = None) -> None:
-        self.server, self.site_1, self.site_2, self.origin, self.receiver = trees.grow(*NAMES, options=options)
+        self.server, self.site_1, self.site_2, self.origin, self.receiver = trees.grow(*NAMES, options=options or pulling())
         self.array = random_array(size)
         self.lent = self.origin.downloads.lend(self.array)
         assert isinstance(self.lent.body, Ref)
@@ -176,7 +177,7 @@ def test_many_pulls_share_one_direct_link(trees: Trees) -> None:
 
 
 def test_parents_and_children_pull_from_each_other(trees: Trees) -> None:
-    server, site, leaf = trees.grow("server", "site-1", "site-1.w0")
+    server, site, leaf = trees.grow("server", "site-1", "site-1.w0", same_host=False)
     array = random_array(3 * MIB)
     for origin, receiver in ((server, site), (site, server), (leaf, site), (site, leaf), (leaf, server), (server, leaf)):
         lent = origin.downloads.lend(array)
@@ -207,7 +208,7 @@ def test_a_chunk_that_comes_wrong_again_and_again_ends_the_pull(trees: Trees) ->
 
 
 def test_an_object_that_changes_while_it_is_lent_is_never_a_mixture(trees: Trees) -> None:
-    server, one, two = trees.grow("server", "site-1", "site-2")
+    server, one, two = trees.grow("server", "site-1", "site-2", same_host=False)
     array = np.zeros(3 * MIB, np.uint8)
     lent = server.downloads.lend(array, receivers=2)
     assert isinstance(lent.body, Ref)
@@ -280,7 +281,8 @@ with Cell(sys.argv[1], parent=sys.argv[2], options=options) as cell:
 def test_P3_an_origin_that_dies_is_told_within_its_bound(trees: Trees, end: str, way: str) -> None:
     """A killed one breaks its links. A frozen one breaks none: the tree tells, and the direct link is left."""
     options = Options(links=LinkOptions(heartbeat_s=0.3), pulls=PullOptions(
-        lost_timeout_s=1.0, stall_timeout_s=600.0, direct=way == "direct", window_bytes_min=MIB, window_bytes_max=MIB))
+        lost_timeout_s=1.0, stall_timeout_s=600.0, direct=way == "direct", window_bytes_min=MIB, window_bytes_max=MIB,
+        same_host=False))
     server, relay, receiver = trees.grow("server", "site-1", "site-2", options=options)
     with Child(LENDER, "site-3", server.addresses[0]) as child:
         child.expect("ready")
@@ -303,7 +305,7 @@ def test_P3_an_origin_that_dies_is_told_within_its_bound(trees: Trees, end: str,
 @pytest.mark.row("D18")
 def test_the_death_of_an_origin_is_known_long_before_patience_ends(trees: Trees) -> None:
     """Its direct link breaks, and the tree has lost it too: nothing but its end does both."""
-    options = Options(pulls=PullOptions(lost_timeout_s=600.0, stall_timeout_s=600.0, window_bytes_min=MIB, window_bytes_max=MIB))
+    options = pulling(lost_timeout_s=600.0, stall_timeout_s=600.0, window_bytes_min=MIB, window_bytes_max=MIB)
     server, receiver = trees.grow("server", "site-2", options=options)
     with Child(LENDER, "site-3", server.addresses[0]) as child:
         child.expect("ready")
@@ -317,7 +319,7 @@ def test_the_death_of_an_origin_is_known_long_before_patience_ends(trees: Trees)
 def test_P4_a_relay_that_dies_ends_the_pulls_behind_it(trees: Trees) -> None:
     """The receiver stands above: it loses the link itself, and nobody else could tell it."""
     options = Options(links=LinkOptions(heartbeat_s=0.3), pulls=PullOptions(
-        lost_timeout_s=1.0, direct=False, window_bytes_min=MIB, window_bytes_max=MIB))
+        lost_timeout_s=1.0, direct=False, window_bytes_min=MIB, window_bytes_max=MIB, same_host=False))
     server = trees.add(Cell("server", listen="tcp://127.0.0.1:0", options=options))
     program = """
 with Cell("site-1", parent=sys.argv[1], listen="tcp://127.0.0.1:0") as relay:

@@ -19,20 +19,21 @@ from zdl.refs import Ref, Source
 
 from chaos import Chaos
 from children import Child
-from trees import Trees
+from trees import Trees, sent
 from waiting import PATIENCE_S, eventually
 
 MIB = 1 << 20
 # So many questions and answers that there is time to do something to a pull while it runs.
-SLOW = PullOptions(chunk_bytes=65536, window_bytes_min=65536, window_bytes_max=65536, lost_timeout_s=1.0)
+SLOW = PullOptions(same_host=False, chunk_bytes=65536, window_bytes_min=65536, window_bytes_max=65536,
+                   lost_timeout_s=1.0)
 MUCH = 512 * MIB
 
 
 def siblings(trees: Trees, pulls: PullOptions = PullOptions()) -> tuple[Cell, Cell, Cell]:
-    """server, site-1 which lends, site-2 which pulls like this; only the tree links the two sites."""
+    """server, site-1 which lends, site-2 which pulls like this, and is sent it; only the tree links the two sites."""
     server = trees.add(Cell("server", listen="tcp://127.0.0.1:0"))
     lender = trees.add(Cell("site-1", parent=server.addresses[0]))
-    puller = trees.add(Cell("site-2", parent=server.addresses[0], options=Options(pulls=pulls)))
+    puller = trees.add(Cell("site-2", parent=server.addresses[0], options=sent(Options(pulls=pulls))))
     for each in (lender, puller):
         wait_for_data_lane(each)
     return server, lender, puller
@@ -89,7 +90,7 @@ def test_the_routed_way_leads_through_a_relay_too(trees: Trees) -> None:
     server, relay = trees.grow("server", "site-1")[:2]
     relay.close()
     relay = trees.add(Cell("site-2", parent=server.addresses[0], listen="tcp://127.0.0.1:0"))
-    leaf = trees.add(Cell("site-2.w0", parent=relay.addresses[0], options=Options(pulls=PullOptions(direct=False))))
+    leaf = trees.add(Cell("site-2.w0", parent=relay.addresses[0], options=sent(Options(pulls=PullOptions(direct=False)))))
     wait_for_data_lane(relay)
     wait_for_data_lane(leaf)
     array = np.arange(2 * MIB)
@@ -159,7 +160,7 @@ def test_a_signal_ends_a_pull(trees: Trees) -> None:
 
 @pytest.mark.row("P1")
 def test_progress_only_grows_and_ends_with_all(trees: Trees) -> None:
-    server, one, site = trees.grow("server", "site-1", "site-2")
+    server, one, site = trees.grow("server", "site-1", "site-2", same_host=False)
     bodies = [cell.downloads.lend(np.zeros(5 * MIB, np.uint8)).body for cell in (server, one)]
     seen: list[tuple[int, int]] = []
     site.downloads.resolve(bodies, progress=lambda done, total: seen.append((done, total)))
@@ -193,7 +194,7 @@ stay()
 @pytest.mark.parametrize("is_direct", [True, False])
 def test_the_death_of_an_origin_ends_its_pulls_soon(trees: Trees, is_direct: bool) -> None:
     pulls = PullOptions(chunk_bytes=65536, window_bytes_min=65536, window_bytes_max=65536, lost_timeout_s=1.0,
-                        direct=is_direct)
+                        direct=is_direct, same_host=False)
     server = trees.add(Cell("server", listen="tcp://127.0.0.1:0", options=Options(links=LinkOptions(heartbeat_s=0.5))))
     site = trees.add(Cell("site-2", parent=server.addresses[0], options=Options(pulls=pulls)))
     has_begun = threading.Event()

@@ -30,7 +30,7 @@ def question(ref: Ref, host: str, **more: object) -> dict[str, object]:
 
 def asked(site: Cell, body: object) -> object:
     """What the origin answers."""
-    return site.request("server", "zdl", "segment", body).body
+    return site.request("server", "zdl", "same-host", body).body
 
 
 def test_bad_questions_get_a_reason_and_cost_no_memory(trees: Trees) -> None:

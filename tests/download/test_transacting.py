@@ -295,7 +295,7 @@ def test_a_receiver_that_falls_silent_ends_long_before_the_lease(trees: Trees, t
 
 PULL_AND_STOP = """
 from zdl.assembly import Cell
-cell = Cell("site-1", parent={address!r})
+cell = Cell("site-1", parent={address!r}, options=Options(pulls=PullOptions(same_host=False)))
 cell.start()
 ref = cell.downloads.find("server", "it")
 import threading

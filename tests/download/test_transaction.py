@@ -191,7 +191,7 @@ def test_a_receiver_that_is_killed_does_not_keep_what_is_lent(trees: Trees) -> N
     server = trees.add(Cell("server", listen="tcp://127.0.0.1:0", options=quick))
     relay = trees.add(Cell("site-1", parent=server.addresses[0], listen="tcp://127.0.0.1:0", options=quick))
     program = """
-options = Options(pulls=PullOptions(window_bytes_min=1 << 20, window_bytes_max=1 << 20))
+options = Options(pulls=PullOptions(window_bytes_min=1 << 20, window_bytes_max=1 << 20, same_host=False))
 name, address = sys.argv[1:]
 with Cell(name, parent=address, options=options) as cell:
     cell.wait_ready()

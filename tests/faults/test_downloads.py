@@ -37,7 +37,8 @@ from waiting import PATIENCE_S, eventually
 
 MIB = 1 << 20
 BEAT_S = 0.1
-NARROW = PullOptions(chunk_bytes=MIB // 4, window_bytes_min=MIB, window_bytes_max=MIB, lost_timeout_s=PATIENCE_S)
+NARROW = PullOptions(chunk_bytes=MIB // 4, window_bytes_min=MIB, window_bytes_max=MIB, lost_timeout_s=PATIENCE_S,
+                     same_host=False)
 QUICK = Options(links=LinkOptions(heartbeat_s=BEAT_S, redial_max_s=0.1), pulls=NARROW, offers=OfferOptions(lost_grace_s=PATIENCE_S))
 
 
@@ -244,7 +245,7 @@ def test_n8_a_reset_in_mid_chunk_costs_that_chunk_and_the_bytes_are_right(trees:
 
 RECEIVER = """
 cell = Cell("site-1", parent=sys.argv[1], options=Options(pulls=PullOptions(chunk_bytes=65536, window_bytes_min=65536,
-            window_bytes_max=65536)))
+            window_bytes_max=65536, same_host=False)))
 cell.start()
 cell.wait_ready(30.0)
 def progress(done, total):

@@ -68,7 +68,7 @@ class Noted(Consumer):
 
 @pytest.fixture
 def three(trees: Trees) -> tuple[Cell, ...]:
-    return trees.grow("server", "site-1", "site-2")
+    return trees.grow("server", "site-1", "site-2", same_host=False)
 
 
 def lent(cell: Cell, *objects: object, **how: Any) -> tuple[Any, list[Any]]:

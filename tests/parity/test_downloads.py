@@ -235,8 +235,8 @@ def test_D8_it_is_remembered_for_half_an_hour_or_as_long_as_is_said_and_no_longe
 # --- D17: given up --------------------------------------------------------------------------------
 
 @pytest.mark.row("D17")
-def test_D17_who_cancels_frees_what_was_held_for_him_and_the_others_go_on(three: tuple[Cell, ...]) -> None:
-    server, one, two = three
+def test_D17_who_cancels_frees_what_was_held_for_him_and_the_others_go_on(trees: Trees) -> None:
+    server, one, two = trees.grow("server", "site-1", "site-2", same_host=False)
     held = np.zeros(64 * MIB, np.uint8)
     watched = weakref.ref(held)
     ref, lent = lent_ref(server, held, receivers=["site-1", "site-2"])

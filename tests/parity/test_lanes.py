@@ -13,7 +13,7 @@ from zdl import Cancelled, Cell, Options, PullOptions, Ref, Signal
 from zdl_bench.shaped import HOST, Shape, ShapedLink
 
 from children import Child
-from trees import Trees
+from trees import Trees, sent
 from waiting import PATIENCE_S
 
 MIB = 1 << 20
@@ -38,7 +38,7 @@ def test_a_relay_before_a_line_a_hundred_times_slower_holds_no_more_than_two_win
         control, data = relay.expect("control"), relay.expect("data")
         for address in (control, data):
             line.open(address.replace(HOST, "127.0.0.1"))
-        options = Options(pulls=PullOptions(direct=False, window_bytes_max=window))
+        options = Options(pulls=PullOptions(direct=False, same_host=False, window_bytes_max=window))
         with Cell("site-1.w0", parent=control, options=options) as leaf:
             leaf.wait_ready(PATIENCE_S)
             memory = psutil.Process(relay.pid)
@@ -59,7 +59,7 @@ def test_a_request_on_a_slow_line_does_not_wait_behind_a_pull_that_takes_all_of_
         server.handler("app", "echo")(lambda request: request.body)
         for address in (*server.addresses, *server.data_addresses):
             line.open(address.replace(HOST, "127.0.0.1"))
-        site = trees.add(Cell("site-1", parent=server.addresses[0]))
+        site = trees.add(Cell("site-1", parent=server.addresses[0], options=sent()))
         site.wait_ready(PATIENCE_S)
         lent = server.downloads.lend(np.zeros(512 * MIB, np.uint8))
         abort, begun = Signal(), threading.Event()

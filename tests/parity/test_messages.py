@@ -580,7 +580,8 @@ def test_M14_without_progress_the_timeout_ends_the_wait_and_progress_says_so(sta
 
 
 # A receiver that asks for one small chunk after the other: its pull takes as long as all these round trips.
-DRIP = Options(pulls=PullOptions(chunk_bytes=4096, window_bytes_min=4096, window_bytes_max=4096, direct=False))
+DRIP = Options(pulls=PullOptions(chunk_bytes=4096, window_bytes_min=4096, window_bytes_max=4096, direct=False,
+                                 same_host=False))
 
 
 @pytest.mark.row("M13")

@@ -19,12 +19,12 @@ MIB = 1 << 20
 
 @pytest.mark.parametrize("where", ["pull", "receiver", "origin", "file"])
 def test_what_has_a_limit_is_no_faster(trees: Trees, where: str, tmp_path: Path) -> None:
-    rate = 4.0 * MIB
+    rate = 10.0 * MIB
     own = rate if where == "receiver" else float("inf")
     options = Options(pulls=PullOptions(bwlimit_bytes_per_s=own),
                       offers=OfferOptions(bwlimit_bytes_per_s=rate if where == "origin" else float("inf")))
     server, site = trees.grow("server", "site-1", options=options)
-    array = np.arange(2 * MIB // 8)
+    array = np.arange(5 * MIB // 8)  # so much that it would come in shared memory, had it no limit
     lent = server.downloads.lend(array)
     assert isinstance(lent.body, Ref)
     began = time.monotonic()
@@ -35,7 +35,7 @@ def test_what_has_a_limit_is_no_faster(trees: Trees, where: str, tmp_path: Path)
         found = site.downloads.pull(lent.body, pace=Pace(rate) if where == "pull" else None)
         assert np.array_equal(found, array)  # type: ignore[arg-type]
     least_s = 0.2 if where == "origin" else 0.4  # the origin does not choose how long the last chunk is
-    assert time.monotonic() - began >= least_s, "2 MiB at 4 MiB/s, but for 50 ms at once"
+    assert time.monotonic() - began >= least_s, "5 MiB at 10 MiB/s, but for 50 ms at once"
     assert lent.wait(PATIENCE_S).is_complete
 
 

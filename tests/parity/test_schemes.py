@@ -12,7 +12,7 @@ from zdl.assembly import Cell
 from zdl.errors import OptionError
 
 from processes import Zdl
-from trees import SCHEMES, Trees
+from trees import SCHEMES, Trees, sent
 from waiting import PATIENCE_S
 
 
@@ -86,7 +86,7 @@ def test_c6_what_is_advertised_is_what_others_dial_though_another_address_is_bou
     port = server.addresses[0].rpartition(":")[2]
     assert server.addresses == (f"tcp://127.0.0.2:{port}",)
     one = trees.add(Cell("site-1", parent=f"tcp://127.0.0.1:{port}", listen="tcp://*:0", insecure=True, advertise="127.0.0.3"))
-    two = trees.add(Cell("site-2", parent=server.addresses[0]))
+    two = trees.add(Cell("site-2", parent=server.addresses[0], options=sent()))
     lent = one.downloads.lend(np.arange(1_000_000))
     found = two.downloads.pull(lent.body)  # type: ignore[arg-type]
     assert np.array_equal(found, np.arange(1_000_000))  # type: ignore[arg-type]

@@ -19,7 +19,8 @@ from trees import Trees
 from waiting import PATIENCE_S, eventually
 
 MIB = 1 << 20
-THREE = Options(pulls=PullOptions(lanes=3, chunk_bytes=MIB // 4, chunk_bytes_min=MIB // 4, window_bytes_min=2 * MIB))
+THREE = Options(pulls=PullOptions(
+    lanes=3, same_host=False, chunk_bytes=MIB // 4, chunk_bytes_min=MIB // 4, window_bytes_min=2 * MIB))
 
 
 def test_a_cell_that_pulls_nothing_has_none(trees: Trees) -> None:

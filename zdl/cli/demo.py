@@ -52,6 +52,7 @@ class Shape:
 
     hops: int
     leaves_count: int
+    same_host: bool = True
 
     @property
     def relays(self) -> list[str]:
@@ -95,11 +96,13 @@ class Processes:
         self.running: list[Running] = []
         self.is_ending = False
 
-    def start(self, fqcn: str, role: str, *, parent: str = "") -> Running:
+    def start(self, fqcn: str, role: str, *, parent: str = "", same_host: bool = True) -> Running:
         """Start one cell. Returns at once; see `wait_ready`."""
         ready, tell = os.pipe()
         command = [sys.executable, "-m", "zdl", "start", role, fqcn, "--until-eof", "--ready-fd", str(tell), "--grace", "1s",
                    "--load", f"zdl.cli.demo_cells:{'leaf' if role == 'worker' else role}"]
+        if not same_host:
+            command += ["--no-same-host"]
         if parent:
             command += ["--parent", parent]
         said = tempfile.TemporaryFile()
@@ -185,9 +188,12 @@ class Processes:
 @click.option("--size", type=SIZE, default="256M", show_default=True, help="Of the state dict, when no PATH is given.")
 @click.option("--hops", type=click.IntRange(0, 8), default=1, show_default=True, help="Relays in a chain.")
 @click.option("--leaves", type=click.IntRange(1, 64), default=2, show_default=True, help="Leaves below the last relay.")
+@click.option("--same-host/--no-same-host", default=True, show_default=True,
+              help="Whether arrays may come in shared memory, which they can on one machine, or are sent as between two.")
 @click.option("--timeout", "timeout_s", type=float, default=600.0, show_default=True, help="Seconds for all of it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
-def demo(paths: Sequence[str], *, size: int, hops: int, leaves: int, timeout_s: float, as_json: bool) -> None:
+def demo(paths: Sequence[str], *, size: int, hops: int, leaves: int, same_host: bool, timeout_s: float,
+         as_json: bool) -> None:
     """Send a model by reference through relays; the leaves pull it straight from its origin.
 
     Starts a server, relays and leaves as processes of this machine. With PATH, the arrays in .npz, .npy
@@ -195,7 +201,7 @@ def demo(paths: Sequence[str], *, size: int, hops: int, leaves: int, timeout_s: 
     """
     from zdl.cli.demo_report import Display, report
 
-    shape = Shape(hops, leaves)
+    shape = Shape(hops, leaves, same_host)
     absolute = [os.path.abspath(each) for each in paths]
     with Display(is_quiet=as_json) as display, _cells(shape, display) as (processes, console, progress):
         run = _Run(processes, console, time.monotonic() + timeout_s)
@@ -258,14 +264,14 @@ def _cells(shape: Shape, display: Any) -> Iterator[tuple[Processes, Cell, Progre
     with ExitStack() as stack:
         stack.callback(processes.end)
         display.starting(2 + shape.hops + shape.leaves_count)
-        above = processes.start("server", "server")
+        above = processes.start("server", "server", same_host=shape.same_host)
         processes.wait_ready(above)
         console = Cell(CONSOLE, parent=above.address)
         console.handler(CHANNEL, "progress")(progress.note)
         for fqcn in shape.relays:
             above = processes.start(fqcn, "relay", parent=above.address)
             processes.wait_ready(above)
-        leaves = [processes.start(fqcn, "worker", parent=above.address) for fqcn in shape.leaves]
+        leaves = [processes.start(fqcn, "worker", parent=above.address, same_host=shape.same_host) for fqcn in shape.leaves]
         for each in leaves:
             processes.wait_ready(each)
         stack.enter_context(console)

@@ -67,7 +67,8 @@ def leaf(cell: Cell) -> None:
         transfers = cell.downloads.transfers
         facts = {"path": [*body["path"], cell.fqcn], "wrong": wrong, "seconds": seconds, "hops": request.hops,
                  "bytes": demo_state.bytes_of(state), "way": transfers[-1].way if transfers else "in the message",
-                 "why": transfers[-1].why if transfers else ""}
+                 "why": transfers[-1].why if transfers else "",
+                 "why_not_shared": transfers[-1].why_not_shared if transfers else ""}
         return {cell.fqcn: {"facts": facts, "result": _by_reference(cell, state, ["server"])}}
 
     @cell.handler(CHANNEL, "raw")

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
+from zdl.download.puller import MEMORY
+
 GIB = 1 << 30
 MIB = 1 << 20
 
@@ -61,7 +63,8 @@ def report(roles: dict[str, str], reports: dict[str, Any], used: dict[str, Any],
         leaves.append({"fqcn": fqcn, "path": told["path"], "bytes": told["bytes"], "gib_per_s": round(speed, 3),
                        "raw_tcp_gib_per_s": round(baseline, 3),
                        "ratio_raw_tcp": round(speed / baseline, 3) if baseline else 0.0,
-                       "way": told["way"], "why": told["why"], "verified": not told["wrong"] and told["returned"],
+                       **{each: told[each] for each in ("way", "why", "why_not_shared")},
+                       "verified": not told["wrong"] and told["returned"],
                        "return_gib_per_s": round(told["bytes"] / GIB / told["return_seconds"], 3)})
     result = {"ok": all(each["verified"] for each in leaves), "cells": cells, "leaves": leaves}
     if as_json:
@@ -88,7 +91,8 @@ def _show(result: dict[str, Any]) -> None:
         cells.add_row(cell["fqcn"], cell["role"], _size(cell["rss_growth_bytes"]), f"{cell['cpu_s']:.2f}", _size(seen))
     leaves = Table("leaf", "pulled", "GiB/s", "raw TCP GiB/s", "ratio", "way", "verified", title="per leaf")
     for leaf in result["leaves"]:
-        way = leaf["way"] + (f" ({leaf['why']})" if leaf["why"] else "")
+        whys = " and ".join(leaf[each] for each in ("why", "why_not_shared") if leaf[each])
+        way = leaf["way"] + (f" ({whys})" if whys else "")
         leaves.add_row(leaf["fqcn"], _size(leaf["bytes"]), f"{leaf['gib_per_s']:.2f}", f"{leaf['raw_tcp_gib_per_s']:.2f}",
                        f"{leaf['ratio_raw_tcp']:.2f}", way, "yes" if leaf["verified"] else "NO")
     console = Console(width=None if sys.stdout.isatty() else 140)
@@ -98,6 +102,8 @@ def _show(result: dict[str, Any]) -> None:
     for relay in relays:
         seen = relay["payload_bytes_in"] + relay["payload_bytes_out"]
         console.print(f"{relay['fqcn']} saw {_size(seen)} of payload and grew by {_size(relay['rss_growth_bytes'])}")
+    if any(leaf["way"] == MEMORY for leaf in result["leaves"]):
+        console.print("leaves share memory with the server, as they run on one machine: demo --no-same-host sends the arrays")
     console.print("every array arrived bit for bit, and every result came back" if result["ok"] else "AN ARRAY CAME WRONG")
 
 

@@ -27,7 +27,7 @@ from zdl.cli.failing import INTERRUPTED
 from zdl.cli.joining import ADDRESS, timeout_option
 from zdl.cli.output import Output, output_options
 from zdl.cli.units import DURATION
-from zdl.options import OfferOptions, Options
+from zdl.options import OfferOptions, Options, PullOptions
 
 # What a server or relay listens on when nobody said: reachable from this machine only, at a free port.
 LISTEN = "tcp://127.0.0.1:0"
@@ -50,6 +50,7 @@ class Start:
     insecure: bool
     advertise: str | None
     is_removable: bool
+    same_host: bool
     ready_fd: int | None
     ready_file: Path | None
     until_eof: bool
@@ -73,6 +74,8 @@ class Start:
 @click.option("--advertise", metavar="HOST",
               help="What other machines call this one, where that is not what --listen binds: they dial HOST, same ports.")
 @click.option("--removable", "is_removable", is_flag=True, help="Let other cells end what this one lends: zdl ref rm.")
+@click.option("--same-host/--no-same-host", default=True, show_default=True,
+              help="Whether what it pulls on this machine comes in shared memory, or is sent all the same.")
 @click.option("--ready-fd", type=click.IntRange(min=0), help="When ready, write a line of JSON to this descriptor.")
 @click.option("--ready-file", type=click.Path(dir_okay=False, path_type=Path),
               help="The same, to a file that is there while the cell is.")
@@ -108,7 +111,8 @@ def serve(wanted: Start, output: Output) -> int:
         try:
             cell = Cell(wanted.name, parent=None if is_root else wanted.parent, listen=listen,
                         data_listen=wanted.data_listen, insecure=wanted.insecure, advertise=wanted.advertise,
-                        options=Options(offers=OfferOptions(removable=wanted.is_removable)))
+                        options=Options(offers=OfferOptions(removable=wanted.is_removable),
+                                        pulls=PullOptions(same_host=wanted.same_host)))
             if wanted.load is not None:
                 loaded(wanted.load)(cell)
             undo.callback(_close, cell, wanted.grace, output)

@@ -1,70 +1,34 @@
 """Borrowing: taking what others lend out of memory that both cells share, where the origin is on the same machine.
 
-It is tried, not configured: the origin is asked (`zdl.download.sharing`), its segments are fetched and mapped, and whatever says
-no on that way is a reason to have the bytes sent instead, which is kept in the transfer. A reason that will be the same
-next time (another machine) is remembered for a while.
-
 What comes out of a segment is used **in place**, mapped copy-on-write: nothing is copied, and what the user writes to his arrays
 is his alone. Where he has given memory, it is copied there. Only then is it pulled in the sense of the protocol: all of it is
-here already, and is confirmed.
+here already, and is confirmed. Whether it can be had at all is `zdl.download.samehost`.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from zdl.cell.cell import BareCell
-from zdl.cell.messages import Reply
-from zdl.cell.signal import Signal
-from zdl.download.puller import CHANNEL
-from zdl.download.sharing import SEGMENT_TOPIC
+from zdl.download.patience import Patience
+from zdl.download.puller import MEMORY, Transfer
+from zdl.download.samehost import NotHere, SameHost, told_ranges
 from zdl.download.sinks import overlapping
-from zdl.errors import Cancelled, Closed, TimedOut, ZdlError
+from zdl.errors import Cancelled, TimedOut
 from zdl.objects.arrays import restore
 from zdl.objects.manifest import Range, merge_ranges
 from zdl.refs import Ref, Source
 
-# A reason that lasts is believed for so long.
-WHY_KEPT_S = 30.0
-WHY_MAX = 4096
-# Somebody who has just said that he is there answers at once.
-TAKE_S = 2.0
 # What is copied before it is looked whether anybody still waits.
 STEP_BYTES = 64 << 20
-
-
-class Waiting(Protocol):
-    """Who waits for it."""
-
-    @property
-    def abort(self) -> Signal | None:
-        """Ends the wait."""
-
-    def left_s(self) -> float | None:
-        """How long he waits still; None: without a bound."""
-
-    def renew(self) -> None:
-        """Bytes are on their way."""
-
-    def check(self) -> None:
-        """Raises `TimedOut` or `Cancelled` when he does not wait any more."""
-
-
-class _No(Exception):
-    """Why it cannot be had; `is_lasting`: and will not be the next time."""
-
-    def __init__(self, why: str, *, is_lasting: bool) -> None:
-        super().__init__(why)
-        self.is_lasting = is_lasting
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +66,15 @@ class Borrowed:
                 return
             yield memory[max(0, offset - start):end - start]
 
-    def copied(self, offset: int, into: memoryview, go_on: Callable[[], None] = lambda: None) -> None:
-        """Copies what lies from `offset` on; `go_on` is called now and then, and may raise."""
+    def copied(self, offset: int, into: memoryview, go_on: Callable[[int], None] = lambda count: None) -> None:
+        """Copies what lies from `offset` on; `go_on` is called with what was copied since it was last, and may raise."""
         at = 0
         for piece in self.pieces(offset, into.nbytes):
             for start in range(0, piece.nbytes, STEP_BYTES):
                 part = piece[start:start + STEP_BYTES]
                 np.copyto(np.frombuffer(into[at:at + part.nbytes], np.uint8), np.frombuffer(part, np.uint8))
                 at += part.nbytes
-                go_on()
+                go_on(part.nbytes)
 
 
 class SharedSink:
@@ -158,80 +122,95 @@ class Borrower:
     Threads: all methods from any thread but the loops'.
 
     Args:
-        cell: it asks origins.
+        cell: it maps what it is given.
+        same_host: asks for it.
     """
 
-    def __init__(self, cell: BareCell) -> None:
+    def __init__(self, cell: BareCell, same_host: SameHost) -> None:
         self._cell = cell
-        self._lock = threading.Lock()  # guards the two below
-        self._whys: dict[str, tuple[float, str]] = {}
+        self._same_host = same_host
+        self._lock = threading.Lock()  # guards the one below
         self._copying: set[str] = set()
 
-    def in_place(self, source: Source, refs: Sequence[Ref], waiting: Waiting) -> tuple[SharedSink | None, str]:
-        """Items of an offer, mapped; or None, and why not.
+    def in_place(self, source: Source, refs: Sequence[Ref], patience: Patience, transfer: Transfer) -> SharedSink | None:
+        """Items of an offer, mapped; or None, and the transfer says why not.
 
         Args:
             source: the offer.
             refs: the items.
-            waiting: see `zdl.download.fetching.Waiting`.
+            patience: of who waits for them.
+            transfer: where it is noted.
 
         Raises:
             TimedOut, Cancelled, Closed: nobody waits any more.
         """
         ranges = merge_ranges((ref.offset, ref.length) for ref in refs)
-        why = self._why_not(source, ranges)
-        if why is not None:
-            return None, why
-        try:
-            return SharedSink(refs, self._mapped(source, ranges, waiting)), ""
-        except _No as no:
-            return None, self._noted(source.origin, no)
+        borrowed = self._tried(source, ranges, patience, transfer, lambda: self._mapped(source, ranges, patience, transfer))
+        return None if borrowed is None else SharedSink(refs, borrowed)
 
-    def copied(self, source: Source, places: Mapping[Ref, memoryview], waiting: Waiting) -> tuple[SharedSink | None, str]:
-        """Items of an offer, copied to where they shall be; or None, and why not.
+    def copied(self, source: Source, places: Mapping[Ref, memoryview], patience: Patience,
+               transfer: Transfer) -> SharedSink | None:
+        """Items of an offer, copied to where they shall be; or None, and the transfer says why not.
 
         Raises:
             TimedOut, Cancelled, Closed: nobody waits any more; what is in the memory is undefined.
         """
         ranges = merge_ranges((ref.offset, ref.length) for ref in places)
-        why = self._why_not(source, ranges)
-        if why is not None:
-            return None, why
-        with self._alone(source.origin) as is_alone:
-            try:
-                borrowed = self._viewed(source, ranges, waiting, is_alone=is_alone)
-            except _No as no:
-                return None, self._noted(source.origin, no)
-            for ref, memory in places.items():
-                borrowed.copied(ref.offset, memory, waiting.check)
-        return SharedSink(list(places), None), ""
+
+        def copied() -> Borrowed:
+            """All of it."""
+            with self._alone(source.origin) as is_alone:
+                borrowed = self._viewed(source, ranges, patience, transfer, is_alone=is_alone)
+                done = 0
+
+                def go_on(count: int) -> None:
+                    """So much more."""
+                    nonlocal done
+                    done = min(done + count, transfer.bytes_total)
+                    transfer.bytes_done = done
+                    patience.moved(done)
+                    patience.check()
+
+                for ref, memory in places.items():
+                    borrowed.copied(ref.offset, memory, go_on)
+            return borrowed
+
+        borrowed = self._tried(source, ranges, patience, transfer, copied)
+        return None if borrowed is None else SharedSink(list(places), None)
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _why_not(self, source: Source, ranges: Sequence[Range]) -> str | None:
-        """Why it is not even asked for; empty where nobody would expect it; None: it is."""
-        options = self._cell.options.pulls
-        if not options.same_host:
-            return "the option same_host of this cell's pulls is off"
-        if source.origin == self._cell.fqcn or sum(length for _, length in ranges) < options.same_host_bytes_min:
-            return ""
-        if options.verify not in ("auto", "none"):
-            return f"the option verify={options.verify} of this cell's pulls asks for a digest of what is sent"
-        with self._lock:
-            until, why = self._whys.get(source.origin, (0.0, ""))
-        return why if time.monotonic() < until else None
+    def _tried(self, source: Source, ranges: Sequence[Range], patience: Patience, transfer: Transfer,
+               take: Callable[[], Borrowed]) -> Borrowed | None:
+        """What can be had, or None; the transfer says what came of it."""
+        why = self._same_host.why_not(source, sum(length for _, length in ranges), patience)
+        if why is not None:
+            transfer.why_not_shared = why
+            return None
+        try:
+            borrowed = take()
+        except NotHere as no:
+            transfer.why_not_shared = self._same_host.noted(source.origin, no)
+            return None
+        except (Cancelled, TimedOut):
+            self._same_host.given_up(source)
+            raise
+        transfer.way = MEMORY
+        return borrowed
 
-    def _mapped(self, source: Source, ranges: Sequence[Range], waiting: Waiting) -> Borrowed:
+    def _mapped(self, source: Source, ranges: Sequence[Range], patience: Patience, transfer: Transfer) -> Borrowed:
         """Copy-on-write."""
-        told = self._told(source, ranges, frozenset(), waiting, is_kept=False)
+        told = self._same_host.ask(source, {"ranges": told_ranges(ranges)}, patience, transfer)
         mapped = self._cell.lane.segments.mapped
         return self._fetched(source, told, ranges, lambda each, descriptor: mapped(descriptor, each.size))
 
-    def _viewed(self, source: Source, ranges: Sequence[Range], waiting: Waiting, *, is_alone: bool) -> Borrowed:
+    def _viewed(self, source: Source, ranges: Sequence[Range], patience: Patience, transfer: Transfer, *,
+                is_alone: bool) -> Borrowed:
         """To be read only, at once; who is alone in this may use again what was mapped before."""
         segments = self._cell.lane.segments
         unread = segments.unread(source.origin, source.offer_id) if is_alone else frozenset()
-        told = self._told(source, ranges, unread, waiting, is_kept=is_alone)
+        question = {"ranges": told_ranges(ranges), "unread": list(unread), "is_kept": is_alone, "is_copied": True}
+        told = self._same_host.ask(source, question, patience, transfer, is_all=False)
 
         def mapped(each: _Told, descriptor: int) -> memoryview:
             """One segment."""
@@ -255,59 +234,22 @@ class Borrower:
                 with self._lock:
                     self._copying.discard(origin)
 
-    def _told(self, source: Source, ranges: Sequence[Range], unread: frozenset[bytes], waiting: Waiting, *,
-              is_kept: bool) -> Mapping[str, Any]:
-        """What the origin answers."""
-        question = {"offer": source.offer_id, "secret": source.secret, "host": self._cell.lane.segments.host,
-                    "ranges": [list(each) for each in ranges], "unread": list(unread), "is_kept": is_kept}
-        asked = self._cell.request_future(
-            source.origin, CHANNEL, SEGMENT_TOPIC, question, timeout_s=self._cell.options.pulls.lost_timeout_s,
-            abort=waiting.abort, resolve=False, optional=True, on_progress=lambda facts: waiting.renew())
-        reply: Reply | None = None
-        while reply is None:
-            try:
-                reply = asked.result(waiting.left_s())
-            except (Cancelled, Closed):
-                raise
-            except ZdlError as error:
-                is_lasting = isinstance(error, TimedOut)
-                raise _No(f"{source.origin} did not say where its memory is: {error}", is_lasting=is_lasting) from error
-            except TimeoutError:
-                asked.cancel()
-                waiting.check()
-        told = reply.body
-        if not isinstance(told, dict):
-            raise _No(f"{source.origin} did not say where its memory is, but {str(told):.80}", is_lasting=True)
-        if "why" in told:
-            raise _No(str(told["why"]), is_lasting=told.get("is_lasting") is True)
-        return told
-
     def _fetched(self, source: Source, told: Mapping[str, Any], ranges: Sequence[Range],
                  mapped: Callable[[_Told, int], memoryview]) -> Borrowed:
         """What the origin hands over."""
         descriptors: list[int] = []
         try:
             wanted = [_Told(*each) for each in told["segments"]]
-            descriptors = self._cell.lane.segments.fetch(
-                str(told["address"]), bytes(told["ticket"]), source.secret, count=len(wanted), timeout_s=TAKE_S)
+            descriptors = self._same_host.take(source, told, len(wanted))
             memories = [mapped(each, number) for each, number in zip(wanted, descriptors)]
             borrowed = Borrowed(_placed(told["extents"], memories))
             borrowed.check(ranges)
             return borrowed
         except (OSError, LookupError, TypeError, ValueError) as error:
-            raise _No(f"the memory of {source.origin} cannot be had here: {error}",
-                      is_lasting=isinstance(error, ConnectionError)) from error
+            raise NotHere(f"the memory of {source.origin} cannot be had here: {error}", is_lasting=False) from error
         finally:
             for each in descriptors:
                 os.close(each)
-
-    def _noted(self, origin: str, no: _No) -> str:
-        if no.is_lasting:
-            with self._lock:
-                self._whys[origin] = time.monotonic() + WHY_KEPT_S, str(no)
-                while len(self._whys) > WHY_MAX:
-                    del self._whys[next(iter(self._whys))]
-        return str(no)
 
 
 def _placed(extents: Sequence[Any], memories: Sequence[memoryview]) -> list[tuple[int, memoryview]]:

@@ -24,17 +24,19 @@ from zdl.download.consumer import Consumer, Pieces
 from zdl.download.consuming import RETRIES, Consuming, OnProgress, PieceConsumer
 from zdl.download.copying import Copier
 from zdl.download.downloadable import Downloadable
-from zdl.download.fetching import Binding, Fetcher, Limits
+from zdl.download.fetching import Binding, Fetcher
 from zdl.download.filing import Filing
 from zdl.download.gathering import Gathering
 from zdl.download.lending import Lender, audience_of
 from zdl.download.loans import Loans, Published
+from zdl.download.patience import Limits
 from zdl.download.producing import Producing
 from zdl.download.puller import ADDRESSES_TOPIC, CHANNEL, Progress, Puller, Transfer
+from zdl.download.samehost import SameHost
 from zdl.download.scope import MessageScope
 from zdl.download.sharing import Sharing
 from zdl.download.spool import Spool
-from zdl.download.todisk import fetch_to_disk, resolve_to_disk
+from zdl.download.todisk import resolve_to_disk
 from zdl.download.transacting import LEND_ALL, Telling, Transacting, terms_of
 from zdl.download.transaction import Transaction
 from zdl.download.workers import Running
@@ -65,14 +67,15 @@ class DownloadBroker:
     def __init__(self, cell: BareCell) -> None:
         self._cell = cell
         self._puller = Puller(cell)
-        self._fetcher = Fetcher(cell, self._puller, Borrower(cell))
+        same_host = SameHost(cell)
+        self._fetcher = Fetcher(cell, self._puller, Borrower(cell, same_host))
         self._lender = Lender(cell)
         self.empty = self._lender.born.empty
         self._gathering = Gathering(cell)
         self._sharing = Sharing(cell)
         self._producing = Producing(cell, self._lender)
         self._spool = Spool(cell.options.disk)
-        self._copier = Copier(cell)
+        self._copier = Copier(self._puller, same_host)
         filing = Filing(cell, self._puller, self._lender, self._copier, self.holder)
         self.lend_file, self.lend_folder = filing.lend_file, filing.lend_folder
         self.pull_file, self.pull_folder = filing.pull_file, filing.pull_folder
@@ -229,7 +232,7 @@ class DownloadBroker:
         """
         limits = Limits(timeout_s, abort, progress, renew_s, pace)
         if to == "disk":
-            return resolve_to_disk(body, self._spool, lambda wanted: fetch_to_disk(self._puller, self._copier, wanted, limits),
+            return resolve_to_disk(body, self._spool, lambda wanted: self._copier.pull(wanted, limits),
                                    lambda places, keep: self._fetcher.scattered(places, keep, limits),
                                    wanted=self._cell.options.packing.tensors)
         if to != "memory":

@@ -27,7 +27,8 @@ from zdl.cell.messages import Reply
 from zdl.cell.signal import Signal
 from zdl.download.consumer import Consumer
 from zdl.download.downloadable import ProduceRC, State
-from zdl.download.fetching import Fetcher, Limits
+from zdl.download.fetching import Fetcher
+from zdl.download.patience import Limits
 from zdl.download.pieces import PRODUCE_TOPIC, TOKEN_BYTES, Piece, Question, frames_of, pieces_of
 from zdl.download.puller import CHANNEL, Holding, Puller
 from zdl.download.sizes import bytes_of

@@ -9,8 +9,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,38 +18,25 @@ import numpy as np
 
 from zdl.cell.cell import BareCell
 from zdl.cell.messages import Reply
-from zdl.cell.signal import Signal
 from zdl.download.borrowing import Borrower, SharedSink
 from zdl.download.gathering import GATHER_TOPIC, SLAB_BYTES_MAX, SLAB_PARTS_MAX, parts_of
 from zdl.download.given import GivenSink
-from zdl.download.puller import CHANNEL, NO_NOTES, Progress, Puller, Sink
+from zdl.download.patience import Limits, Patience
+from zdl.download.puller import CHANNEL, NO_TRANSFERS, Progress, Puller, Sink, Transfer
 from zdl.download.sinks import MemorySink, taken
 from zdl.download.tensors import as_array, fetched
 from zdl.errors import Busy, Cancelled, Closed, NoRoute, OriginFailed, OriginLost, PeerLost, TimedOut, ZdlError, from_wire
 from zdl.objects import arrays
 from zdl.objects.externalize import find_refs, replace_refs
+from zdl.objects.manifest import merge_ranges
 from zdl.objects.places import LEFT_KINDS, Places, memory_for
-from zdl.options import Pace
 from zdl.protocol.effects import Post
 from zdl.protocol.messages import Drop
 from zdl.protocol.offers import RELEASED
 from zdl.refs import Ref, Source
 
-# What is left of a timeout is at least this: what is wanted may be here already.
-LEAST_S = 0.001
 # Pauses before an origin that has no memory for a slab is asked again.
 BUSY_PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long a fetch may take, and whom it tells; see `DownloadBroker.pull` and `DownloadBroker.resolve`."""
-
-    timeout_s: float | None = None
-    abort: Signal | None = None
-    progress: Progress | None = None
-    renew_s: float | None = None
-    pace: Pace | None = None
 
 
 class Fetcher:
@@ -113,7 +98,6 @@ class Fetcher:
         if not places:
             return
         run = _Run(self._puller, list(places), limits)
-        run.bytes_total = sum(ref.nbytes for ref in places)
         memory = memoryview(bytearray(min(SLAB_BYTES_MAX, run.bytes_total)))
         for batch in _batches(places):
             end, wanted = 0, {}
@@ -130,40 +114,43 @@ class Fetcher:
         found: dict[Ref, object] = {}
         sinks: list[tuple[Source, Sink]] = []
         fresh: list[tuple[MemorySink | SharedSink, list[Ref]]] = []
-        notes: dict[Sink, str | None] = {}
+        transfers: dict[Sink, Transfer] = {}
         run = _Run(self._puller, refs, limits)
         for source, batch in _by_source(ref for ref in refs if not ref.strides).items():
             mine = {ref: given[ref] for ref in batch if ref in given}
             if mine:
-                copied, why = self._copied(source, mine, run)
+                transfer = self._puller.note(source, _span(mine))
+                copied = self._near(run, transfer, lambda near: near.copied(source, mine, run.patience, transfer))
                 given_sink = GivenSink(mine) if copied is None else copied
                 sinks.append((source, given_sink))
-                notes[given_sink] = why
+                transfers[given_sink] = transfer
             others = [ref for ref in batch if ref not in given]
             if others:
-                shared, why = self._in_place(source, others, run)
+                transfer = self._puller.note(source, _span(others))
+                shared = self._near(run, transfer, lambda near: near.in_place(source, others, run.patience, transfer))
                 sink = MemorySink(others) if shared is None else shared
                 sinks.append((source, sink))
                 fresh.append((sink, others))
-                notes[sink] = why
+                transfers[sink] = transfer
         scattered = {ref: given.get(ref) for ref in refs if ref.strides}
-        run.bytes_total = _nbytes(sinks) + sum(ref.nbytes for ref in scattered)
-        run.pull(sinks, notes)
+        run.pull(sinks, transfers)
         for memory, others in fresh:
             found.update(taken(memory, others))
         if scattered:
             found.update(self._gather(scattered, run))
         return found
 
-    def _copied(self, source: Source, places: Mapping[Ref, memoryview], run: _Run) -> tuple[SharedSink | None, str | None]:
-        """Copied out of shared memory; or why it is to be received."""
-        copied, why = (None, "") if self._borrower is None else self._borrower.copied(source, places, run)
-        return copied, None if copied is not None else why
-
-    def _in_place(self, source: Source, refs: Sequence[Ref], run: _Run) -> tuple[SharedSink | None, str | None]:
-        """In shared memory; or why it is to be received."""
-        shared, why = (None, "") if self._borrower is None else self._borrower.in_place(source, refs, run)
-        return shared, None if shared is not None else why
+    def _near(self, run: _Run, transfer: Transfer, take: Callable[[Borrower], SharedSink | None]) -> SharedSink | None:
+        """What of this machine can be had without sending it; the transfer says why not."""
+        if self._borrower is None:
+            return None
+        try:
+            sink = take(self._borrower)
+        except ZdlError as error:
+            self._puller.ended(transfer, error)
+            raise
+        run.near_bytes += 0 if sink is None else transfer.bytes_total
+        return sink
 
     def _gather(self, wanted: Mapping[Ref, memoryview | None], run: _Run) -> Mapping[Ref, object]:
         """Parts that their origins have to gather. While one slab is pulled, the next one is being gathered."""
@@ -192,7 +179,7 @@ class Fetcher:
         return found
 
     def _ask(self, slab: _Slab, run: _Run) -> concurrent.futures.Future[Reply]:
-        left_s = run.left_s()
+        left_s = run.patience.left_s()
         timeout_s = self._cell.options.pulls.stall_timeout_s if left_s is None else left_s
         return self._cell.request_future(slab.origin, CHANNEL, GATHER_TOPIC, [ref for ref, _ in slab.parts],
                                          timeout_s=timeout_s, abort=run.limits.abort, resolve=False)
@@ -204,7 +191,7 @@ class Fetcher:
                 gathered = slab.answered(asked)
                 break
             except Busy:
-                if pause_s is None or not run.pauses(pause_s):
+                if pause_s is None or not run.patience.pauses(pause_s):
                     raise
                 asked = self._ask(slab, run)
         places: dict[Ref, memoryview] = {}
@@ -289,66 +276,31 @@ class _Run:
         limits: as the user gave them.
 
     Attributes:
+        patience: of who waits for it.
+        near_bytes: that are here already, as far as nothing was pulled yet.
         bytes_total: that will come.
     """
 
     def __init__(self, puller: Puller, refs: Sequence[Ref], limits: Limits) -> None:
         self.limits = limits
-        self.bytes_total = 0
+        self.patience = Patience(refs[0].source, limits, lambda done: self._tell(self.near_bytes + done, 0))
+        self.near_bytes = 0
+        self.bytes_total = sum(map(_span, _by_source(refs).values()))
         self._puller = puller
-        self._began_at = time.monotonic()
-        self._until = None if limits.timeout_s is None else self._began_at + limits.timeout_s
-        self._label, self._origin = refs[0].source.label, refs[0].origin
-        self._bytes_done = 0
+        self._bytes_done = self._told = 0
         holders = {id(ref.holder): ref.holder for ref in refs if ref.holder is not None}.values()
         heard = dict.fromkeys([limits.progress, *(holder.heard for holder in holders)])
         self._heard = [each for each in heard if each is not None]
 
-    def left_s(self) -> float | None:
-        """What is left of the time; None without a bound."""
-        return None if self._until is None else max(LEAST_S, self._until - time.monotonic())
-
-    @property
-    def abort(self) -> Signal | None:
-        """Ends the wait."""
-        return self.limits.abort
-
-    def renew(self) -> None:
-        """Bytes are on their way: where that counts, the time begins anew."""
-        if self.limits.renew_s is not None and self._until is not None:
-            self._until = max(self._until, time.monotonic() + self.limits.renew_s)
-
-    def check(self) -> None:
-        """Raises `TimedOut` or `Cancelled` when nobody waits any more."""
-        now = time.monotonic()
-        if self._until is not None and now >= self._until:
-            raise TimedOut(what="all bytes", address=self._origin, waited_s=now - self._began_at)
-        abort = self.limits.abort
-        if abort is not None and abort.is_triggered:
-            raise Cancelled(what=f"the pull of {self._label} from {self._origin}",
-                            why=f"its signal was triggered with {abort.value!r}")
-
-    def pauses(self, pause_s: float) -> bool:
-        """Waits a little. Returns False when nobody waits for the fetch any more."""
-        left_s = self.left_s()
-        if left_s is not None and left_s <= pause_s:
-            return False
-        ended = threading.Event()
-        abort = self.limits.abort
-        unlink = None if abort is None else abort.on_trigger(ended.set)
-        is_ended = ended.wait(pause_s)
-        if unlink is not None:
-            unlink()
-        return not is_ended
-
-    def pull(self, wanted: Sequence[tuple[Source, Sink]], shared: Mapping[Sink, str | None] = NO_NOTES) -> None:
-        """One batch of pulls; `shared`: see `Puller.pull`."""
+    def pull(self, wanted: Sequence[tuple[Source, Sink]], transfers: Mapping[Sink, Transfer] = NO_TRANSFERS) -> None:
+        """One batch of pulls; `transfers`: see `Puller.pull`."""
         if not wanted:
             return
         limits = self.limits
-        self._puller.pull(wanted, timeout_s=self.left_s(), abort=limits.abort, renew_s=limits.renew_s, pace=limits.pace,
-                          progress=self._tell if self._heard else None, shared=shared)
-        self._came(_nbytes(wanted))
+        self._puller.pull(wanted, timeout_s=self.patience.left_s(), abort=limits.abort, renew_s=limits.renew_s, pace=limits.pace,
+                          progress=self._tell if self._heard else None, transfers=transfers)
+        self.near_bytes = 0
+        self._came(sum(length for _, sink in wanted for _, length in (*sink.ranges, *sink.have)))
 
     def came(self, count: int) -> None:
         """Bytes that came without a pull."""
@@ -358,16 +310,20 @@ class _Run:
 
     def _came(self, count: int) -> None:
         self._bytes_done += count
-        self.renew()
+        self.patience.renew()
 
     def _tell(self, bytes_done: int, bytes_total: int) -> None:
+        """What was on its way over shared memory may have to be sent after all: what is told goes forward only."""
+        self._told = max(self._told, self._bytes_done + bytes_done)
         for heard in self._heard:
-            heard(self._bytes_done + bytes_done, self.bytes_total)
+            heard(self._told, self.bytes_total)
 
 
-def _nbytes(wanted: Sequence[tuple[Source, Sink]]) -> int:
-    """What these pulls bring, and what is here already."""
-    return sum(length for _, sink in wanted for _, length in (*sink.ranges, *sink.have))
+def _span(refs: Iterable[Ref]) -> int:
+    """What these bring: bytes that several of them have come once, and parts that are gathered come each by themselves."""
+    found = list(refs)
+    scattered = sum(ref.nbytes for ref in found if ref.strides)
+    return scattered + sum(length for _, length in merge_ranges((ref.offset, ref.length) for ref in found if not ref.strides))
 
 
 def _told(body: dict[object, object], label: str, origin: str) -> ZdlError:

@@ -29,6 +29,7 @@ from zdl.download.folderplace import FolderPlace, anchor_of
 from zdl.download.folders import FolderSource
 from zdl.download.lending import Lender, audience_of
 from zdl.download.names import PART, RECORD, safe_name, told_name
+from zdl.download.patience import Limits
 from zdl.download.places import FilePlace
 from zdl.download.puller import Progress, Puller
 from zdl.download.records import identity_of
@@ -54,7 +55,7 @@ class Filing:
         cell: its options are used.
         puller: pulls.
         lender: lends.
-        copier: copies what is lent on this host.
+        copier: pulls to a disk, and copies what is lent on this host.
         holder: makes what refs are bound to.
     """
 
@@ -137,9 +138,8 @@ class Filing:
             DiskFull, DiskFailed: there is no room, or the disk is broken.
             DownloadError: which of them says what happened.
         """
-        return _pull_file(self._puller, self._copier, ref, Path(path), is_overwriting=overwrite, is_resumable=resume,
-                          kept_s=self._cell.options.pulls.partial_kept_s, timeout_s=timeout_s, abort=abort, progress=progress,
-                          pace=pace)
+        return _pull_file(self._copier, ref, Path(path), is_overwriting=overwrite, is_resumable=resume,
+                          kept_s=self._cell.options.pulls.partial_kept_s, limits=Limits(timeout_s, abort, progress, None, pace))
 
     def pull_folder(self, ref: Ref, path: str | os.PathLike[str], *, overwrite: bool = False, resume: bool = False,
                     timeout_s: float | None = None, abort: Signal | None = None, progress: Progress | None = None,
@@ -163,8 +163,8 @@ class Filing:
                             pace=pace)
 
 
-def _pull_file(puller: Puller, copier: Copier, ref: Ref, path: Path, *, is_overwriting: bool, is_resumable: bool, kept_s: float,
-               timeout_s: float | None, abort: Signal | None, progress: Progress | None, pace: Pace | None) -> Path:
+def _pull_file(copier: Copier, ref: Ref, path: Path, *, is_overwriting: bool, is_resumable: bool, kept_s: float,
+               limits: Limits) -> Path:
     """See `Filing.pull_file`."""
     if ref.kind == "folder":
         raise OptionError(name="ref", value=repr(ref), allowed="a file; a folder is fetched with pull_folder")
@@ -175,8 +175,7 @@ def _pull_file(puller: Puller, copier: Copier, ref: Ref, path: Path, *, is_overw
                     identity=identity_of(ref) if is_resumable else None)
     is_worth_keeping = True
     try:
-        with copier.landing(ref, sink, abort) as landing:
-            puller.pull([(ref.source, landing)], timeout_s=timeout_s, abort=abort, progress=progress, pace=pace)
+        copier.pull([(ref, sink)], limits)
     except (SourceChanged, IntegrityError):
         is_worth_keeping = False
         raise

@@ -30,8 +30,8 @@ TRANSFERS_KEPT = 256
 LEAST_S = 0.001
 # How often a waiting thread looks whether the cell is still open.
 LOOK_S = 1.0
-# The way of a file that is read from where it lies.
-COPIED = "copied"
+# The way of what lies in memory that both cells share, and of a file that is read from where it lies.
+MEMORY, COPIED = "memory", "copied"
 
 Progress = Callable[[int, int], object]
 
@@ -59,10 +59,6 @@ class Sink(Protocol):
         """All bytes are kept: make them last. Only asked of what may block."""
 
 
-# No pull was tried to be had in shared memory.
-NO_NOTES: Mapping[Sink, str | None] = MappingProxyType({})
-
-
 @dataclass(slots=True)
 class Transfer:
     """One pull, for reports.
@@ -75,8 +71,8 @@ class Transfer:
         way: ``memory`` (shared with the origin), ``direct``, ``routed``, or ``copied`` from a file on this host; empty before
             it is chosen.
         why: why it was not, or did not stay, direct.
-        why_not_shared: why its bytes did not come in memory that both cells share; empty where they did, and where nobody
-            would expect it: few bytes, files, and what a cell lends to itself.
+        why_not_shared: why its bytes were sent, and not handed over in memory or as a file of this machine; empty where they
+            were, and where nobody would expect it: few bytes, folders, parts of files, and what a cell lends to itself.
         started_at: on the monotonic clock.
         seconds: how long it took; None while it runs.
         error: how it ended, if not well.
@@ -94,6 +90,10 @@ class Transfer:
     seconds: float | None = None
     error: ZdlError | None = None
     moved_at: float = 0.0
+
+
+# Of pulls of which nothing was noted before they began.
+NO_TRANSFERS: Mapping[Sink, Transfer] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -219,8 +219,22 @@ class Puller:
         with self._lock:
             return list(self._transfers)
 
+    def note(self, source: Source, bytes_total: int) -> Transfer:
+        """A transfer that is about to begin; `pull` goes on with it, or `ended` says that there will be no pull."""
+        now = time.monotonic()
+        transfer = Transfer(source.origin, source.label, bytes_total, started_at=now, moved_at=now)
+        with self._lock:
+            self._transfers.append(transfer)
+        return transfer
+
+    def ended(self, transfer: Transfer, error: ZdlError | None) -> None:
+        """It is over."""
+        transfer.moved_at = time.monotonic()
+        transfer.seconds = transfer.moved_at - transfer.started_at
+        transfer.error = error
+
     def pull(self, wanted: Sequence[tuple[Source, Sink]], *, timeout_s: float | None, abort: Signal | None,
-             progress: Progress | None, renew_s: float | None = None, shared: Mapping[Sink, str | None] = NO_NOTES,
+             progress: Progress | None, renew_s: float | None = None, transfers: Mapping[Sink, Transfer] = NO_TRANSFERS,
              pace: Pace | None = None) -> None:
         """Fetch, and return when all is verified and stored.
 
@@ -230,7 +244,7 @@ class Puller:
             abort: ends it with `Cancelled`.
             progress: called with bytes done and bytes in all; from the data lane, so it must be quick.
             renew_s: whenever bytes come it may take so long from then.
-            shared: for sinks: None: all of it is there already, in shared memory; or why it is not.
+            transfers: of sinks for which one is noted: what has the way `MEMORY` or `COPIED` is here already.
             pace: how fast, and who goes first; None: as the options of the cell say.
 
         Raises:
@@ -247,7 +261,7 @@ class Puller:
         is_over = False
         try:
             for source, sink in wanted:
-                self._begin(batch, source, sink, abort, until, shared=shared.get(sink, ""))
+                self._begin(batch, source, sink, abort, until, transfer=transfers.get(sink))
             is_over = self._wait(batch)
         finally:
             if unlink is not None:
@@ -302,12 +316,10 @@ class Puller:
                 return False
 
     def _begin(self, batch: _Batch, source: Source, sink: Sink, abort: Signal | None, until: float | None, *,
-               shared: str | None = "") -> None:
-        total = sum(length for _, length in (*sink.ranges, *sink.have))
-        now = time.monotonic()
-        transfer = Transfer(source.origin, source.label, total, started_at=now, moved_at=now, why_not_shared=shared or "")
+               transfer: Transfer | None = None) -> None:
+        if transfer is None:
+            transfer = self.note(source, sum(length for _, length in (*sink.ranges, *sink.have)))
         with self._lock:
-            self._transfers.append(transfer)
             batch.transfers.append(transfer)
         try:
             if batch.reason():
@@ -318,14 +330,12 @@ class Puller:
             self._settled(batch, transfer, error)
             return
         if isinstance(sink, CopiedSink):
-            transfer.way = COPIED
             sink.begin(lambda done: self._progressed(batch, transfer, done), lambda: batch.reason() or self._why_ending)
         cancel = lane.pull(
             source, sink.ranges, sink, addresses, have=sink.have,
             progressed=lambda done, _: self._progressed(batch, transfer, done),
-            settled=lambda error: self._settled(batch, transfer, error, is_shared=shared is None),
-            chosen=lambda is_direct, why: _chosen(transfer, is_direct, why if is_direct else why_not or why,
-                                                  is_shared=shared is None),
+            settled=lambda error: self._settled(batch, transfer, error),
+            chosen=lambda is_direct, why: _chosen(transfer, is_direct, why if is_direct else why_not or why),
             put_away=batch.put_away, pace=batch.pace)
         batch.cancels.append(cancel)
         if batch.reason():  # the others were cancelled while this one began
@@ -381,12 +391,10 @@ class Puller:
             batch.progress = None
             self.cancel(batch, f"its progress callback raised {raised.kind}: {raised.text}")
 
-    def _settled(self, batch: _Batch, transfer: Transfer, error: ZdlError | None, *, is_shared: bool = False) -> None:
-        if is_shared and error is None:  # no chunk has told of it
+    def _settled(self, batch: _Batch, transfer: Transfer, error: ZdlError | None) -> None:
+        if transfer.way == MEMORY and error is None:  # no chunk has told of it
             self._progressed(batch, transfer, transfer.bytes_total)
-        transfer.moved_at = time.monotonic()
-        transfer.seconds = transfer.moved_at - transfer.started_at
-        transfer.error = error
+        self.ended(transfer, error)
         is_first = False
         with self._lock:
             batch.left -= 1
@@ -410,11 +418,8 @@ class Puller:
                 cancel(why)
 
 
-def _chosen(transfer: Transfer, is_direct: bool, why: str, *, is_shared: bool) -> None:
-    if is_shared:  # what is chosen is only how the origin hears that it is here
-        transfer.way = "memory"
-        return
-    if transfer.way == COPIED:
+def _chosen(transfer: Transfer, is_direct: bool, why: str) -> None:
+    if transfer.way in (MEMORY, COPIED):  # what is chosen is only how the origin hears that it is here
         return
     transfer.way = "direct" if is_direct else "routed"
     transfer.why = why or transfer.why

@@ -1,19 +1,22 @@
-"""Sharing: what this cell lends, in memory that cells of the same machine map instead of having it sent.
+"""Sharing: what this cell lends, handed over to cells of the same machine instead of sent: in memory, or as the file that it is.
 
 ::
 
     receiver                                       origin
-       │── request zdl/segment: which bytes ───────▶│  may it have them? the same machine? is there memory?
+       │── request zdl/same-host: which bytes ─────▶│  may it have them? the same machine? is there memory?
        │                                            │  copies them into a segment, unless they lie in one already
        │◀── reply: where, a ticket, what is where ──│
        │── connects to the socket of segments ─────▶│  (`zdl.transport.handover`)
-       │◀── the segments ───────────────────────────│
+       │◀── the segments, or the file ──────────────│
 
 The first one who asks for some bytes has them copied, all others get the same memory; arrays that were born in a segment
 (`zdl.download.born`) are not copied at all. What is in a segment is what was lent:
 each block is compared, as it is in the copy, with what was noted when it was lent (`zdl.download.guards`); after that
 it is a **snapshot**, which an owner who changes his array does not change any more. It is sealed, so nobody can: what
 is mapped need not be verified again.
+
+A **file** is handed over open, to be read only: its receiver copies it (`zdl.download.copying`), and sees by its stamp that it
+is what was lent.
 
 Everything else is as for any pull: who may ask, the lease, which is renewed while bytes are copied, the confirmation. When
 the offer ends, for whatever reason, its segments are handed to nobody any more, and go back to the pool; whoever has mapped one
@@ -24,30 +27,40 @@ A no is no error: the receiver has its bytes sent, and keeps the reason. `is_las
 
 from __future__ import annotations
 
+import math
+import os
 import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from zdl.cell.cell import BareCell
 from zdl.cell.messages import Request
 from zdl.download.arrays import BLOCK_BYTES, Buffers
 from zdl.download.puller import CHANNEL
+from zdl.download.samehost import SAME_HOST_TOPIC
 from zdl.errors import Busy, Cancelled, DecodeError, LeaseEnded, TooLarge, ZdlError
 from zdl.objects.manifest import Range, aligned
 from zdl.protocol.messages import Keep
 
-SEGMENT_TOPIC = "segment"
 # Segments of one offer: each new part of it that is asked for is one more.
 SEGMENTS_MAX = 64
 RANGES_MAX = 65_536
-# Who waits for bytes to be copied is told so often that it goes on.
-TELL_S = 0.25
+# Who waits for bytes to be copied is told so often that it goes on; see `zdl.download.samehost.ANSWER_S`.
+TELL_S = 0.1
 # A short no is asked for again by every pull; a lasting one, after a while.
 SHORT, LASTING = False, True
 _ALIGN_BYTES = 64
+
+
+@runtime_checkable
+class InFile(Protocol):
+    """What is lent, and lies in a file."""
+
+    def opened(self, offset: int, length: int) -> tuple[int, int] | None:
+        """A descriptor, and where in its file these bytes of the stream begin; None when they do not lie there in one piece."""
 
 
 class NotShared(Exception):
@@ -98,6 +111,8 @@ class _Question:
     ranges: list[Range]
     unread: frozenset[bytes]
     is_kept: bool
+    is_copied: bool
+    is_file: bool
 
 
 class Sharing:
@@ -114,7 +129,7 @@ class Sharing:
         self._lock = threading.Lock()  # guards the shares, and what is in them but for `filling`
         self._shares: dict[bytes, _Share] = {}
         self._give_back: Callable[[Any], None] = lambda segment: None
-        cell.handler(CHANNEL, SEGMENT_TOPIC, resolve=False)(self._answer)
+        cell.handler(CHANNEL, SAME_HOST_TOPIC, resolve=False)(self._answer)
 
     @property
     def shares_count(self) -> int:
@@ -142,12 +157,16 @@ class Sharing:
             return {"why": str(error), "is_lasting": SHORT}
 
     def _shared(self, request: Request) -> Mapping[str, object]:
-        segments = self._cell.lane.segments
-        if not self._cell.options.offers.same_host:
+        segments, options = self._cell.lane.segments, self._cell.options.offers
+        if not options.same_host:
             raise NotShared(f"the option same_host of what {self._cell.fqcn} lends is off", LASTING)
+        if math.isfinite(options.bwlimit_bytes_per_s):
+            raise NotShared(f"what {self._cell.fqcn} lends has a limit of bandwidth, which holds for what is sent", LASTING)
         asked = _question(request, self._cell.fqcn)
         if asked.host != segments.host:
             raise NotShared(f"{self._cell.fqcn} runs on another machine, or in another network namespace", LASTING)
+        if asked.is_file:
+            return self._file(asked)
         with self._lock:
             share = self._shares.setdefault(asked.keep.offer_id, _Share())  # before it is read: its end is heard from now on
             share.askers_count += 1
@@ -175,6 +194,22 @@ class Sharing:
         return {"address": address, "ticket": ticket, "is_alone": segments.is_alone(used, request.origin), "segments": [
             [each.id, each.size, each.id in pooled] for each in used], "extents": [
                 [each.offset, each.length, numbers[each.segment.id], each.at] for each in extents]}
+
+    def _file(self, asked: _Question) -> Mapping[str, object]:
+        """The file that is asked for, open."""
+        readable = self._cell.lane.lent.readable(asked.keep)
+        (offset, length), *more = asked.ranges
+        found = readable.opened(offset, length) if isinstance(readable, InFile) and not more else None
+        if found is None:
+            raise NotShared("what is asked for does not lie in a file as it is")
+        descriptor, place = found
+
+        def give() -> list[int]:
+            """On the thread of segments: he is there. The file is open as long as this holds what reads it."""
+            return [os.dup(descriptor)] if isinstance(readable, InFile) else []
+
+        address, ticket = self._cell.lane.segments.handover.promise(give, asked.keep.secret)
+        return {"address": address, "ticket": ticket, "place": place}
 
     def _covered(self, share: _Share, asked: _Question, request: Request) -> list[Extent]:
         """Has all that is asked for in segments. Returns where."""
@@ -220,7 +255,7 @@ class Sharing:
         """What is lent, and its lease renewed."""
         readable = self._cell.lane.lent.readable(keep)
         if not isinstance(readable, Buffers):
-            raise NotShared("it is no memory: files are sent")
+            raise NotShared("it does not lie in memory: it is read, or made, when it is asked for")
         return readable
 
     def _filled(self, readable: Buffers, ranges: Sequence[Range], asked: _Question, request: Request) -> list[Extent]:
@@ -232,20 +267,23 @@ class Sharing:
             at = aligned(end) + offset % _ALIGN_BYTES  # so that arrays begin where the processor likes it, as in the stream
             places.append(((offset, length), at))
             end = at + length
-        segment = segments.take(end, asker=request.origin, unread=asked.unread)
+        # What is copied needs as much again, of which the system may not know yet: pages are taken when they are written to.
+        segment = segments.take(end, asker=request.origin, unread=asked.unread, beside=end if asked.is_copied else 0)
         is_filled = False
         try:
             writer = _Writer(segment)
+            done = 0
             told_at = time.monotonic()
             for (offset, length), at in places:
                 writer.skip_to(at)
                 for start, size in readable.blocks(offset, length):
                     writer.copy(readable, start, size)
+                    done += size
                     if time.monotonic() > told_at + TELL_S:
                         told_at = time.monotonic()
                         if request.abort.is_triggered:
                             raise Cancelled(what="the copy of what is lent", why=f"{request.origin} does not wait any more")
-                        request.progress()
+                        request.progress({"done": done})
                         self._readable(asked.keep)
             writer.finish()
             is_filled = True
@@ -311,7 +349,7 @@ def _question(request: Request, me: str) -> _Question:
     if not isinstance(body, dict):
         raise DecodeError(what="no question for a segment")
     offer_id, secret, host = body.get("offer"), body.get("secret"), body.get("host")
-    ranges, unread = body.get("ranges"), body.get("unread")
+    ranges, unread = body.get("ranges"), body.get("unread", [])
     if not (isinstance(offer_id, bytes) and isinstance(secret, bytes) and isinstance(host, str)):
         raise DecodeError(what="a question for a segment names no offer")
     if not (isinstance(ranges, list) and 0 < len(ranges) <= RANGES_MAX and all(_is_range(each) for each in ranges)
@@ -320,7 +358,7 @@ def _question(request: Request, me: str) -> _Question:
     if not (isinstance(unread, list) and all(isinstance(each, bytes) for each in unread)):
         raise DecodeError(what="a question for a segment says nothing of those that are mapped")
     return _Question(Keep(request.origin, me, 0, offer_id, secret), host, [(each[0], each[1]) for each in ranges],
-                     frozenset(unread), body.get("is_kept") is True)
+                     frozenset(unread), *(body.get(each) is True for each in ("is_kept", "is_copied", "is_file")))
 
 
 def _is_range(value: object) -> bool:

@@ -7,22 +7,18 @@ list or alone, is mapped at once: that takes addresses, and memory only for the 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 
-from zdl.download.copying import Copier
 from zdl.download.diskdict import DiskDict, Stored
 from zdl.download.diskerrors import disk_error
-from zdl.download.fetching import Limits
-from zdl.download.puller import Puller
 from zdl.download.spool import Spool, SpoolSink
 from zdl.download.tensors import check_here
 from zdl.objects.externalize import find_refs, replace_refs
 from zdl.objects.manifest import aligned
-from zdl.refs import TORCH, Ref, Source
+from zdl.refs import TORCH, Ref
 
-# Pulls what these sinks want.
-Fetch = Callable[[list[tuple[Source, SpoolSink]]], None]
+# Pulls what these sinks want, each beginning with this ref.
+Fetch = Callable[[list[tuple[Ref, SpoolSink]]], None]
 # Has parts gathered by their origins, and has bytes of them kept at their places; see `zdl.download.fetching.Fetcher.scattered`.
 Scatter = Callable[[Mapping[Ref, int], Callable[[int, memoryview], None]], None]
 
@@ -52,7 +48,7 @@ def resolve_to_disk(body: object, spool: Spool, fetch: Fetch, scatter: Scatter, 
         # Files one by one, as each is to be opened by itself; all else of an offer together.
         groups.setdefault(ref if ref.kind == "file" else ref.source, []).append(ref)
     sinks = [SpoolSink(spool, group) for group in groups.values()]
-    fetch([(group[0].source, sink) for group, sink in zip(groups.values(), sinks)])
+    fetch([(group[0], sink) for group, sink in zip(groups.values(), sinks)])
     stored = {ref: Stored(_shown(ref, wanted), sink.file, sink.place_of(ref.offset) if ref.length else 0)
               for group, sink in zip(groups.values(), sinks) for ref in group}
     return _placed(body, {**stored, **_gathered(scattered, spool, scatter, wanted)}, {})
@@ -83,14 +79,6 @@ def _gathered(refs: Sequence[Ref], spool: Spool, scatter: Scatter, wanted: str) 
 def _shown(ref: Ref, wanted: str) -> Ref:
     """The ref of what it is loaded as."""
     return ref if wanted == TORCH else ref.as_numpy()
-
-
-def fetch_to_disk(puller: Puller, copier: Copier, wanted: Sequence[tuple[Source, SpoolSink]], limits: Limits) -> None:
-    """Waits for pulls to a disk; files that are lent on this host are copied."""
-    with ExitStack() as stack:
-        landings = [(source, stack.enter_context(copier.landing(sink.ref, sink, limits.abort))) for source, sink in wanted]
-        puller.pull(landings, timeout_s=limits.timeout_s, abort=limits.abort, progress=limits.progress, renew_s=limits.renew_s,
-                    pace=limits.pace)
 
 
 def _placed(node: object, stored: dict[Ref, Stored], done: dict[int, object]) -> object:

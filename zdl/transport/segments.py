@@ -108,13 +108,14 @@ class Segments:
 
     # --- what is lent ---------------------------------------------------------------------------
 
-    def take(self, size: int, *, asker: str = "", unread: frozenset[bytes] = frozenset()) -> Segment:
+    def take(self, size: int, *, asker: str = "", unread: frozenset[bytes] = frozenset(), beside: int = 0) -> Segment:
         """A segment of at least so many bytes: one that is sealed, and all of it was written; or a fresh one.
 
         Args:
             size: in bytes.
             asker: for whom it will be filled.
             unread: segments that he keeps mapped, by id, and does not read now.
+            beside: so much memory more is about to be needed on this machine.
 
         Raises:
             Busy: ``segments_bytes_max`` is reached.
@@ -137,7 +138,7 @@ class Segments:
         is_made = False
         try:
             room = self._room()
-            if need > room:
+            if need + beside > room:
                 raise TooLarge(what="a segment of memory for this host", size=need, limit="free memory", value=room)
             segment = Segment.made(need, self._fqcn)
             is_made = True
