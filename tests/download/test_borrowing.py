@@ -388,6 +388,21 @@ def test_copying_stops_when_nobody_waits_any_more() -> None:
         held.copied(0, memoryview(bytearray(10)), stop)
 
 
+def test_what_is_copied_is_told_of_as_it_goes_and_ends_when_nobody_wants_it() -> None:
+    source = Source("server", bytes(16), bytes(16), 10)
+    memory, told = bytearray(8), list[int]()
+    held = borrowing.Borrowed([(0, memoryview(b"0123456789"))])
+    places = {Ref(source, 0, 0, 4, "bytes"): memoryview(memory)[:4], Ref(source, 1, 2, 4, "bytes"): memoryview(memory)[4:]}
+    sink = borrowing.CopyingSink(source, places, held)
+    assert (sink.ranges, sink.have, sink.may_block) == ([], [(0, 6)], True)
+    sink.begin(told.append, lambda: "")
+    sink.finish()
+    assert bytes(memory) == b"01232345" and told == [4, 6]
+    sink.begin(told.append, lambda: "enough")
+    with pytest.raises(Cancelled, match="enough"):
+        sink.finish()
+
+
 def test_nothing_is_left_after_the_end(trees: Trees) -> None:
     before = len(os.listdir("/proc/self/fd"))
     with Trees() as own:

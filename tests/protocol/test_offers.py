@@ -19,6 +19,7 @@ from zdl.errors import (
     to_wire,
 )
 from zdl.options import CHUNK_BYTES_MAX, OfferOptions
+from zdl.protocol.audiences import ABOUT_TO
 from zdl.protocol.effects import Effect, OfferHad, Outcome, Post, ReceiverSettled, Release, Serve, TransactionSettled, Unreachable
 from zdl.protocol.messages import Ask, Bounce, Confirm, Confirmed, Denial, Drop, Keep, Kind, Verify, Withdrawn
 from zdl.protocol.offers import RELEASED, Audience, Offer, Offers
@@ -625,6 +626,30 @@ def test_what_is_made_of_an_offer_needs_its_secret_and_renews_its_lease() -> Non
     closed = lending(audience=Audience(names=frozenset({"site-2"}), is_closed=True))
     with pytest.raises(Refused):
         closed.use(keep(), 1.0)
+
+
+def about_to(origin: str = "site-1") -> Keep:
+    return Keep(origin, "server", ABOUT_TO, A, SECRET)
+
+
+def is_pulled(offers: Offers) -> list[bool]:
+    facts = offers.transactions.facts(T, 1.0)
+    assert facts is not None
+    return [each.is_pulling for each in facts.receivers]
+
+
+def test_who_is_about_to_pull_counts_as_one_who_does_until_he_begins_or_gives_up() -> None:
+    offers = lending(audience=Audience(names=frozenset({"site-1", "site-2"})))
+    assert is_pulled(offers) == []
+    offers.use(about_to(), 1.0, is_pull=True)
+    offers.check()
+    assert is_pulled(offers) == [True]
+    assert offers.receive(keep(), 2.0) == [] and is_pulled(offers) == [True]
+    assert offers.receive(confirm("site-1", A, (0, 400)), 3.0) == [noted()]
+    assert is_pulled(offers) == [False], "of the one that was about to nothing is left"
+    offers.use(about_to(), 4.0, is_pull=True)
+    told = offers.receive(drop(number=ABOUT_TO), 5.0)
+    assert ReceiverSettled(T, "site-1", Outcome.CANCELLED) in told and is_pulled(offers) == [False]
 
 
 # --- news of single offers ----------------------------------------------------------------------

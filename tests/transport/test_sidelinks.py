@@ -85,3 +85,28 @@ def test_a_connection_that_breaks_costs_no_byte(trees: Trees) -> None:
         slow.join(PATIENCE_S)
     assert lent.wait(PATIENCE_S).is_complete
     large.delete()
+
+
+def test_connections_that_broke_are_dialled_again_while_the_pull_goes_on(trees: Trees) -> None:
+    server, site = trees.grow("server", "site-1", options=THREE)
+    large, abort = server.downloads.lend(np.zeros(64 * MIB, np.uint8)), Signal()
+
+    def up() -> tuple[int, ...]:
+        return tuple(site.lane._pulls._asking.sides.get("server", ()))
+
+    def pull_slowly() -> None:
+        """As long as it lasts, there are side links."""
+        with pytest.raises(Cancelled):
+            site.downloads.pull(large.body, pace=Pace(bwlimit_bytes_per_s=MIB / 4), abort=abort)
+
+    with Chaos(server.data_addresses[0]) as link:
+        server.handler("zdl", "data-addresses", inline=True)(lambda request: [link.address])
+        slow = threading.Thread(target=pull_slowly)
+        slow.start()
+        before = eventually(lambda: up() if len(up()) == 2 else ())
+        link.reset()
+        after = eventually(lambda: up() if len(up()) == 2 and not set(up()) & set(before) else ())
+        assert sides(site) == len(after)
+        abort.trigger("enough was seen")
+        slow.join(PATIENCE_S)
+    large.delete()

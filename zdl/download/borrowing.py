@@ -85,7 +85,7 @@ class SharedSink:
         borrowed: where they are.
     """
 
-    def __init__(self, refs: Sequence[Ref], borrowed: Borrowed | None) -> None:
+    def __init__(self, refs: Sequence[Ref], borrowed: Borrowed) -> None:
         self._borrowed = borrowed
         self._doubled = overlapping(refs)
         self.ranges: list[tuple[int, int]] = []
@@ -108,12 +108,70 @@ class SharedSink:
 
     def take(self, ref: Ref) -> object:
         """The item: a writable array, or bytes."""
-        assert self._borrowed is not None
         pieces = list(self._borrowed.pieces(ref.offset, ref.length)) if ref.length else [memoryview(b"")]
         raw = pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
         if ref.kind == "array":
             return restore(ref.dtype, ref.shape, raw, copy=not ref.length or ref in self._doubled or len(pieces) > 1)
         return bytes(raw)
+
+
+class CopyingSink:
+    """Items that are here already, in shared memory, and shall be copied to where their user wants them.
+
+    That is done at the end of the pull, which keeps its lease alive meanwhile.
+
+    Threads: `finish` on the broker's threads, all else where `zdl.download.puller.Sink` says.
+
+    Args:
+        source: the offer.
+        places: the items, and memory of exactly their size. When the pull fails, what is in it is undefined.
+        borrowed: where they are.
+    """
+
+    def __init__(self, source: Source, places: Mapping[Ref, memoryview], borrowed: Borrowed) -> None:
+        self._source = source
+        self._places = places
+        self._borrowed = borrowed
+        self._told: Callable[[int], None] = lambda done: None
+        self._why_not: Callable[[], str] = lambda: ""
+        self.ranges: list[tuple[int, int]] = []
+        self.have: list[tuple[int, int]] = merge_ranges((ref.offset, ref.length) for ref in places)
+
+    @property
+    def may_block(self) -> bool:
+        """So that it is finished by somebody who has the time."""
+        return True
+
+    def begin(self, told: Callable[[int], None], why_not: Callable[[], str]) -> None:
+        """See `zdl.download.puller.Copying`."""
+        self._told, self._why_not = told, why_not
+
+    def view(self, offset: int, length: int) -> memoryview:
+        """No chunk comes."""
+        raise AssertionError("nothing was asked for")
+
+    def keep(self, offset: int, view: memoryview) -> None:
+        """No chunk comes."""
+
+    def finish(self) -> None:
+        """Copies all of it.
+
+        Raises:
+            Cancelled: nobody wants it any more.
+        """
+        done, most = 0, sum(length for _, length in self.have)
+
+        def go_on(count: int) -> None:
+            """So much more; items that overlap are copied each, and told of once."""
+            nonlocal done
+            done = min(done + count, most)
+            self._told(done)
+            why = self._why_not()
+            if why:
+                raise Cancelled(what=f"the pull of {self._source.label} from {self._source.origin}", why=why)
+
+        for ref, memory in self._places.items():
+            self._borrowed.copied(ref.offset, memory, go_on)
 
 
 class Borrower:
@@ -148,35 +206,19 @@ class Borrower:
         borrowed = self._tried(source, ranges, patience, transfer, lambda: self._mapped(source, ranges, patience, transfer))
         return None if borrowed is None else SharedSink(refs, borrowed)
 
+    @contextmanager
     def copied(self, source: Source, places: Mapping[Ref, memoryview], patience: Patience,
-               transfer: Transfer) -> SharedSink | None:
-        """Items of an offer, copied to where they shall be; or None, and the transfer says why not.
+               transfer: Transfer) -> Iterator[CopyingSink | None]:
+        """What copies items of an offer to where they shall be, until the end of the block; or None, and the transfer says why not.
 
         Raises:
-            TimedOut, Cancelled, Closed: nobody waits any more; what is in the memory is undefined.
+            TimedOut, Cancelled, Closed: nobody waits any more.
         """
         ranges = merge_ranges((ref.offset, ref.length) for ref in places)
-
-        def copied() -> Borrowed:
-            """All of it."""
-            with self._alone(source.origin) as is_alone:
-                borrowed = self._viewed(source, ranges, patience, transfer, is_alone=is_alone)
-                done = 0
-
-                def go_on(count: int) -> None:
-                    """So much more."""
-                    nonlocal done
-                    done = min(done + count, transfer.bytes_total)
-                    transfer.bytes_done = done
-                    patience.moved(done)
-                    patience.check()
-
-                for ref, memory in places.items():
-                    borrowed.copied(ref.offset, memory, go_on)
-            return borrowed
-
-        borrowed = self._tried(source, ranges, patience, transfer, copied)
-        return None if borrowed is None else SharedSink(list(places), None)
+        with self._alone(source.origin) as is_alone:
+            borrowed = self._tried(source, ranges, patience, transfer, lambda: self._viewed(
+                source, ranges, patience, transfer, is_alone=is_alone))
+            yield None if borrowed is None else CopyingSink(source, places, borrowed)
 
     # --- inside ---------------------------------------------------------------------------------
 

@@ -36,9 +36,7 @@ class Kept(Protocol):
 
 
 class CopiedSink:
-    """To its pull all bytes are here from the beginning; what is left is to finish, and that is to copy them.
-
-    So the pull keeps its lease alive meanwhile, and its origin hears that all is here when it is.
+    """A file whose bytes are here from the beginning, and are copied when its pull finishes.
 
     Threads: `begin` and `close` from the thread that pulls, `finish` from the broker's threads.
 
@@ -69,12 +67,7 @@ class CopiedSink:
         return True
 
     def begin(self, told: Callable[[int], None], why_not: Callable[[], str]) -> None:
-        """Before its pull begins.
-
-        Args:
-            told: gets the bytes done so far, as they are copied.
-            why_not: says why it is to end before all is copied; empty while it is not.
-        """
+        """See `zdl.download.puller.Copying`."""
         self._told, self._why_not = told, why_not
 
     def view(self, offset: int, length: int) -> memoryview:

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import concurrent.futures
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from zdl.cell.cell import BareCell
 from zdl.cell.messages import Reply
-from zdl.download.borrowing import Borrower, SharedSink
+from zdl.download.borrowing import Borrower, CopyingSink, SharedSink
 from zdl.download.gathering import GATHER_TOPIC, SLAB_BYTES_MAX, SLAB_PARTS_MAX, parts_of
 from zdl.download.given import GivenSink
 from zdl.download.patience import Limits, Patience
@@ -35,6 +35,7 @@ from zdl.protocol.messages import Drop
 from zdl.protocol.offers import RELEASED
 from zdl.refs import Ref, Source
 
+Near = TypeVar("Near", SharedSink, CopyingSink)
 # Pauses before an origin that has no memory for a slab is asked again.
 BUSY_PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 
@@ -116,31 +117,34 @@ class Fetcher:
         fresh: list[tuple[MemorySink | SharedSink, list[Ref]]] = []
         transfers: dict[Sink, Transfer] = {}
         run = _Run(self._puller, refs, limits)
-        for source, batch in _by_source(ref for ref in refs if not ref.strides).items():
-            mine = {ref: given[ref] for ref in batch if ref in given}
-            if mine:
-                transfer = self._puller.note(source, _span(mine))
-                copied = self._near(run, transfer, lambda near: near.copied(source, mine, run.patience, transfer))
-                given_sink = GivenSink(mine) if copied is None else copied
-                sinks.append((source, given_sink))
-                transfers[given_sink] = transfer
-            others = [ref for ref in batch if ref not in given]
-            if others:
-                transfer = self._puller.note(source, _span(others))
-                shared = self._near(run, transfer, lambda near: near.in_place(source, others, run.patience, transfer))
-                sink = MemorySink(others) if shared is None else shared
-                sinks.append((source, sink))
-                fresh.append((sink, others))
-                transfers[sink] = transfer
         scattered = {ref: given.get(ref) for ref in refs if ref.strides}
-        run.pull(sinks, transfers)
+        with ExitStack() as stack:
+            for source, batch in _by_source(ref for ref in refs if not ref.strides).items():
+                mine = {ref: given[ref] for ref in batch if ref in given}
+                if mine:
+                    transfer = self._puller.note(source, _span(mine))
+                    copied = self._near(run, transfer, lambda borrower: stack.enter_context(
+                        borrower.copied(source, mine, run.patience, transfer)))
+                    given_sink = GivenSink(mine) if copied is None else copied
+                    sinks.append((source, given_sink))
+                    transfers[given_sink] = transfer
+                others = [ref for ref in batch if ref not in given]
+                if others:
+                    transfer = self._puller.note(source, _span(others))
+                    shared = self._near(run, transfer, lambda borrower: borrower.in_place(
+                        source, others, run.patience, transfer))
+                    sink = MemorySink(others) if shared is None else shared
+                    sinks.append((source, sink))
+                    fresh.append((sink, others))
+                    transfers[sink] = transfer
+            run.pull(sinks, transfers)
         for memory, others in fresh:
             found.update(taken(memory, others))
         if scattered:
             found.update(self._gather(scattered, run))
         return found
 
-    def _near(self, run: _Run, transfer: Transfer, take: Callable[[Borrower], SharedSink | None]) -> SharedSink | None:
+    def _near(self, run: _Run, transfer: Transfer, take: Callable[[Borrower], Near | None]) -> Near | None:
         """What of this machine can be had without sending it; the transfer says why not."""
         if self._borrower is None:
             return None
@@ -149,7 +153,7 @@ class Fetcher:
         except ZdlError as error:
             self._puller.ended(transfer, error)
             raise
-        run.near_bytes += 0 if sink is None else transfer.bytes_total
+        run.near_bytes += transfer.bytes_total if isinstance(sink, SharedSink) else 0
         return sink
 
     def _gather(self, wanted: Mapping[Ref, memoryview | None], run: _Run) -> Mapping[Ref, object]:

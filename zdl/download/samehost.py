@@ -28,6 +28,7 @@ from zdl.download.patience import Patience
 from zdl.download.puller import CHANNEL, Transfer
 from zdl.errors import Cancelled, Closed, TimedOut, ZdlError
 from zdl.objects.manifest import Range
+from zdl.protocol.audiences import ABOUT_TO
 from zdl.protocol.effects import Post
 from zdl.protocol.messages import Drop
 from zdl.refs import Source
@@ -151,7 +152,7 @@ class SameHost:
 
     def given_up(self, source: Source) -> None:
         """Nobody waits any more for what is being handed over: the origin hears of it as at the end of a pull."""
-        drop = Post(Drop(self._cell.fqcn, source.origin, 0, source.offer_id, source.secret, Cancelled.code))
+        drop = Post(Drop(self._cell.fqcn, source.origin, ABOUT_TO, source.offer_id, source.secret, Cancelled.code))
         with suppress(Closed):  # then it hears that this cell is
             self._cell.lane.lent.change(lambda offers, now: [drop])
 

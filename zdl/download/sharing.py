@@ -43,6 +43,7 @@ from zdl.download.puller import CHANNEL
 from zdl.download.samehost import SAME_HOST_TOPIC
 from zdl.errors import Busy, Cancelled, DecodeError, LeaseEnded, TooLarge, ZdlError
 from zdl.objects.manifest import Range, aligned
+from zdl.protocol.audiences import ABOUT_TO
 from zdl.protocol.messages import Keep
 
 # Segments of one offer: each new part of it that is asked for is one more.
@@ -197,7 +198,7 @@ class Sharing:
 
     def _file(self, asked: _Question) -> Mapping[str, object]:
         """The file that is asked for, open."""
-        readable = self._cell.lane.lent.readable(asked.keep)
+        readable = self._cell.lane.lent.readable(asked.keep, is_pull=True)
         (offset, length), *more = asked.ranges
         found = readable.opened(offset, length) if isinstance(readable, InFile) and not more else None
         if found is None:
@@ -252,8 +253,8 @@ class Sharing:
         return missing
 
     def _readable(self, keep: Keep) -> Buffers:
-        """What is lent, and its lease renewed."""
-        readable = self._cell.lane.lent.readable(keep)
+        """What is lent; whoever asks is at it."""
+        readable = self._cell.lane.lent.readable(keep, is_pull=True)
         if not isinstance(readable, Buffers):
             raise NotShared("it does not lie in memory: it is read, or made, when it is asked for")
         return readable
@@ -357,7 +358,7 @@ def _question(request: Request, me: str) -> _Question:
         raise DecodeError(what=f"a question for a segment names no ranges in order, or more than {RANGES_MAX}")
     if not (isinstance(unread, list) and all(isinstance(each, bytes) for each in unread)):
         raise DecodeError(what="a question for a segment says nothing of those that are mapped")
-    return _Question(Keep(request.origin, me, 0, offer_id, secret), host, [(each[0], each[1]) for each in ranges],
+    return _Question(Keep(request.origin, me, ABOUT_TO, offer_id, secret), host, [(each[0], each[1]) for each in ranges],
                      frozenset(unread), *(body.get(each) is True for each in ("is_kept", "is_copied", "is_file")))
 
 

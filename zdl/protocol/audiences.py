@@ -13,6 +13,8 @@ from zdl.protocol.ranges import Range, contains
 
 # A receiver that has come to one of these stays there, whatever it says later.
 ABSORBING = frozenset({Outcome.FINISHED, Outcome.EXPIRED})
+# The number of a pull that has none yet: its receiver is being handed over what it will confirm; see `Offers.use`.
+ABOUT_TO = 0
 # Pulls of one receiver that are over and recognised when they confirm again. A receiver repeats a confirmation for 16 s.
 PULLS_REMEMBERED = 256
 # Offers of one transaction that are told one by one.
@@ -137,8 +139,10 @@ class Receiver:
             self.gave_up = Outcome.CANCELLED
 
     def begins(self, number: int, offer_id: bytes, now: float) -> None:
-        """A pull of it was heard."""
+        """A pull of it was heard; the first word of one is the last of what was `ABOUT_TO`."""
         self.pulls[number, offer_id] = now
+        if number != ABOUT_TO and (ABOUT_TO, offer_id) in self.pulls:
+            del self.pulls[ABOUT_TO, offer_id]
         if len(self.pulls) > PULLS_REMEMBERED:
             over = next((key for key, heard_at in self.pulls.items() if heard_at is None), None)
             if over is not None:

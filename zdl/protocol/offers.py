@@ -170,8 +170,13 @@ class Offers:
         transaction = self._all.get(transaction_id)
         return [] if transaction is None else self._ends.end(transaction, outcome, now)
 
-    def use(self, keep: Keep, now: float) -> None:
-        """Something else is made of an offer, for somebody who asks: as if he had said that he is at it.
+    def use(self, keep: Keep, now: float, *, is_pull: bool = False) -> None:
+        """Something else is made of an offer, for somebody who asks: its lease is renewed.
+
+        Args:
+            keep: what he could have said.
+            now: the time.
+            is_pull: whether he will have pulled it then: it counts as said.
 
         Raises:
             UnknownRef, LeaseEnded, Refused: it is not lent to him, or no more.
@@ -184,6 +189,8 @@ class Offers:
             self._renew(transaction, now)
         if error is not None:
             raise error
+        if is_pull:
+            self.receive(keep, now)
 
     def made(self, ask: Ask, error: ZdlError | None, now: float) -> list[Effect]:
         """What `Serve` asked for is read, and on its way; or cannot be produced: its receiver is told, its pull is over.

@@ -2,7 +2,8 @@
 
 A side link is dialled as a direct one is, by the same addresses, and has no name and leads nowhere: questions are put on it one
 by one, and are answered over it. All pulls from one origin share its side links; there are as many as the pull needs that needs
-most. When none needs them any more they stay for a while, for the next.
+most. When none needs them any more they stay for a while, for the next. One that breaks, or cannot be dialled by any address, is
+dialled again after a pause, as long as it is wanted; the pause grows while this goes on.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 IDLE_S = 5.0
+# The first pause and the longest one; who breaks no more for that long begins with the first again.
+AGAIN_S, AGAIN_MAX_S = 0.5, 30.0
 # A number that names a side link to its origin: that of a link that was given up may be used again.
 MARK_BYTES = 16
 
@@ -40,6 +43,23 @@ class _Origin:
     up: dict[int, bytes] = field(default_factory=dict)
     dialling: dict[int, bytes] = field(default_factory=dict)
     idle_at: float | None = None
+    tried: int = 0  # addresses that did not answer, one after the other
+    pause_s: float = AGAIN_S
+    broke_at: float | None = None
+    again_at: float | None = None
+
+    @property
+    def lacking(self) -> int:
+        """How many are wanted, and neither there nor dialled."""
+        return max(0, max(self.wanted.values(), default=0) - len(self.up) - len(self.dialling))
+
+    def breaks(self, now: float) -> None:
+        """There are less than are wanted, and no address that would be tried now."""
+        if self.again_at is not None:
+            return
+        is_new = self.broke_at is None or now > self.broke_at + AGAIN_MAX_S
+        self.pause_s = AGAIN_S if is_new else min(2 * self.pause_s, AGAIN_MAX_S)
+        self.broke_at, self.again_at = now, now + self.pause_s
 
 
 class Sides:
@@ -73,13 +93,12 @@ class Sides:
     def missing(self, origin: str) -> list[SideDial]:
         """What is to be dialled, because it is wanted and not there."""
         known = self._origins.get(origin)
-        if known is None or not known.addresses:
+        if known is None or known.again_at is not None:
             return []
         used = {*known.up.values(), *known.dialling.values()}
-        most = max(known.wanted.values(), default=0)
-        marks = (number.to_bytes(MARK_BYTES, "big") for number in range(1, most + len(used) + 1))
+        marks = (number.to_bytes(MARK_BYTES, "big") for number in range(1, known.lacking + len(used) + 1))
         free = (mark for mark in marks if mark not in used)
-        return [SideDial(origin, known.addresses[0], next(free)) for _ in range(most - len(used))]
+        return [SideDial(origin, known.addresses[known.tried], next(free)) for _ in range(known.lacking)]
 
     def dialled(self, step: SideDial, link: int) -> None:
         """It has this number."""
@@ -92,9 +111,10 @@ class Sides:
         if known is None:
             return None
         known.up[link] = known.dialling.pop(link)
+        known.tried = 0
         return self._by_link[link]
 
-    def down(self, link: int) -> str | None:
+    def down(self, link: int, now: float) -> str | None:
         """It is gone; or was never up, then the next is dialled by another address. Returns its origin if it was one of these."""
         known = self._of(link)
         if known is None:
@@ -102,7 +122,9 @@ class Sides:
         was_up = known.up.pop(link, None) is not None
         if not was_up:
             known.dialling.pop(link, None)
-            known.addresses = known.addresses[1:]
+            known.tried = (known.tried + 1) % len(known.addresses)
+        if known.lacking and (was_up or known.tried == 0):
+            known.breaks(now)
         return self._by_link.pop(link)
 
     def forget(self, origin: str) -> list[SideDial | SideHang]:
@@ -114,13 +136,18 @@ class Sides:
         return [SideHang(link) for link in links]
 
     def tick(self, now: float) -> list[SideDial | SideHang]:
-        """What nobody has needed for a while is given up."""
+        """What nobody has needed for a while is given up, and what broke a while ago is dialled again."""
         idle = [origin for origin, known in self._origins.items() if known.idle_at is not None and known.idle_at <= now]
-        return [step for origin in idle for step in self.forget(origin)]
+        steps = [step for origin in idle for step in self.forget(origin)]
+        for origin, known in self._origins.items():
+            if known.again_at is not None and known.again_at <= now:
+                known.again_at = None
+                steps += self.missing(origin)
+        return steps
 
     def deadline(self) -> float | None:
         """When `tick` is wanted next."""
-        return min((each.idle_at for each in self._origins.values() if each.idle_at is not None), default=None)
+        return min((at for each in self._origins.values() for at in (each.idle_at, each.again_at) if at is not None), default=None)
 
     def check(self) -> None:
         """All invariants; for simulation."""

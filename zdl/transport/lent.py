@@ -105,11 +105,11 @@ class Lent:
         """What is known of an open transaction now; None: it has ended."""
         return self._loop.ask(lambda: self.offers.transactions.facts(transaction_id, time.monotonic()))
 
-    def readable(self, keep: Keep) -> Readable:
+    def readable(self, keep: Keep, *, is_pull: bool = False) -> Readable:
         """An object of an offer, for something else that is made of it for somebody; see `Offers.use`."""
         def find() -> Readable:
             """On the lane."""
-            self.offers.use(keep, time.monotonic())
+            self.offers.use(keep, time.monotonic(), is_pull=is_pull)
             return self.chunks.readable(keep.offer_id)
 
         return self._loop.ask(find)

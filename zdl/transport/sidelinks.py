@@ -45,12 +45,12 @@ class SideLinks:
         if isinstance(effect, SideUp):
             origin = self._sides.up(effect.link)
             return [] if origin is None else self._paths.side_is_up(origin, effect.link, now)
-        self._sides.down(effect.link)
+        self._sides.down(effect.link, now)
         return self._paths.side_is_down(effect.fqcn, effect.link, now)
 
     def failed(self, link: int, now: float) -> list[Effect]:
         """A link could not be dialled; it may have been one of these, then another address is tried."""
-        origin = self._sides.down(link)
+        origin = self._sides.down(link, now)
         return [] if origin is None else self._take(self._sides.missing(origin), now)
 
     def forget(self, origin: str, now: float) -> list[Effect]:
