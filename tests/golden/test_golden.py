@@ -118,7 +118,8 @@ def test_the_bytes_are_those_of_this_version() -> None:
 
 def test_a_bundle_is_what_it_was() -> None:
     first, second = (bytes(encode(each)[0]) for each in MESSAGES[-2:])
-    assert [bytes(frame) for frame in bundled([first, second])] == [bytes.fromhex("96010900a0a002"), first, second], CHANGED
+    told = b"".join(b"\xc4" + bytes((len(each),)) + each for each in (first, second))
+    assert [bytes(frame) for frame in bundled([first, second])] == [bytes.fromhex("97010900a0a00292") + told], CHANGED
 
 
 @pytest.mark.parametrize("message", ALL, ids=lambda each: name_of(each))

@@ -156,7 +156,7 @@ def test_a_connection_that_another_thread_began_is_noticed_although_the_loop_sle
     with ExitStack() as stack:
         site = Lone("site-1", stack)
         hello = Hello("site-1", bytes(range(16)), Role.CHILD, 5.0, (), WIRE_VERSION)
-        eventually(lambda: site.loop.mailbox._is_asleep)
+        eventually(lambda: site.loop.mailbox.is_asleep)
         # Below the brain, so that no deadline of its wakes the loop.
         site.loop.submit(site.loop.act, [Dial(1, server.address), Send(1, hello)], 0.0)
         eventually(lambda: any(each.messages_in for each in site.loop.traffic()), what="the welcome")
@@ -236,7 +236,7 @@ def test_a_dead_link_that_is_sent_to_very_often_is_heard_out_once(server: Lone, 
         eventually(lambda: server.loop.links.send(link.link, [b"x"]) is not None, what="libzmq's word that it is gone")
         for _ in range(500):
             server.loop.act([Send(link.link, note("server", "site-1"))], 0.0)
-            queued.append(len(server.loop.mailbox._work))
+            queued.append(len(server.loop.mailbox.waiting))
 
     server.loop.submit(send_to_the_dead)
     eventually(lambda: any(isinstance(each, PeerDown) for each in server.desk.performed), what="the end of the link")

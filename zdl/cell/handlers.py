@@ -3,7 +3,7 @@
 A handler is found by channel and topic, ``*`` standing for any: the exact pair first, then (channel, *),
 (*, topic), (*, *). Handlers run on a bounded pool, so they may block, and may send requests of their own:
 replies are settled on the loop, never on this pool. Threads are started when requests wait and none is
-idle, few at once: a burst of short requests is worked off by a few threads, while requests that wait
+idle, one after the other: a burst of short requests is worked off by a few threads, while requests that wait
 behind blocked handlers get new ones within milliseconds, up to ``handler_threads_max``.
 """
 
@@ -99,11 +99,11 @@ class Handlers:
     def find(self, channel: str, topic: str) -> Registration | None:
         """The handler for a request, or None."""
         table = self._table
-        for key in ((channel, topic), (channel, ANY), (ANY, topic), (ANY, ANY)):
-            found = table.get(key)
-            if found is not None:
-                return found
-        return None
+        found = table.get((channel, topic))
+        if found is None:
+            for key in ((channel, ANY), (ANY, topic), (ANY, ANY)):
+                found = found or table.get(key)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +172,7 @@ class Pool:
         self._lock = threading.Lock()  # guards the threads, and the count of those that sleep
         self._threads: list[threading.Thread] = []
         self._idle = 0  # threads that sleep and to whom no ticket is on its way
+        self._coming = 0  # threads that were woken or started, and have not looked for a job yet
         self._starved_since: float | None = None
         self._taken = 0  # jobs since `tick` looked
         self._is_closed = False
@@ -188,7 +189,7 @@ class Pool:
             Busy: ``handler_queue_max`` jobs wait.
             Closed: the pool is closed.
         """
-        if len(self._jobs) - self._idle >= self._options.handler_queue_max:
+        if len(self._jobs) - self._idle - self._coming >= self._options.handler_queue_max:
             raise Busy(limit="handler_queue_max", value=self._options.handler_queue_max, at=self._fqcn)
         if self._leader == threading.get_ident():
             self._jobs.append(job)  # this thread runs it next
@@ -199,7 +200,7 @@ class Pool:
             if self._is_closed:
                 raise Closed(fqcn=self._fqcn)
             self._jobs.append(job)
-            if self._give_thread(QUICK_THREADS):
+            if self._coming or self._give_thread(QUICK_THREADS):
                 return
             is_leading = self._leader != 0
         if is_leading and self._loop is not None:
@@ -218,6 +219,10 @@ class Pool:
             with self._lock:
                 for _ in range(min(len(self._jobs), QUICK_THREADS)):
                     self._give_thread(self._options.handler_threads_max)
+
+    def is_busy(self) -> bool:
+        """Whether jobs wait for a thread. Read from any thread."""
+        return bool(self._jobs)
 
     def deadline(self) -> float | None:
         """When `tick` is wanted next."""
@@ -270,22 +275,38 @@ class Pool:
         """Under the lock: wake a thread that sleeps, or start one. Returns False if neither can be."""
         if self._idle:
             self._idle -= 1
+            self._coming += 1
             self._tickets.put(None)
             return True
         if self._leader or len(self._threads) >= min(threads_max, self._options.handler_threads_max):
             return False
         thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
         self._threads.append(thread)
+        self._coming += 1
         thread.start()
         return True
 
+    def _arrive(self) -> bool:
+        """A thread that was woken or started is here: if there is more than one job, the next thread is. Returns whether to stay.
+
+        One after the other, because threads that are woken for short jobs all at once get but into each other's way: the first
+        one has done them all by the time the second one has the interpreter.
+        """
+        with self._lock:
+            self._coming -= 1
+            is_short = len(self._jobs) > 1 and not self._coming and not self._give_thread(QUICK_THREADS)
+            is_over = self._is_closed and not self._jobs
+        if is_short:
+            self._starve()
+        return not is_over
+
     def _work(self) -> None:
-        while True:
+        is_wanted = self._arrive()
+        while is_wanted:
             try:
                 job = self._jobs.popleft()
             except IndexError:
-                if not self._await_job():
-                    return
+                is_wanted = self._await_job()
                 continue
             self._taken += 1
             try:
@@ -315,7 +336,7 @@ class Pool:
                 return False
             self._idle += 1
         self._tickets.get()
-        return True
+        return self._arrive()
 
     def _is_wanted(self) -> bool:
         return bool(self._jobs) or self._is_closed

@@ -99,7 +99,8 @@ def make_parts(fqcn: str, doors: Doors, options: Options, life: Life, *, handler
         handle=life.handle, abort=life.abort, undelivered=life.undelivered,
         peer_up=watching.peer_up, peer_down=watching.peer_down, peer_stalled=watching.peer_stalled,
         unreachable=lanes.lane.unreachable, subtree=watching.subtree,
-        parent_failed=watching.parent_failed, tick=pool.tick, deadline=pool.deadline, passed_on=filters.passing_by.seen)
+        parent_failed=watching.parent_failed, tick=pool.tick, deadline=pool.deadline, passed_on=filters.passing_by.seen,
+        is_busy=pool.is_busy)
     control = lanes.prepare(fqcn, events)
     filters.passing_by.begin(pool.submit, lanes.control_loop, options.calls.told_max)
     workflows = Workflows(fqcn, options.calls, lambda targets, body: life.spreader(options).notice(

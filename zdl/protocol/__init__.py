@@ -66,8 +66,8 @@ Kinds on a link (never passed on)
     HEARTBEAT's ``asks`` are left out where they say nothing.
 
     Messages without frames of their own that go over a link at once may go as one BUNDLE, 2 to 64 of them of at most 1 KiB
-    each; who receives it takes it apart, and takes each message as if it had come alone. Messages on a link (kinds below 16) and
-    bundles do not go in bundles.
+    each: a header whose id is their number, and whose seventh position is the list of their headers. Who receives it takes it
+    apart, and takes each message as if it had come alone. Messages on a link (kinds below 16) and bundles do not go in bundles.
 
     A name has one link. On the control lane a HELLO of another incarnation challenges a link that is up: its peer is asked
     for a HEARTBEAT, and what comes from it within ``challenge_s`` has the newcomer rejected (name-taken, both sides named);

@@ -259,6 +259,9 @@ class Calls:
 class Serving:
     """The requests that this cell works on, and those it has worked on lately.
 
+    Attributes:
+        running: those it works on, and since when; for others to count.
+
     Args:
         me: our FQCN.
         options: limits.
@@ -271,22 +274,22 @@ class Serving:
         places = options.handler_threads_max + options.handler_queue_max
         self._per_origin_max = int(options.origin_share * places) if options.origin_share < 1 else options.calls_max + places
         self._per_origin: dict[str, int] = {}
-        self._running: dict[tuple[str, int], float] = {}
+        self.running: dict[tuple[str, int], float] = {}
         self._seen: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._kept = Kept(options.answers_kept_max, options.answers_kept_bytes_max)
 
     def __len__(self) -> int:
-        return len(self._running)
+        return len(self.running)
 
     def receive(self, message: Request | Notice | Cancel, now: float) -> list[Effect]:
         """A request or notice runs once; a cancellation reaches the handler that runs."""
         key = (message.origin, message.id)
         if type(message) is Cancel:
-            if key in self._running:
+            if key in self.running:
                 return [Abort(*key)]
             self._note(key)  # the request itself may come after its cancellation
             return []
-        if key in self._seen or key in self._running:
+        if key in self._seen or key in self.running:
             first = self._kept.find(*key) if type(message) is Request else None
             return [] if first is None else [Post(first)]
         assert not isinstance(message, Cancel)
@@ -295,13 +298,13 @@ class Serving:
             if count >= self._per_origin_max:
                 return [Post(self._busy(message))]
             self._per_origin[message.origin] = count + 1
-            self._running[key] = now
+            self.running[key] = now
         self._note(key)
         return [Handle(message)]
 
     def answered(self, origin: str, number: int) -> bool:
         """The handler has ended. Returns False when it was answered before."""
-        if self._running.pop((origin, number), None) is None:
+        if self.running.pop((origin, number), None) is None:
             return False
         count = self._per_origin[origin] - 1
         if count:
@@ -322,13 +325,13 @@ class Serving:
     def receive_loss(self, message: Unreachable) -> list[Effect]:
         """Callers that are cut off do not wait any more."""
         spared, asked = dict(message.spared), frozenset(message.asked)
-        return [Abort(origin, number) for origin, number in self._running if concerns(message, origin)
+        return [Abort(origin, number) for origin, number in self.running if concerns(message, origin)
                 and origin != self._me and (number in asked) == message.only and (message.only or origin not in spared)]
 
     def check(self) -> None:
         """All invariants; for simulation."""
         assert len(self._seen) <= self._options.remembered_max
-        assert self._per_origin == Counter(origin for origin, _ in self._running)
+        assert self._per_origin == Counter(origin for origin, _ in self.running)
         self._kept.check()
 
     def _note(self, key: tuple[str, int]) -> None:

@@ -48,6 +48,11 @@ def _unseen(effect: PassedOn) -> None:
     """Nobody observes what is passed on."""
 
 
+def _never() -> bool:
+    """Nothing waits for a thread."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class ControlEvents:
     """Whom to tell.
@@ -65,6 +70,7 @@ class ControlEvents:
         tick: time passed; for the pool of handlers.
         deadline: when `tick` is wanted next.
         passed_on: a message for somebody else was passed on, or could not be, once the switch tells that.
+        is_busy: whether requests wait for a thread, so that one answer will soon follow the other.
     """
 
     handle: Callable[[Request | Notice], None]
@@ -79,6 +85,7 @@ class ControlEvents:
     tick: Callable[[float], None]
     deadline: Callable[[], float | None]
     passed_on: Callable[[PassedOn], None] = _unseen
+    is_busy: Callable[[], bool] = _never
 
 
 class Control:
@@ -192,8 +199,8 @@ class Control:
         return first if due is None else due if first is None else min(first, due)
 
     def is_pipelined(self) -> bool:
-        """Many calls are under way, or many requests are served."""
-        return len(self._calls) >= PIPELINED_FROM or len(self._serving) >= PIPELINED_FROM
+        """Many calls are under way, or many requests are served, or some wait to be."""
+        return len(self._waiting) >= PIPELINED_FROM or len(self._serving.running) >= PIPELINED_FROM or self._events.is_busy()
 
     def perform(self, effect: Effect, now: float) -> Iterable[Effect]:
         """The effects that are not about links."""

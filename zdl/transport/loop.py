@@ -95,7 +95,7 @@ class Loop:
         """
         held = self._interrupts.hold()
         try:
-            if self._is_running and self._lock.acquire(blocking=False):
+            if self._is_running and self._lock.acquire(False):
                 afterwards = self._do_now(function, arguments)
                 if afterwards:
                     self._tell(afterwards)
@@ -118,7 +118,8 @@ class Loop:
             if not self._is_running:
                 raise Closed(fqcn=self._me)
             answer = question()
-            self._send_or_hold()
+            if self._shell.outbox and not self._is_held():
+                self._shell.flush()
             is_wanted = self._shell.deadline() < self.lead.wakes_at
         if is_wanted:
             self.mailbox.wake()
@@ -185,40 +186,37 @@ class Loop:
         lead = self.lead
         is_wanted = False
         try:
-            self._owner = threading.get_ident()
+            self._owner = me = threading.get_ident()
             if not self._is_running:
                 raise Closed(fqcn=self._me)
-            if self.mailbox.has_work():  # it came before
+            if self.mailbox.waiting:  # it came before
                 self._work()
+            shell, is_led = self._shell, lead.leader == me
             # One message that nothing waits with goes straight to libzmq.
-            self._shell.is_holding = lead.leader == self._owner or self._is_held()
+            shell.is_holding = is_led or self._is_held()
             try:
                 function(*arguments)
             except Exception:
                 self._log_failure()
-            self._shell.is_holding = True
-            self._send_or_hold()
+            shell.is_holding = True
+            if shell.outbox and not is_led and not self._is_held():
+                shell.flush()
             lead.is_owing = True
             lead.active_at = time.monotonic()
             # Else whoever leads, or does next, does this before he sleeps.
-            if lead.leader != self._owner and (lead.is_taken or not lead.is_hot):
-                is_wanted = self.links.has_grown or self._shell.deadline() < lead.wakes_at or self.links.is_pending()
+            if not is_led and (lead.is_taken or not lead.is_hot):
+                is_wanted = self.links.has_grown or shell.deadline() < lead.wakes_at or self.links.is_pending()
             afterwards, self._afterwards = self._afterwards, []
         finally:
             self._owner = 0
             self._lock.release()
-        if is_wanted or self.mailbox.has_work():
+        if is_wanted or self.mailbox.waiting:
             self.mailbox.wake()
         return afterwards
 
-    def _send_or_hold(self) -> None:
-        """With the lock: send what waits in the outbox, or leave it there when more is about to come and somebody is about to look:
-        who leads, before he sleeps; who stands by, every two milliseconds while the lead is hot."""
-        if self._shell.outbox and self.lead.leader != threading.get_ident() and not self._is_held():
-            self._shell.flush()
-
     def _is_held(self) -> bool:
-        """With the lock: see `_send_or_hold`."""
+        """With the lock: whether what is sent waits in the outbox, because more is about to come and somebody is about to look: who
+        leads, before he sleeps; who stands by, every two milliseconds while the lead is hot."""
         assert self._shell.desk is not None
         is_looked_at = not self.mailbox.is_asleep if self.lead.is_taken else self.lead.is_hot
         return is_looked_at and self._shell.desk.is_pipelined()
@@ -245,7 +243,7 @@ class Loop:
                 self._read(socket, messages_max)
             for each in broken:
                 self._guard(self._shell.broken, each)
-            if self.mailbox.has_work():
+            if self.mailbox.waiting:
                 self._work()
             afterwards, self._afterwards = self._afterwards, []
             self._owner = 0

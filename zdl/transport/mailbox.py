@@ -27,6 +27,10 @@ class Mailbox:
 
     Threads: `put` from any thread; the rest from the loop's own.
 
+    Attributes:
+        waiting: the work that waits; others only look whether there is any.
+        is_asleep: whether the loop sleeps, or is about to; set by `Mailbox` alone.
+
     Args:
         fqcn: the cell, for errors.
         size_max: pieces of work that may wait.
@@ -35,14 +39,14 @@ class Mailbox:
     def __init__(self, fqcn: str, size_max: int) -> None:
         self._fqcn = fqcn
         self._size_max = size_max
-        self._work: deque[Work] = deque()
-        self._is_asleep = False
+        self.waiting: deque[Work] = deque()
+        self.is_asleep = False
         self._is_closed = False
         self._reader, self._writer = _wake_pair()
         self._writer_lock = threading.Lock()  # guards the descriptor: none is written after it was closed
 
     def __repr__(self) -> str:
-        return f"<Mailbox of {self._fqcn}: {len(self._work)} waiting{', closed' if self._is_closed else ''}>"
+        return f"<Mailbox of {self._fqcn}: {len(self.waiting)} waiting{', closed' if self._is_closed else ''}>"
 
     @property
     def descriptor(self) -> int:
@@ -58,52 +62,43 @@ class Mailbox:
         """
         if self._is_closed:
             raise Closed(fqcn=self._fqcn)
-        if len(self._work) >= self._size_max:
+        if len(self.waiting) >= self._size_max:
             raise Busy(limit="mailbox_max", value=self._size_max, at=self._fqcn)
-        self._work.append((function, arguments))
-        if self._is_asleep:
-            self._is_asleep = False
+        self.waiting.append((function, arguments))
+        if self.is_asleep:
+            self.is_asleep = False
             self._wake()
 
     def wake(self) -> None:
         """Wake the loop although there is no work: its plans have changed."""
-        if self._is_asleep:
-            self._is_asleep = False
+        if self.is_asleep:
+            self.is_asleep = False
             self._wake()
-
-    @property
-    def is_asleep(self) -> bool:
-        """Whether the loop sleeps, or is about to."""
-        return self._is_asleep
-
-    def has_work(self) -> bool:
-        """Whether something waits."""
-        return bool(self._work)
 
     def may_sleep(self) -> bool:
         """The loop is about to sleep. False when there is work after all."""
-        self._is_asleep = True
-        if self._work:
-            self._is_asleep = False
+        self.is_asleep = True
+        if self.waiting:
+            self.is_asleep = False
             return False
         return True
 
     def awake(self, *, was_woken: bool) -> None:
         """The loop is awake again; `was_woken`: the descriptor was readable."""
-        self._is_asleep = False
+        self.is_asleep = False
         if was_woken:
             os.read(self._reader, 4096)
 
     def work(self) -> list[Work]:
         """What waits, at most `AT_ONCE` pieces."""
-        taken = min(len(self._work), AT_ONCE)
-        return [self._work.popleft() for _ in range(taken)]
+        taken = min(len(self.waiting), AT_ONCE)
+        return [self.waiting.popleft() for _ in range(taken)]
 
     def close(self) -> list[Work]:
         """Take no more. Returns what was put and never done."""
         self._is_closed = True
-        left = list(self._work)
-        self._work.clear()
+        left = list(self.waiting)
+        self.waiting.clear()
         with self._writer_lock:
             os.close(self._reader)
             if self._writer != self._reader:
