@@ -1,9 +1,9 @@
 """Bundle: small messages as one: the position behind the common six holds the headers of messages that are nothing else.
 
 To hand a message over to libzmq's thread costs a wake-up and two system calls on each side, 10–14 us (measured with 64 requests in
-flight), and each further frame 0.7 us, where one more header in a frame costs 0.1. So what is sent over one link at once goes as one
-message of one frame, and it is taken apart before anything else is done with it. Bundles are of one link: who passes a message on may
-put it into another bundle.
+flight), and each further frame 0.7 us, where one more header in a frame costs 0.1. So what is sent over one link at once goes as
+one message of one frame, and it is taken apart before anything else is done with it. Bundles are of one link: who passes a message
+on may put it into another bundle.
 """
 
 from __future__ import annotations

@@ -30,9 +30,9 @@ from zdl.transport.traffic import TrafficBook
 
 _LOG = logging.getLogger("zdl.transport")
 _ROUTED_FROM = int(Kind.REQUEST)
-# So many wait for one link, and they are sent: enough to share the cost of a message of libzmq's, few enough that both sides work at
-# once. With 64 requests in flight: 30,000 to 40,000 requests/s with 16, which splits what came together, 40,000 to 50,000 with 32; with
-# 64 both sides may come to take turns, each idle while the other works.
+# So many wait for one link, and they are sent: enough to share the cost of a message of libzmq's, few enough that both sides work
+# at once. With 64 requests in flight: 30,000 to 40,000 requests/s with 16, which splits what came together, 40,000 to 50,000 with
+# 32; with 64 both sides may come to take turns, each idle while the other works.
 OUTBOX_MAX = 32
 
 
