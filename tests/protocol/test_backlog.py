@@ -102,8 +102,7 @@ def test_without_credit_for_all_of_a_block_goes_what_there_is_credit_for() -> No
 def test_what_all_have_is_not_held_and_bytes_are_counted_until_they_are_consumed() -> None:
     backlog = Backlog()
     one, two = backlog.join(1), backlog.join(2)
-    for _ in range(2 * FULL):
-        backlog.add((b"x" * 1000,), 1.0)
+    backlog.add(((b"x" * 1000,), 1.0) for _ in range(2 * FULL))
     for queue in (one, two):
         queue.sent = queue.pushed
     one.received(2 * FULL)
@@ -131,7 +130,7 @@ def test_one_that_ends_gets_what_was_put_until_then_and_the_others_go_on() -> No
 def test_nobody_joins_a_stream_that_has_begun() -> None:
     backlog = Backlog()
     backlog.join(1)
-    backlog.add((b"x",), 1.0)
+    backlog.add([((b"x",), 1.0)])
     with pytest.raises(AssertionError, match="has begun"):
         backlog.join(2)
 
@@ -143,8 +142,7 @@ def test_parts_of_all_kinds_come_out_as_they_went_in_however_they_are_cut() -> N
     backlog = Backlog()
     queue: Queue = backlog.join(1)
     backlog.join(2)
-    for parts in items:
-        backlog.add(parts, 1.0)
+    backlog.add((parts, 1.0) for parts in items)
     found: list[Body] = []
     while queue.sent < queue.pushed:
         block = queue.next_block()

@@ -6,9 +6,9 @@ import pytest
 from pushed import OPTIONS, RECEIVER, SENDER, Pair
 
 from zdl.errors import Busy, Cancelled, DecodeError, NoRoute, PeerLost, RemoteProtocolError, StreamError, TimedOut, to_wire
+from zdl.protocol.backlog import ITEM_OVERHEAD_BYTES
 from zdl.protocol.effects import Unreachable
 from zdl.protocol.messages import Bounce, Kind
-from zdl.protocol.backlog import ITEM_OVERHEAD_BYTES
 from zdl.protocol.pushes import BOUNCED_S, FIRST_CREDIT_BYTES, Opening, Pushes
 from zdl.protocol.pushing import End, Ended, Halt, Items, Open, Taken
 

@@ -151,6 +151,11 @@ def pack_plain(obj: object, *, options: PackOptions) -> tuple[Part, ...] | None:
     return (skeleton,) if len(skeleton) <= options.skeleton_bytes_max else None
 
 
+def refers(parts: Sequence[Part]) -> bool:
+    """Whether what was packed may have refs in it, as its first bytes tell: without a table of origins there are none."""
+    return bytes(parts[0][1:2]) != _EMPTY_TABLE
+
+
 class _Writer:
     """What is known while one object is packed.
 

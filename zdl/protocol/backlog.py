@@ -15,7 +15,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from zdl.protocol.items import BATCH_BYTES, BATCH_ITEMS_MAX, PARTS_MAX, gather, scatter, size_of
@@ -60,12 +60,16 @@ class Block:
 
     Args:
         marks: where they begin.
+
+    Attributes:
+        end: where the last of them ends.
     """
 
-    __slots__ = ("marks", "_items", "_body", "_bytes", "_parts")
+    __slots__ = ("marks", "end", "_items", "_body", "_bytes", "_parts")
 
     def __init__(self, marks: Marks) -> None:
         self.marks = marks
+        self.end = marks.begin
         self._items: list[Body] = []
         self._body: Body = ()
         self._bytes = 0
@@ -86,8 +90,8 @@ class Block:
         self._items.append(parts)
         self._bytes += size
         self._parts += len(parts)
-        marks = self.marks
-        marks.ends.append(marks.end_of(len(marks.ends)) + size + ITEM_OVERHEAD_BYTES)
+        self.end += size + ITEM_OVERHEAD_BYTES
+        self.marks.ends.append(self.end)
 
     def gather(self) -> Body:
         """The body that carries all of them; from now on they are held as that."""
@@ -165,7 +169,7 @@ class Backlog:
         self._queues: list[Queue] = []
         self._open: Block | None = None
         self._count = 0
-        self._bytes = 0
+        self._end = 0
 
     def push_ids(self) -> list[int]:
         """Of all its receivers."""
@@ -184,26 +188,29 @@ class Backlog:
             self._queues.remove(queue)
             self.close()
 
-    def add(self, parts: Body, timeout_s: float) -> None:
-        """One more item, for all."""
-        size = size_of(parts)
-        block = self._open
-        if block is not None and (not block.takes(parts, size, timeout_s) or not self._is_wanted()):
+    def add(self, items: Iterable[tuple[Body, float]]) -> None:
+        """Further items, for all; each with its timeout."""
+        if not self._is_wanted():
             self.close()
-        block = self._open or self._begin(timeout_s)
-        block.add(parts, size)
-        self._count += 1
-        self._bytes += size + ITEM_OVERHEAD_BYTES
+        for parts, timeout_s in items:
+            size = size_of(parts)
+            block = self._open
+            if block is None or not block.takes(parts, size, timeout_s):
+                self.close()
+                block = self._begin(timeout_s)
+            block.add(parts, size)
+            self._count += 1
+            if block.is_full:
+                self.close()
         for queue in self._queues:
             queue.pushed = self._count
-        if block.is_full:
-            self.close()
 
     def close(self) -> None:
         """No more items come to the open block; those who do not have all of it yet get the same buffers."""
         block, self._open = self._open, None
         if block is not None:
             block.marks.is_closed = True
+            self._end = block.end
             if self._is_wanted():
                 block.gather()
 
@@ -218,7 +225,7 @@ class Backlog:
         return any(queue.sent < self._count for queue in self._queues)
 
     def _begin(self, timeout_s: float) -> Block:
-        block = self._open = Block(Marks(self._count, self._bytes, timeout_s))
+        block = self._open = Block(Marks(self._count, self._end, timeout_s))
         for queue in self._queues:
             queue.blocks.append(block)
             queue.marks.append(block.marks)

@@ -167,8 +167,9 @@ class Pushes:
     def spread(self, backlog: Backlog, items: Sequence[tuple[Body, float | None]], now: float) -> list[Effect]:
         """Further items, each with the time within which it shall be consumed once all before it are; None: ``stall_timeout_s``."""
         numbers = backlog.push_ids()
-        for parts, timeout_s in items if numbers else ():
-            backlog.add(parts, self._options.stall_timeout_s if timeout_s is None else timeout_s)
+        if numbers:
+            usual_s = self._options.stall_timeout_s
+            backlog.add((parts, usual_s if timeout_s is None else timeout_s) for parts, timeout_s in items)
         effects: list[Effect] = []
         for number in numbers:
             effects += self._fill(self._pushes[number], now)

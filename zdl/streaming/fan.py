@@ -60,19 +60,26 @@ class Fan:
         self._answered = 0
         self._unwatched_bytes = 0
         self.put_count = 0
+        self._live: list[Outflow] = []
+        self._live_names: list[str] = []
+        self._room_bytes = 0
         for target in targets:
             try:
-                self._flows[target] = open_flow(target, partial(self._replied, target))
+                flow = open_flow(target, partial(self._replied, target))
+                with self.changed:
+                    self._flows[target] = flow
             except ZdlError as error:
                 self._errors[target] = error
+        with self.changed:
+            self._look()
 
     def __repr__(self) -> str:
         return f"<Fan to {len(self._targets)} cells: {self.put_count} objects, {self.answered} answered>"
 
     @property
     def live(self) -> list[Outflow]:
-        """The streams that have not ended."""
-        return [flow for flow in self._flows.values() if not flow.has_ended]
+        """The streams that have not ended, as far as was told."""
+        return self._live
 
     @property
     def answered(self) -> int:
@@ -89,8 +96,8 @@ class Fan:
     def may_put(self, ahead_max: int | None) -> bool:
         """Whether one more object may be made."""
         live = self.live
-        if ahead_max is None:
-            return not live or any(flow.has_room for flow in live)
+        if ahead_max is None:  # most often there is room, as was seen when a receiver last went on
+            return self._outbox.bytes_put < self._room_bytes or not live or any(flow.has_room for flow in live)
         return all(flow.has_room for flow in live) and self.put_count - self.answered < ahead_max
 
     def put(self, obj: object, timeout_s: float | None) -> None:
@@ -100,7 +107,7 @@ class Fan:
             CannotPack, TooLarge: it cannot travel.
         """
         flows = self.live
-        parts, scope = self._packer.pack(obj, [flow.target for flow in flows], self._workflow)
+        parts, scope = self._packer.pack(obj, self._live_names, self._workflow)
         if scope is not None:
             self._scopes[self.put_count] = scope
             if not self._wants_replies:
@@ -170,6 +177,12 @@ class Fan:
 
     # --- inside ---------------------------------------------------------------------------------
 
+    def _look(self) -> None:
+        """With the lock: who is left, and how far the one may go that is ahead."""
+        self._live = [flow for flow in self._flows.values() if not flow.has_ended]
+        self._live_names = [flow.target for flow in self._live]
+        self._room_bytes = max((flow.room_bytes for flow in self._live), default=0)
+
     def _is_over(self, target: str) -> bool:
         flow = self._flows.get(target)
         return flow is None or flow.has_ended
@@ -196,4 +209,5 @@ class Fan:
         with self.changed:
             if self._wants_replies:
                 self._replies[target] += replies
+            self._look()
             self.changed.notify_all()

@@ -6,7 +6,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 
 from zdl.cell.calling import OWN_HEADERS
 from zdl.cell.cell import BareCell
@@ -85,8 +84,9 @@ class Inflow:
             ZdlError: the stream has ended with this.
             TimedOut: nothing came in time.
         """
-        with suppress(IndexError):
-            return self._items.popleft()  # most often it is here, and a single operation needs no lock
+        items = self._items
+        if items:  # most often it is here; nobody else takes from this queue, so that no lock is needed
+            return items.popleft()
         self.report()
         until = None if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:
@@ -143,6 +143,6 @@ class Inflow:
         with self._changed:
             self.error = error
             self._has_ended = True
-            self._items.clear()
+            self._items = deque()  # who takes may have seen that the other one has an item
             self._changed.notify()
         self._woken()

@@ -69,9 +69,14 @@ class Outflow:
     @property
     def has_room(self) -> bool:
         """Whether it takes an item without waiting; once it does not, it does again when half has gone."""
-        limit = self._options.window_bytes
-        self._is_full = self.bytes_waiting >= (limit // 2 if self._is_full else limit)
+        self._is_full = self._outbox.bytes_put >= self.room_bytes
         return self.has_ended or not self._is_full
+
+    @property
+    def room_bytes(self) -> int:
+        """As far as so many bytes put in all."""
+        limit = self._options.window_bytes
+        return self.bytes_consumed + (limit // 2 if self._is_full else limit)
 
     def put(self, parts: Body, timeout_s: float | None = None) -> None:
         """One more item; it leaves as soon as there is credit.

@@ -8,7 +8,7 @@ from dataclasses import replace
 from zdl.cell.service import Lender, Scope
 from zdl.cell.workflow import Workflow
 from zdl.objects.manifest import Manifest
-from zdl.objects.pack import Lent, pack, pack_plain
+from zdl.objects.pack import Lent, pack, pack_plain, refers
 from zdl.objects.typetable import TypeTable
 from zdl.objects.unpack import unpack
 from zdl.options import Options
@@ -71,6 +71,16 @@ class Packer:
         if self._holder is None and self._lender is not None:
             self._holder = self._lender.holder()
         return unpack(parts, options=self._options, types=self._types, holder=self._holder)
+
+    def take(self, parts: Body) -> object:
+        """The object of an item with what it refers to in place of its refs; to look for them in one that has none costs 3 us.
+
+        Raises:
+            CannotUnpack: it is none.
+            DownloadError: what it refers to is not to be had.
+        """
+        obj = self.unpack(parts)
+        return self.resolve(obj) if refers(parts) else obj
 
     def resolve(self, obj: object) -> object:
         """The object with what it refers to in place of its refs."""

@@ -132,9 +132,7 @@ class Consuming:
             parts = inflow.take()
             if parts is None:
                 return True
-            obj = self._packer.unpack(parts)
-            if self._processing.resolve:
-                obj = self._packer.resolve(obj)
+            obj = self._packer.take(parts) if self._processing.resolve else self._packer.unpack(parts)
             assert self._consumer is not None
             answer = self._consumer.consume(obj, self._context)
             if not isinstance(answer, tuple) or len(answer) != 2:

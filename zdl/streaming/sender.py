@@ -135,7 +135,8 @@ class ObjectWriter(Feeding):
             ZdlError: the stream has ended at all receivers, with this at the first of them.
         """
         fan = self._fan
-        fan.wait(lambda: fan.may_put(None))
+        if not fan.may_put(None):
+            fan.wait(lambda: fan.may_put(None))
         if not fan.live:
             for result in fan.results().values():
                 if isinstance(result, ZdlError):

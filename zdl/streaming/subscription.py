@@ -16,7 +16,7 @@ from typing import Self
 from zdl.cell.cell import BareCell
 from zdl.cell.workflow import Workflow
 from zdl.errors import ZdlError
-from zdl.objects.externalize import contains_refs
+from zdl.objects.pack import refers
 from zdl.protocol.messages import Body
 from zdl.protocol.pushing import Open
 from zdl.streaming.inflow import Inflow
@@ -89,7 +89,7 @@ class Subscription:
             self._wake = partial(_set, loop, woken)
             woken.clear()
             found = self._take()
-            if found is not None and contains_refs(found[0]):
+            if found is not None and self._last is not None and refers(self._last[1]):
                 found = await asyncio.to_thread(self._resolved, found)
             if found is not None:
                 self._wake = None
@@ -168,6 +168,8 @@ class Subscription:
         """The object with what it refers to; None where that is not to be had, which ends its stream."""
         if found is None or self._last is None:
             return None
+        if not refers(self._last[1]):
+            return found
         try:
             return (self._packer.resolve(found[0]),)
         except ZdlError as error:
