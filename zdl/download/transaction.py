@@ -161,12 +161,14 @@ class Transaction:
         outcome = self.outcome
         if outcome is not None:
             return outcome
-        done = threading.Event()
-        self.when_done(done.set)
-        if not done.wait(timeout_s) or self._outcome is None:
+        done = threading.Lock()  # a bare one is the cheapest thing to sleep on
+        done.acquire()
+        self.when_done(done.release)
+        if not done.acquire(timeout=-1 if timeout_s is None else min(max(timeout_s, 0.0), threading.TIMEOUT_MAX)):
             with self._lock:
-                self._told = tuple(each for each in self._told if each != done.set)
+                self._told = tuple(each for each in self._told if each != done.release)
             raise TimedOut(what="the end of a transaction", address=self.id[:4].hex(), waited_s=timeout_s or 0.0)
+        assert self._outcome is not None
         return self._outcome
 
     def when_done(self, told: Callable[[], object]) -> None:

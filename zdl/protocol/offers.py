@@ -344,8 +344,9 @@ def _objection(transaction: Transaction, message: FromReceiver, receiver: Receiv
         return LeaseEnded(ref=f"ref:{message.offer_id[:4].hex()}…", origin=me, how=Outcome.EXPIRED.value)
     if audience.is_closed and message.origin not in audience.names:
         return Refused(by=me, reason="not-allowed", text="it is lent to others by name")
-    # Those who were named have a place, however many others come.
-    strangers = len(transaction.receivers) - len(audience.names & transaction.receivers.keys())
-    if receiver is None and message.origin not in audience.names and strangers + len(audience.names) >= most:
-        return Busy(limit="receivers_max", value=most, at=me)
+    if receiver is None and message.origin not in audience.names:
+        # Those who were named have a place, however many others come.
+        strangers = len(transaction.receivers) - len(audience.names & transaction.receivers.keys())
+        if strangers + len(audience.names) >= most:
+            return Busy(limit="receivers_max", value=most, at=me)
     return None
