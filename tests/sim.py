@@ -3,6 +3,7 @@
 ::
 
     python -m sim --seeds 100000 --processes 2          # from tests/; prints the story of a seed that fails
+    python -m sim --deaths --seeds 10000                # origins that die while others pull
     python -m sim --story --from 4711                   # one history, to be read
 
 `simnet.Network` is the clock and the connections: messages are lost, doubled, delayed, reordered, corrupted; links are
@@ -19,6 +20,7 @@ import sys
 import time
 import traceback
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 try:
@@ -28,6 +30,7 @@ except ImportError:  # run from tests/ of a checkout that is not installed
 
 from simbooks import CHALLENGE_S, CONTROL, DATA, IMPATIENT, LANES, Call, Noise, Push, Wire
 from simcell import SimCell
+from simdeaths import Deaths
 from simlending import Lendings
 
 from zdl.errors import Cancelled, NoRoute, PeerLost, RemoteError, TimedOut
@@ -375,7 +378,7 @@ class Sim(Lendings):
 # --- the command ----------------------------------------------------------------------------------
 
 
-def trouble(seed: int, *, is_whole: bool = False, kind: type[Sim] = Sim) -> str:
+def trouble(seed: int, *, is_whole: bool = False, kind: type[Sim] | type[Deaths] = Sim) -> str:
     """What is wrong with the history of this seed, with its story; empty when nothing is."""
     sim = kind(seed)
     try:
@@ -394,6 +397,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=1000, help="how many")
     parser.add_argument("--from", type=int, default=0, dest="first", help="the first seed")
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--deaths", action="store_true", help="only of origins that die while others pull")
     parser.add_argument("--story", action="store_true", help="print the story of the first seed, and stop")
     given = parser.parse_args(arguments)
     if given.story:
@@ -406,7 +410,7 @@ def main(arguments: list[str] | None = None) -> int:
     step = max(1, min(2000, given.seeds // 10))
     passed = 0
     with multiprocessing.Pool(given.processes) as pool:
-        for wrong in pool.imap(trouble, seeds, chunksize=50):
+        for wrong in pool.imap(partial(trouble, kind=Deaths) if given.deaths else trouble, seeds, chunksize=50):
             if wrong:
                 print(f"{wrong}\n{passed} passed, 1 failed")
                 return 1

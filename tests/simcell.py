@@ -12,6 +12,7 @@ from typing import Protocol
 
 from blake3 import blake3
 from simbooks import CONTROL, DATA, LANES, NEVER, Lending, Pull, SimOptions, Transaction, Wire
+from simwatch import Watch
 
 from zdl.errors import OriginFailed, PeerLost, SourceChanged
 from zdl.fqcn import is_within
@@ -74,6 +75,7 @@ class Surroundings(Protocol):
     lendings: dict[bytes, Lending]
     transactions: dict[bytes, Transaction]
     noticed_at: list[float]
+    watch: Watch
 
     def draw_bytes(self, length: int) -> bytes: ...
     def draw_id(self) -> int: ...
@@ -173,10 +175,16 @@ class SimCell:
             self.data.check()
             self.offers.check()
             self.pulls.check()
+            self.check_windows()
             self.pushes.check()
             self.intakes.check()
             self.world.note_ends(self)
         self.rest()
+
+    def check_windows(self) -> None:
+        """D21: no more is under way than the largest window allows."""
+        most = self.options.pulls.window_bytes_max
+        assert all(each.window.in_flight <= most for each in self.pulls._pulls.values()), "more is asked for than its window allows"
 
     def rest(self) -> None:
         """Sleep until the next deadline of each lane."""
@@ -257,6 +265,8 @@ class SimCell:
 
     def post(self, message: Routed) -> None:
         """Hand a message of ours to the switch of its lane."""
+        if isinstance(message, Ask):
+            self.world.watch.asks(self, message, self.options.pulls)
         lane = DATA if message.kind >= Kind.ASK else CONTROL
         self.perform(lane, self.switches[lane].send(message, self.world.now))
 
@@ -271,7 +281,10 @@ class SimCell:
             case Request() | Notice() | Cancel():
                 self.perform(lane, self.serving.receive(message, now))
             case Ask() | Confirm() | Keep() | Drop():
-                self.perform(lane, self.offers.receive(message, now))
+                effects = self.offers.receive(message, now)
+                self.world.note_ends(self)
+                self.world.watch.hears(self, message, effects)
+                self.perform(lane, effects)
             case Denial() | Withdrawn() | Confirmed():
                 self.perform(lane, self.pulls.receive(message, now))
             case Bounce() if lane == CONTROL:
@@ -281,6 +294,7 @@ class SimCell:
             case Open() | Items() | End() | Halt():
                 self.perform(lane, self.intakes.receive(message, now))
             case Bounce():
+                self.world.watch.doubts(self, [message.id])
                 self.perform(lane, self.offers.receive(message, now))
                 self.perform(lane, self.pulls.receive(message, now))
                 self.perform(lane, self.pushes.receive(message, now))
@@ -298,12 +312,16 @@ class SimCell:
                 self.pulls.paths.suspect(origin, now)
         for origin in self._cut_off(effect):
             lost = asked.Unreachable(effect.at, origin, False, effect.why)
+            self.world.watch.doubts(self, self._pulls_from(origin))
             self.perform(DATA, self.pulls.receive(lost, now))
         self.perform(DATA, self.pushes.receive(effect, now))
         self.perform(DATA, self.intakes.receive(effect, now))
 
     def _origins(self) -> list[str]:
         return sorted({each.source.origin for each in self.fetching.values() if not each.is_settled} - {self.fqcn})
+
+    def _pulls_from(self, origin: str) -> list[int]:
+        return [number for number, each in self.fetching.items() if each.source.origin == origin]
 
     def _led_by(self, fqcn: str, is_parent: bool) -> list[str]:
         """The origins of pulls whose chunks came over a link that is gone now."""
@@ -349,6 +367,7 @@ class SimCell:
         if lane == DATA:
             for origin in self._led_by(effect.fqcn, effect.is_parent):
                 is_broken = origin == effect.fqcn and origin != self.hanging
+                self.world.watch.doubts(self, self._pulls_from(origin))
                 self.perform(DATA, self.pulls.paths.changed(origin, self.world.now, is_broken=is_broken))
             for target in self._pushed_over(effect.fqcn, effect.is_parent):
                 self.perform(DATA, self.pushes.way_changed(target, self.world.now))
@@ -414,7 +433,7 @@ class SimCell:
             self.read(effect.ask, is_inside=True)
 
     def read(self, ask: Ask, *, is_inside: bool = False) -> None:
-        """The bytes that were asked for have been read, or can not be."""
+        """D19: the bytes that were asked for have been read, or can not be; nothing is released before."""
         if not self.is_alive:
             return
         lending = self.lent[ask.offer_id]
@@ -433,6 +452,7 @@ class SimCell:
             effects = [asked.Post(Chunk(self.fqcn, ask.origin, ask.id, ask.offset, ask.length, ask.verify,
                                         digest_of(ask.verify, data), (data[:half], memoryview(data)[half:]))),
                        *self.offers.made(ask, None, self.world.now)]
+            self.world.watch.serves(lending.transaction, ask)
         if is_inside:
             self.perform(DATA, effects)
         else:
@@ -447,6 +467,7 @@ class SimCell:
         if is_whole:
             pull.place[chunk.offset:chunk.offset + chunk.length] = data
         is_intact = is_whole and digest_of(chunk.verify, data) == chunk.digest
+        self.world.watch.lands(self, chunk.id, chunk.offset, is_intact=is_intact)
         self.perform(DATA, self.pulls.landed(chunk, is_intact, self.world.now))
         if not is_intact:
             self.world.tell(self.fqcn, "!", f"the chunk at byte {chunk.offset} has a wrong digest")
@@ -507,6 +528,7 @@ class SimCell:
         transaction.told.append((effect.receiver, effect.outcome, effect.why, self.world.now))
         if effect.outcome is Outcome.FINISHED:
             self.world.must_hold(effect.receiver, transaction)
+            self.world.watch.finished(transaction, effect.receiver)
 
     def _had(self, lane: int, effect: asked.OfferHad) -> None:
         self.world.tell(self.fqcn, "=", effect)

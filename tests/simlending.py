@@ -149,7 +149,9 @@ class Lendings(World):
     def _withdraw(self, origin: SimCell, source: Source) -> None:
         """The large leaves of an answer are not needed any more, or its receiver is gone."""
         if origin.is_alive:
-            self.lendings[source.offer_id].transaction.withdrawn[source] = self.now
+            transaction = self.lendings[source.offer_id].transaction
+            transaction.withdrawn[source] = self.now
+            self.watch.moves(transaction)
             origin.act(DATA, origin.offers.withdraw(source.offer_id, Outcome.DELETED, self.now))
 
     # --- what is pulled ---------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import msgpack
 from simbooks import CONTROL, DATA, NEVER, PATIENT, Call, Lending, Pull, Push, SimOptions, Transaction, Wire
 from simcell import Ended, SimCell, Taking
 from simnet import Network
+from simwatch import Watch
 
 from zdl.errors import Cancelled, Closed, RemoteError, TooLarge, to_wire
 from zdl.fqcn import ROOT, ancestors, common_ancestor, is_within, parent
@@ -54,6 +55,7 @@ class World(Network):
         self.silenced_at: dict[str, float] = {}
         self.pushes: dict[tuple[str, int], Push] = {}
         self.noticed_at = [-NEVER, -NEVER]
+        self.watch = Watch(self)
 
     def draw_bytes(self, length: int) -> bytes:
         """Random bytes, for ids."""
@@ -240,6 +242,7 @@ class World(Network):
         self.transactions[transaction.id] = transaction
         transaction.sources = tuple([self._note_offer(transaction, each, breaks=breaks) for each in offers])
         transaction.is_held = is_held
+        self.watch.lends(transaction)
         origin.offers.lend(transaction.id, offers, audience, lease_s, self.now, budgets=budgets, is_held=is_held)
         audience_told = sorted(audience.names) or audience.count
         self.tell(origin.fqcn, "=", ("lends", [each.bytes_total for each in offers], audience_told))
@@ -276,6 +279,7 @@ class World(Network):
         if origin.is_alive and transaction.settled is None:
             transaction.is_held, transaction.waits_since = False, self.now
             self.tell(origin.fqcn, "=", "seals a transaction")
+            self.watch.moves(transaction)
             origin.act(DATA, origin.offers.expecting.hold(transaction.id, False, self.now))
 
     def had(self, effect: asked.OfferHad) -> None:
@@ -295,7 +299,7 @@ class World(Network):
 
     def pull(self, receiver: SimCell, source: Source, ranges: Iterable[tuple[int, int]] | None = None, *,
              is_direct: bool = False, finishes: bool = False, is_slow: bool = False) -> int:
-        """A pull, straight from the origin's data lane if that is tried and works."""
+        """D23: whoever has a source pulls from the origin, wherever he has it from; straight from its data lane if that works."""
         wanted = ((0, source.bytes_total),) if ranges is None else tuple(ranges)
         number, effects = receiver.pulls.start(source, wanted, self.now, finishes=finishes)
         pull = Pull(receiver, source, wanted, self.now, bytearray(source.bytes_total),
@@ -426,12 +430,12 @@ class World(Network):
                 transaction.ended_at = self.now
 
     def must_hold(self, receiver: str, transaction: Transaction) -> None:
-        """A receiver is counted: it really has everything."""
+        """D13: a receiver is counted: it really has everything, verified and stored."""
         for source in transaction.sources:
             assert self.holds(receiver, source), f"{receiver} counts as finished and does not have {source.label}"
 
     def settled(self, cell: SimCell, effect: Ended) -> None:
-        """Something has come to its end; each does once."""
+        """D2, D3: something has come to its end; each does once, and who was counted, by name or by number, has it all."""
         if isinstance(effect, asked.CallSettled):
             call = self.calls[cell.fqcn, effect.id]
             assert call.settled_at is None, f"call {effect.id} of {cell.fqcn} settles twice"
@@ -449,6 +453,7 @@ class World(Network):
             assert not pull.is_settled, f"pull {effect.pull_id} of {cell.fqcn} settles twice"
             assert pull.is_finished or effect.error is not None, "a pull ends well before what it has is made to last"
             pull.is_settled, pull.settled_at, pull.error = True, self.now, effect.error
+            self.watch.arrived(pull)
             truth = self.lendings[pull.source.offer_id].data
             for offset, length in pull.ranges if effect.error is None else ():
                 is_right = pull.place[offset:offset + length] == truth[offset:offset + length]
@@ -463,6 +468,7 @@ class World(Network):
         is_by_receivers = effect.outcome in (Outcome.FINISHED, Outcome.PARTIAL, Outcome.FAILED) and not effect.why
         assert not (transaction.is_held and is_by_receivers), "it is complete before all of it is there"
         transaction.ended_at = self.now if transaction.ended_at is None else transaction.ended_at
+        self.watch.ended(transaction, effect)
         finished = [name for name, outcome in effect.receivers if outcome is Outcome.FINISHED]
         for name in finished:
             self.must_hold(name, transaction)

@@ -86,3 +86,22 @@ def test_a_request_on_a_slow_line_does_not_wait_behind_a_pull_that_takes_all_of_
         bulk.join(PATIENCE_S)
         lent.delete()
     assert statistics.median(passed) <= 2 * MIB, "counted in bytes of the pull: 16 MiB and more would be in flight unbounded"
+
+
+@pytest.mark.row("D21")
+def test_a_window_grows_with_its_path_and_keeps_its_bound(trees: Trees) -> None:
+    least, most = 64 << 10, MIB
+    options = Options(pulls=PullOptions(window_bytes_min=least, window_bytes_max=most))
+    server, site = trees.grow("server", "site-1", options=options)
+    lent = server.downloads.lend(np.arange(4 * MIB), receivers=["site-1"])
+    assert isinstance(lent.body, Ref)
+    under_way: list[int] = []
+
+    def look(done: int, total: int) -> None:
+        """On the lane, which owns the windows."""
+        under_way.extend(each.window.in_flight for each in site.lane._pulls._pulls.values())
+
+    site.downloads.pull(lent.body, progress=look)
+    assert max(under_way) > least, "it stays as small as it began"
+    assert max(under_way) <= most
+    assert lent.wait(PATIENCE_S).completed

@@ -32,12 +32,11 @@ from zdl.download.patience import Limits
 from zdl.download.pieces import PRODUCE_TOPIC, TOKEN_BYTES, Piece, Question, frames_of, pieces_of
 from zdl.download.puller import CHANNEL, Holding, Puller
 from zdl.download.sizes import bytes_of
+from zdl.download.tries import Tries
 from zdl.errors import (
-    Busy,
     Cancelled,
     Closed,
     ConsumerFailed,
-    IntegrityError,
     NoRoute,
     OptionError,
     OriginFailed,
@@ -57,13 +56,8 @@ _LOG = logging.getLogger("zdl.download")
 # Answers that are asked for before the one that is being consumed is done: one comes while another is consumed.
 DEPTH = 2
 RETRIES = 3
-# Pauses before an answer is asked for again, doubled each time.
-BACK_OFF_S = 0.25
-BACK_OFF_MAX_S = 8.0
 # Why an object is unknown, the marker's answer says; it is on its way when this is found out.
 WHY_S = 1.0
-# What another try may mend: the way, or who is on it.
-_MAY_PASS = (TimedOut, NoRoute, PeerLost, Busy, OriginLost, Stalled, IntegrityError)
 
 OnProgress = Callable[[TransferProgress], object]
 
@@ -286,19 +280,19 @@ class PieceConsumer:
 
     def _take(self, number: int, state: State | None, marker: Holding) -> list[Piece]:
         """The pieces of an answer, asked for again where that may help."""
-        for tried in range(self._consuming.retries + 1):
-            if tried:
-                self._pause(min(BACK_OFF_S * 2.0 ** (tried - 1), BACK_OFF_MAX_S), marker)
-                self._ask(number, state)
+        tries = Tries(self._consuming.retries)
+        while True:
             slot = self._landed(number, marker)
             if slot.pieces is not None:
                 return slot.pieces
             assert slot.error is not None
-            if not isinstance(slot.error, _MAY_PASS):
+            pause_s = tries.failed(slot.error)
+            if pause_s is None:
                 break
             _LOG.info("! answer %d of %s: %s", number, self._download.source.label, slot.error)
+            self._pause(pause_s, marker)
+            self._ask(number, state)
         self._check(marker)
-        assert slot.error is not None
         if isinstance(slot.error, UnknownRef):
             marker.wait(WHY_S)
             self._check(marker)

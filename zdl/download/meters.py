@@ -27,15 +27,18 @@ class Meters:
     Args:
         tell: gets the events; it must not raise.
         interval_s: between events of one receiver and object, at least.
+        clock: what events are dated by.
 
     Attributes:
         transaction_id: as users' code is told it.
     """
 
-    def __init__(self, tell: Callable[[TransferProgress], object], interval_s: float) -> None:
+    def __init__(self, tell: Callable[[TransferProgress], object], interval_s: float, *,
+                 clock: Callable[[], float] = time.monotonic) -> None:
         self.transaction_id = ""
         self._tell = tell
         self._interval_s = interval_s
+        self._clock = clock
         self._lock = threading.Lock()  # guards the two below
         self._meters: dict[tuple[str, str], ProgressMeter] = {}
         self._served: dict[tuple[str, str], tuple[Range, ...]] = {}
@@ -47,11 +50,11 @@ class Meters:
             have = self._served.get(key, ())
             joined = self._served[key] = union([*have, (ask.offset, ask.length)])
         more = sum(length for _, length in joined) - sum(length for _, length in have)
-        self._meter(*key).advance(more, 0, time.monotonic())
+        self._meter(*key).advance(more, 0, self._clock())
 
     def consumed(self, receiver: str, ref_id: str, nbytes: int, items: int) -> None:
         """A receiver has consumed pieces."""
-        self._meter(receiver, ref_id).advance(nbytes, items, time.monotonic())
+        self._meter(receiver, ref_id).advance(nbytes, items, self._clock())
 
     def finished(self, receiver: str) -> None:
         """A receiver has all of it."""
@@ -67,7 +70,7 @@ class Meters:
         with self._lock:
             meters = [meter for (name, _), meter in self._meters.items() if name == receiver]
         for meter in meters:
-            meter.end(state, time.monotonic())
+            meter.end(state, self._clock())
 
     def _meter(self, receiver: str, ref_id: str) -> ProgressMeter:
         with self._lock:
