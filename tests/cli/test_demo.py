@@ -55,7 +55,7 @@ def test_without_relays_the_leaves_stand_below_the_server() -> None:
     done = demo("--size", "8M", "--hops", "0", "--leaves", "1")
     assert done.returncode == 0, done.stderr
     assert "leaf-1" in done.stdout and "bit for bit" in done.stdout
-    assert "memory" in done.stdout and "demo --no-same-host sends the arrays" in done.stdout
+    assert "direct" in done.stdout and "see demo --same-host" in done.stdout
 
 
 def test_real_files_travel_too(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ class Shape:
 
     hops: int
     leaves_count: int
-    same_host: bool = True
+    same_host: bool = False
 
     @property
     def relays(self) -> list[str]:
@@ -96,7 +96,7 @@ class Processes:
         self.running: list[Running] = []
         self.is_ending = False
 
-    def start(self, fqcn: str, role: str, *, parent: str = "", same_host: bool = True) -> Running:
+    def start(self, fqcn: str, role: str, *, parent: str = "", same_host: bool = False) -> Running:
         """Start one cell. Returns at once; see `wait_ready`."""
         ready, tell = os.pipe()
         command = [sys.executable, "-m", "zdl", "start", role, fqcn, "--until-eof", "--ready-fd", str(tell), "--grace", "1s",
@@ -188,8 +188,8 @@ class Processes:
 @click.option("--size", type=SIZE, default="256M", show_default=True, help="Of the state dict, when no PATH is given.")
 @click.option("--hops", type=click.IntRange(0, 8), default=1, show_default=True, help="Relays in a chain.")
 @click.option("--leaves", type=click.IntRange(1, 64), default=2, show_default=True, help="Leaves below the last relay.")
-@click.option("--same-host/--no-same-host", default=True, show_default=True,
-              help="Whether arrays may come in shared memory, which they can on one machine, or are sent as between two.")
+@click.option("--same-host/--no-same-host", default=False, show_default=True,
+              help="Whether arrays come in shared memory, as they do on one machine, or are sent as between two.")
 @click.option("--timeout", "timeout_s", type=float, default=600.0, show_default=True, help="Seconds for all of it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
 def demo(paths: Sequence[str], *, size: int, hops: int, leaves: int, same_host: bool, timeout_s: float,

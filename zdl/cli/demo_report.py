@@ -102,8 +102,8 @@ def _show(result: dict[str, Any]) -> None:
     for relay in relays:
         seen = relay["payload_bytes_in"] + relay["payload_bytes_out"]
         console.print(f"{relay['fqcn']} saw {_size(seen)} of payload and grew by {_size(relay['rss_growth_bytes'])}")
-    if any(leaf["way"] == MEMORY for leaf in result["leaves"]):
-        console.print("leaves share memory with the server, as they run on one machine: demo --no-same-host sends the arrays")
+    if all(leaf["way"] != MEMORY for leaf in result["leaves"]):
+        console.print("sent as between machines; cells of one machine share memory: see demo --same-host")
     console.print("every array arrived bit for bit, and every result came back" if result["ok"] else "AN ARRAY CAME WRONG")
 
 
