@@ -21,6 +21,7 @@ from waiting import eventually
 SLOW = PullOptions(chunk_bytes=65536, window_bytes_min=65536, window_bytes_max=65536, same_host=False)
 
 
+@pytest.mark.row("M7")
 def test_refs_objects_and_files_are_awaited(trees: Trees, tmp_path: Path) -> None:
     server, site = trees.grow("server", "site-1")
     array = np.arange(100_000.0).reshape(100, 1000)
@@ -44,6 +45,7 @@ def test_refs_objects_and_files_are_awaited(trees: Trees, tmp_path: Path) -> Non
     asyncio.run(program())
 
 
+@pytest.mark.row("M7")
 def test_a_task_that_is_cancelled_ends_its_pull_first(trees: Trees) -> None:
     server, site = trees.grow("server", "site-1", options=Options(pulls=SLOW))
     lent = server.downloads.lend(np.zeros(64 << 20, np.uint8))

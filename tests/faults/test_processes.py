@@ -155,7 +155,7 @@ def test_p10_handlers_that_ask_back_and_ask_themselves_do_not_wait_for_each_othe
 
     descend(server, "site-1")
     descend(site, "server")
-    assert site.request("server", "task", "descend", 100, timeout_s=PATIENCE_S).body == 100
+    assert site.request("server", "task", "descend", 200, timeout_s=PATIENCE_S).body == 200
     calls = [site.request_future("server", "task", "descend", 5, timeout_s=PATIENCE_S) for _ in range(30)]
     assert [call.result(PATIENCE_S).body for call in calls] == [5] * 30
 

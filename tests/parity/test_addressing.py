@@ -14,7 +14,7 @@ from zdl.cell.messages import Request
 from zdl.errors import CannotPack, FqcnError, OptionError, Refused, RemoteError
 
 from trees import Trees
-from waiting import PATIENCE_S
+from waiting import PATIENCE_S, eventually
 
 DEEP = ("server", "r1", "r1.r11", "r1.r11.site-1", "r1.r11.site-1.w0")
 
@@ -118,6 +118,7 @@ def test_a4_a_message_to_oneself_goes_the_way_of_all_messages(trees: Trees, sche
     with pytest.raises(RemoteError, match="ZeroDivisionError in site-1"):
         site.request("site-1", "task", "fail")
     site.notice("site-1", "task", "take", 7, headers={"h": 1})
+    eventually(lambda: kept[1:] == [7], what="the notice")
     assert site.broadcast(["site-1", "server"], "zdl", "ping")["site-1"].is_ok
 
 

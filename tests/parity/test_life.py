@@ -188,6 +188,41 @@ def test_l5_a_signal_ends_the_calls_of_its_children_and_reaches_their_handlers(t
 
 
 @pytest.mark.row("F6")
+def test_f6_goodbye_is_told_along_the_tree_to_all_who_wait_in_whatever_way(trees: Trees) -> None:
+    server, site, _, leaf = trees.grow("server", "site-1", "site-2", "site-2.w0")
+    entered, go_on = threading.Semaphore(0), threading.Event()
+
+    @site.handler("task", "wait")
+    def wait(request: Request) -> object:
+        entered.release()
+        return go_on.wait(PATIENCE_S)
+
+    waits = [cell.request_future("site-1", "task", "wait", timeout_s=None) for cell in (server, leaf)]
+    answers = leaf.broadcast(["site-1"], "task", "wait", timeout_s=None)
+    raised: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            leaf.request("site-1", "task", "wait", timeout_s=None)
+        except PeerLost as error:
+            raised.append(error)
+
+    blocked = threading.Thread(target=ask)
+    blocked.start()
+    for _ in range(4):
+        assert entered.acquire(timeout=PATIENCE_S)
+    try:
+        assert site.close(0.0), "its handlers still run"
+        blocked.join(PATIENCE_S)
+        found = [*(each.exception(PATIENCE_S) for each in waits), answers["site-1"].error, *raised]
+    finally:
+        go_on.set()
+    assert len(found) == 4, "none of them would have ended by itself"
+    for error in found:
+        assert isinstance(error, PeerLost) and error.target == "site-1" and "goodbye" in error.why
+
+
+@pytest.mark.row("F6")
 def test_f6_a_closing_cell_says_goodbye_and_what_waits_on_it_fails_at_once() -> None:
     with Trees() as trees:
         server, site = trees.grow("server", "site-1")

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -30,8 +31,10 @@ from zdl.errors import (
     RemoteError,
     TimedOut,
     TooLarge,
+    ZdlError,
 )
 from zdl.objects.pack import pack
+from zdl.objects.typetable import TypeTable
 from zdl.options import CallOptions, Options, PackOptions, PullOptions
 from zdl.protocol.messages import Reply as WireReply, Request as WireRequest
 from zdl.refs import Ref
@@ -41,6 +44,13 @@ from trees import Trees
 from waiting import PATIENCE_S, eventually
 
 LARGE = 2 << 20
+
+
+@dataclass(frozen=True)
+class Celsius:
+    """A value of the user's own."""
+
+    degrees: float
 
 
 class Stage:
@@ -66,6 +76,10 @@ class Stage:
 
 def _fail(request: Request) -> object:
     raise ValueError("bad")
+
+
+def _refuse(request: Request, reason: str) -> object:
+    raise request.refused(reason, "because")
 
 
 @pytest.fixture
@@ -126,6 +140,43 @@ def test_M9_a_handler_can_give_the_ancestors_codes(stage: Stage, reason: str, co
 
     found = stage.leaf.replies.request("server", "task", "no", timeout_s=PATIENCE_S)
     assert (found.code, str(found.error)) == (code, f"server refused ({reason}): because")
+
+
+@pytest.mark.row("M9")
+def test_M9_each_of_the_fourteen_codes_comes_out_of_a_real_call(trees: Trees, stage: Stage) -> None:
+    server, one, two = stage.server, stage.one, stage.two
+    small = trees.add(Cell("site-3", parent=server.addresses[0], listen="tcp://127.0.0.1:0", options=Options(
+        packing=PackOptions(skeleton_bytes_max=4096, inline_bytes_max=1024), calls=CallOptions(calls_max=1))))
+    server.handler("task", "no")(lambda request: _refuse(request, str(request.body)))
+    server.handler("task", "filtered")(lambda request: request.body)
+    server.filters.incoming_request("task", "filtered")(lambda message: message.refuse("not this one"))
+    code = {"never there": one.replies.request("site-9", "task", "echo").code,
+            "no name": one.replies.request("no..name", "task", "echo").code,
+            "well": one.replies.request("server", "task", "echo").code,
+            "raised": one.replies.request("server", "task", "fail").code,
+            "late": one.replies.request("server", "task", "wait", timeout_s=0.1).code,
+            "too large": small.replies.request("server", "task", "echo", ["x" * 100] * 50).code,
+            "filtered": one.replies.request("server", "task", "filtered").code}
+    for reason in ("authentication", "unauthenticated", "invalid-request", "invalid-session", "abort-run"):
+        code[reason] = one.replies.request("server", "task", "no", reason).code
+    first = small.request_future("server", "task", "wait", timeout_s=PATIENCE_S)
+    code["busy"] = small.replies.request("server", "task", "echo").code
+    lost: list[ReturnCode] = []
+    asker = threading.Thread(target=lambda: lost.append(server.replies.request("site-2", "task", "wait", timeout_s=None).code))
+    asker.start()
+    for _ in range(3):  # the late one, the one that keeps the other busy, and this one
+        assert stage.entered.acquire(timeout=PATIENCE_S)
+    two.close(0.0)
+    asker.join(PATIENCE_S)
+    (code["lost"],) = lost
+    assert code == {
+        "never there": "target_unreachable", "no name": "invalid_target", "well": "ok", "raised": "process_exception",
+        "late": "timeout", "too large": "msg_too_big", "filtered": "filter_error", "authentication": "authentication_error",
+        "unauthenticated": "unauthenticated", "invalid-request": "invalid_request", "invalid-session": "invalid_session",
+        "abort-run": "abort_run", "busy": "service_unavailable", "lost": "comm_error"}
+    assert set(code.values()) == set(ReturnCode)
+    stage.let_go.set()
+    assert first.result(PATIENCE_S).body == "server"
 
 
 # --- M2, M3: broadcasts ---------------------------------------------------------------------------
@@ -522,6 +573,50 @@ def test_M12_an_abort_ends_the_wait_at_once_is_told_apart_and_reaches_the_callee
         stage.one.request("server", "task", "wait", timeout_s=0.1)
 
 
+@pytest.mark.row("M12")
+@pytest.mark.parametrize("way", ["request", "future", "broadcast", "refs of a reply", "pull"])
+def test_M12_an_abort_ends_whatever_wait_it_was_given_to(stage: Stage, way: str) -> None:
+    slow = stage.trees.add(Cell("site-3", parent=stage.server.addresses[0], options=DRIP))
+    stage.server.handler("task", "make")(lambda request: np.ones(8 * LARGE))
+    lent = stage.server.downloads.lend(np.ones(8 * LARGE), receivers=0)
+    abort = Signal()
+
+    def ask() -> object:
+        """None of these would end by itself for a minute."""
+        match way:
+            case "request":
+                return slow.request("server", "task", "wait", abort=abort, timeout_s=None)
+            case "future":
+                return slow.request_future("server", "task", "wait", abort=abort, timeout_s=None).result()
+            case "broadcast":
+                return slow.broadcast(["server"], "task", "wait", abort=abort, timeout_s=None)["server"].body
+            case "refs of a reply":
+                return slow.request("server", "task", "make", abort=abort, timeout_s=None)
+            case _:
+                return slow.downloads.pull(lent.body, abort=abort)
+
+    ends: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            ask()
+        except ZdlError as error:
+            ends.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    if way in ("refs of a reply", "pull"):
+        eventually(lambda: slow.downloads.transfers and slow.downloads.transfers[-1].bytes_done, what="some bytes")
+    else:
+        assert stage.entered.acquire(timeout=PATIENCE_S)
+    abort.trigger("enough")
+    thread.join(PATIENCE_S)
+    (error,) = ends
+    assert isinstance(error, Cancelled) and "enough" in str(error), error
+    if way not in ("refs of a reply", "pull"):
+        eventually(lambda: stage.aborted, what="the abort at the callee")
+
+
 # --- M13, M14: progress ---------------------------------------------------------------------------
 
 @pytest.mark.row("M14")
@@ -649,6 +744,30 @@ def test_M15_what_is_lent_to_many_does_not_wait_for_those_that_it_did_not_reach(
     else:
         stage.server.notice(targets, "task", "echo", np.ones(LARGE))
     eventually(lambda: not any(cell.downloads.transactions for cell in stage.all), what="the end of all that was lent")
+
+
+@pytest.mark.row("M15")
+@pytest.mark.parametrize("way", ["broadcast", "notice"])
+def test_M15_a_value_in_the_body_of_a_broadcast_is_made_plain_once(trees: Trees, way: str) -> None:
+    packed: list[str] = []
+
+    def to_plain(value: Celsius) -> object:
+        packed.append(threading.current_thread().name)
+        return value.degrees
+
+    types = TypeTable().with_type(Celsius, name="celsius", to_plain=to_plain, from_plain=Celsius)
+    names = [f"site-{number}" for number in range(5)]
+    server, *sites = trees.grow("server", *names, types=types)
+    got: list[object] = []
+    for site in sites:
+        site.handler("task", "take")(lambda request: got.append(request.body))
+    if way == "broadcast":
+        answers = server.broadcast(names, "task", "take", [Celsius(21.5)], timeout_s=PATIENCE_S)
+        assert all(answer.is_ok for answer in answers.values())
+    else:
+        server.notice(names, "task", "take", [Celsius(21.5)])
+    eventually(lambda: len(got) == 5)
+    assert got == [[Celsius(21.5)]] * 5 and len(packed) == 1
 
 
 @pytest.mark.row("M15")
