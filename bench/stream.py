@@ -206,14 +206,16 @@ def _held(question: StreamQuestion) -> tuple[Case, list[System]]:
     def run(cells: Cells) -> Sample:
         """Requests, with or without a stream beside them."""
         is_idle = cells.name == "zdl_idle"
-        if not is_idle:
-            cells.server.ask("hold")
+        if is_idle:
+            seen = cells.server.ask("ask", count=question.requests)
+            return Sample(seen.pop("p99_us"), seen)
+        cells.sites[0].ask("expect_slow")
+        cells.server.ask("hold")
         before = cells.sites[0].ask("read")
         seen = cells.server.ask("ask", count=question.requests)
         after = cells.sites[0].ask("read")
-        if not is_idle:
-            cells.server.ask("let_go")
-            seen["read_per_s"] = (after["bytes"] - before["bytes"]) / (after["at"] - before["at"])
+        cells.server.ask("let_go")
+        seen["read_per_s"] = (after["bytes"] - before["bytes"]) / (after["at"] - before["at"])
         return Sample(seen.pop("p99_us"), seen)
 
     return case, [Cells(name, question.scheme, run) for name in ("zdl_idle", "zdl_beside")]

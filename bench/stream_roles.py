@@ -186,7 +186,8 @@ class Site(ConsumerFactory):
         self.may_go_on = threading.Event()
         self._count = 0
         self._ended_at = 0.0
-        self._bytes_read = 0
+        self._slow: StreamReader | None = None
+        self._is_slow = threading.Event()
 
     def start(self, *, address: str, name: str) -> None:
         """Connects."""
@@ -225,9 +226,15 @@ class Site(ConsumerFactory):
         self._ended.clear()
         return {"ended_at": self._ended_at, "count": self._count}
 
+    def expect_slow(self) -> None:
+        """The next stream that is read slowly is the one that `read` tells of."""
+        self._is_slow.clear()
+
     def read(self) -> dict[str, float]:
         """How far the slow reader is, and when."""
-        return {"bytes": self._bytes_read, "at": time.monotonic()}
+        if not self._is_slow.wait(TIMEOUT_S) or self._slow is None:
+            raise ValueError(f"no slow reader has begun within {TIMEOUT_S} s")
+        return {"bytes": self._slow.bytes_read, "at": time.monotonic()}
 
     def pull(self) -> dict[str, float]:
         """The arrays that the server lends; how long it took."""
@@ -270,12 +277,13 @@ class Site(ConsumerFactory):
 
     def _read_slowly(self, stream: StreamReader) -> None:
         """At a million bytes a second."""
+        self._slow = stream
+        self._is_slow.set()
         began, pause = time.monotonic(), threading.Event()
         for number in range(1, 1 << 40):
             left = 1_000_000 // SLOW_READS_PER_S
             while left:
                 left -= len(stream.read(left))
-            self._bytes_read = stream.bytes_read
             pause.wait(max(0.0, began + number / SLOW_READS_PER_S - time.monotonic()))
 
 
