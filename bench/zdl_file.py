@@ -17,6 +17,7 @@ from zdl_bench.role import CellRole
 
 ORIGIN, LEAF, NAME = "server", "leaf", "file"
 WAYS = ("file", "disk", "sent_file", "sent_disk", "cp", "cp_synced")
+LIMITS = ("addresses", "cgroup")
 # With a digest that is asked for, a file comes over the wire, though it lies on this host.
 _SENT = PullOptions(verify="blake3")
 # What is written at once into the file that is lent.
@@ -42,8 +43,8 @@ class Leaf(CellRole):
         self._cells: dict[bool, Cell] = {}  # by whether it has files sent
         self._place = Path()
 
-    def start(self, *, address: str, place: str, memory_bytes: int) -> None:
-        """Connects; from then on there may be so many bytes more, of memory or even of mere addresses."""
+    def start(self, *, address: str, place: str, memory_bytes: int, limit: str) -> None:
+        """Connects; from then on there may be so many bytes more: of mere addresses, or of what a control group counts."""
         self._place = Path(place)
         disk = DiskOptions(spool_folder=str(self._place.parent))
         for is_sent, pulls in ((False, PullOptions()), (True, _SENT)):
@@ -53,8 +54,11 @@ class Leaf(CellRole):
         found = self._cells[False].downloads.find(ORIGIN, NAME)
         assert isinstance(found, Ref)
         self._ref = found
-        limit = _addresses_bytes() + memory_bytes
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        if limit == "cgroup":
+            self._open.callback(_left, _entered(memory_bytes))
+        else:
+            most = _addresses_bytes() + memory_bytes
+            resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
     def get(self, *, way: str, path: str) -> dict[str, Any]:
         """Once: ``elapsed_s``, and what the process used; what came is compared with what was lent, and removed."""
@@ -92,10 +96,12 @@ class Leaf(CellRole):
 
 
 def written(path: Path, size: int) -> None:
-    """A file of random bytes."""
+    """A file of random bytes, no two pieces of which are alike."""
+    piece = bytearray(os.urandom(_PIECE_BYTES))
     with path.open("wb") as file:
         for at in range(0, size, _PIECE_BYTES):
-            file.write(os.urandom(min(_PIECE_BYTES, size - at)))
+            piece[:8] = at.to_bytes(8)
+            file.write(memoryview(piece)[:size - at])
 
 
 def _warm(place: Path, size: int) -> None:
@@ -106,6 +112,22 @@ def _warm(place: Path, size: int) -> None:
         for _ in range(0, size, _PIECE_BYTES):
             file.write(piece)
     place.unlink()
+
+
+def _entered(memory_bytes: int) -> Path:
+    """Has this process, and whoever it starts, in a control group of its own that may take so much."""
+    top = Path("/sys/fs/cgroup/memory")
+    is_first = top.is_dir()  # version 1
+    group = (top if is_first else top.parent) / f"zdl-bench-{os.getpid()}"
+    group.mkdir()
+    (group / ("memory.limit_in_bytes" if is_first else "memory.max")).write_text(str(memory_bytes), encoding="ascii")
+    (group / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
+    return group
+
+
+def _left(group: Path) -> None:
+    (group.parent / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
+    group.rmdir()
 
 
 def _addresses_bytes() -> int:
