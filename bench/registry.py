@@ -47,6 +47,7 @@ ENTRIES: Mapping[str, Entry] = MappingProxyType({
     "items": Entry("items", "What items cost that a user's code produces while they are pulled."),
     "transactions": Entry("transactions", "What many open transactions cost, and how soon a pull begins and an end is known."),
     "pack": Entry("pack", "What a message costs that lends a state dict of many leaves."),
+    "slices": Entry("slices", "What an eighth of an array costs, rows or columns, beside an array of that size."),
     "stream": Entry("stream", "How fast is what is pushed, and what a slow receiver does to others."),
     "fleet": Entry("fleet", "How many cells one server bears, and how soon they are back when it was killed."),
     "death": Entry("death", "How soon a dead peer is known."),

@@ -44,11 +44,19 @@ def is_tensor(cls: type) -> bool:
     return tensor is not None and issubclass(cls, tensor)
 
 
+def address_of(tensor: Any) -> int:
+    """Where the first of its elements is; 0 if there are none, or none that lie at places."""
+    is_at_places = (_is_plain(tensor) and not tensor.is_nested and not tensor.is_meta
+                    and tensor.layout == sys.modules["torch"].strided and tensor.numel())
+    return int(tensor.data_ptr()) if is_at_places else 0
+
+
 def identity_of(tensor: Any) -> Hashable:
     """Equal for tensors that are the same elements of the same memory, in the same order; None if there are none."""
-    if not _is_plain(tensor) or tensor.is_nested or tensor.is_meta or str(tensor.layout) != "torch.strided" or not tensor.numel():
+    address = address_of(tensor)
+    if not address:
         return None
-    return (tensor.data_ptr(), tensor.device, tensor.dtype, tensor.shape, tensor.stride(), tensor.is_conj(), tensor.is_neg())
+    return address, tensor.device, tensor.dtype, tensor.shape, tensor.stride(), tensor.is_conj(), tensor.is_neg()
 
 
 def flatten(tensor: Any) -> FlatTensor:
@@ -57,16 +65,16 @@ def flatten(tensor: Any) -> FlatTensor:
     Raises:
         CannotPack: it may not travel; the path is left empty.
     """
-    reason = _why_not(tensor)
+    dtype = NAMES.get(_name(tensor.dtype), "")
+    reason = _why_not(tensor, dtype)
     if reason:
         raise CannotPack(path="", reason=reason)
     torch = sys.modules["torch"]
-    plain = tensor.detach()
+    plain = tensor.detach() if tensor.requires_grad else tensor
     if plain.is_conj() or plain.is_neg():
         plain = plain.resolve_conj().resolve_neg()
     if not plain.is_cpu:
         plain = _staged(plain.contiguous())
-    dtype = NAMES[_name(tensor.dtype)]
     if dtype in _HELD_AS:
         plain = plain.view(torch.int16 if plain.itemsize == 2 else torch.uint8)
     # Flattened by numpy: its views are not objects that Python's collector looks at, which torch's are. Measured for 10,000
@@ -104,7 +112,8 @@ def restore(dtype: str, shape: tuple[int, ...], buffer: Any, *, copy: bool) -> A
 
 def memory_of(tensor: Any, dtype: str, shape: tuple[int, ...]) -> memoryview | None:
     """The memory of a tensor that such elements can be received into; None if they cannot be."""
-    if _why_not(tensor) or tensor.is_conj() or tensor.is_neg() or not tensor.is_contiguous() or tensor.device.type != "cpu":
+    if (_why_not(tensor, NAMES.get(_name(tensor.dtype), "")) or tensor.is_conj() or tensor.is_neg()
+            or not tensor.is_contiguous() or tensor.device.type != "cpu"):
         return None
     flat = flatten(tensor)
     return flat.buffer if (flat.dtype, flat.shape) == (dtype, tuple(shape)) else None
@@ -156,8 +165,8 @@ def _flat(value: object) -> memoryview:
     return arrays.flatten(value)
 
 
-def _why_not(tensor: Any) -> str:
-    """Why a tensor may not travel, and what to do; empty if it may."""
+def _why_not(tensor: Any, dtype: str) -> str:
+    """Why a tensor with elements that the wire calls so may not travel, and what to do; empty if it may."""
     torch = sys.modules["torch"]
     if not _is_plain(tensor):
         advice = "x.full_tensor()" if hasattr(tensor, "full_tensor") else "x.as_subclass(torch.Tensor), if that keeps what it means"
@@ -168,9 +177,9 @@ def _why_not(tensor: Any) -> str:
         return f"its layout is {tensor.layout}; send x.to_dense(), or its indices and its values"
     if tensor.is_quantized:
         return "it is quantized; send x.int_repr() with its scale and zero point, or x.dequantize()"
-    if tensor.device.type == "meta":
+    if tensor.is_meta:
         return "it is on the device 'meta', where tensors have no elements"
-    if _name(tensor.dtype) not in NAMES:
+    if not dtype:
         return f"its dtype is {tensor.dtype}; send x.view(torch.uint8), or convert it"
     return ""
 

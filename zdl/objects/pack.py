@@ -165,7 +165,7 @@ class _Writer:
     """
 
     __slots__ = ("_options", "_types", "_placer", "_fields", "_rows", "_lent_end", "_inlined", "_shared_count", "_written",
-                 "_kinds", "beside", "lent")
+                 "_kept", "_first_at", "_views", "_kinds", "beside", "lent")
 
     def __init__(self, options: PackOptions, types: TypeTable, *, lends: bool) -> None:
         self._options = options
@@ -178,8 +178,13 @@ class _Writer:
         self._lent_end = 0
         self._inlined = 0
         self._shared_count = 0
-        # Leaves by their id, or by their memory (kept, so that it stays theirs), and what to write when they come again.
-        self._written: dict[Hashable, tuple[object, msgpack.ExtType]] = {}
+        # What to write when a leaf comes again, by its id; it is kept, so that this stays its own. Not as pairs: of
+        # thousands of leaves each object less that Python's collector looks at counts.
+        self._written: dict[int, msgpack.ExtType] = {}
+        self._kept: list[object] = []
+        # Tensors by their address, the first at each, and by their identity those that are other views of the same memory.
+        self._first_at: dict[int, object] = {}
+        self._views: dict[Hashable, object] = {}
         self.beside: list[memoryview] = []
         self.lent: list[Lent] = []
 
@@ -255,27 +260,28 @@ class _Writer:
         """A container that stands in several places: itself in the first of them, its number in the others."""
         known = self._written.get(id(shared))
         if known is not None:
-            return known[1]
+            return known
         number = self._fields.pack([self._shared_count])
         self._shared_count += 1
-        self._written[id(shared)] = shared, msgpack.ExtType(Code.ALIAS, number)
+        self._written[id(shared)] = msgpack.ExtType(Code.ALIAS, number)
+        self._kept.append(shared)
         return [msgpack.ExtType(Code.SHARED, number), shared.node]
 
     def _array(self, leaf: NDArray[Any], place: Place | None = None) -> object:
         """An array, at its place."""
         known = self._written.get(id(leaf))
         if known is not None:
-            return known[1]
+            return known
         dtype, shape = arrays.describe(leaf)
         return self._placed(leaf, id(leaf), arrays.flatten(leaf), (_ARRAY, dtype, shape), place)
 
     def _tensor(self, leaf: object, place: Place | None = None) -> object:
         """A tensor of another framework, at its place. Two that are the same elements of the same memory are one."""
         tensors = self._types.tensors
-        key = tensors.identity_of(leaf) or id(leaf)
+        key = self._id_of_first(leaf)
         known = self._written.get(key)
         if known is not None:
-            return known[1]
+            return known
         flat = tensors.flatten(leaf)
         try:
             arrays.nbytes_of(flat.dtype, flat.shape)  # one without elements may claim a side that no receiver would believe
@@ -283,14 +289,26 @@ class _Writer:
             raise CannotPack(path="", reason=error.reason) from error
         return self._placed(leaf, key, flat.buffer, (_TENSOR, flat.dtype, flat.shape), place)
 
-    def _placed(self, leaf: object, key: Hashable, flat: memoryview, what: _What, place: Place | None) -> object:
+    def _id_of_first(self, tensor: object) -> int:
+        """The id of the first tensor that is the same elements of the same memory. Nearly all stand alone at their address; nothing
+        else is asked of those."""
+        tensors = self._types.tensors
+        address = tensors.address_of(tensor)
+        first = self._first_at.setdefault(address, tensor) if address else tensor
+        if first is tensor:
+            return id(tensor)
+        identity = tensors.identity_of(tensor)
+        return id(first if identity == tensors.identity_of(first) else self._views.setdefault(identity, tensor))
+
+    def _placed(self, leaf: object, key: int, flat: memoryview, what: _What, place: Place | None) -> object:
         """An array or a tensor, at its place."""
         place = place or self._placer.place(flat.nbytes)
         if place is not Place.INLINE:
             return self._outside(leaf, key, flat, place=place, what=what)
         again = msgpack.ExtType(Code.SAME, self._fields.pack([self._inlined]))
         self._inlined += 1
-        self._written[key] = leaf, again
+        self._written[key] = again
+        self._kept.append(leaf)
         kind, *fields = what
         return msgpack.ExtType(Code.INLINE if kind == _ARRAY else Code.TENSOR, self._fields.pack([*fields, flat]))
 
@@ -306,14 +324,14 @@ class _Writer:
         """Large bytes, at their place."""
         known = self._written.get(id(blob.value))
         if known is not None:
-            return known[1]
+            return known
         flat = blob.flatten()
         place = place or self._placer.place(flat.nbytes)
         if place is Place.INLINE:
             return flat
         return self._outside(blob.value, id(blob.value), flat, place=place, what=(_BYTES, "", ()))
 
-    def _outside(self, leaf: object, key: Hashable, flat: memoryview, *, place: Place, what: _What) -> msgpack.ExtType:
+    def _outside(self, leaf: object, key: int, flat: memoryview, *, place: Place, what: _What) -> msgpack.ExtType:
         """A leaf whose bytes are not in the skeleton."""
         if place is Place.BESIDE:
             if flat.nbytes > self._options.frame_bytes_max:
@@ -327,7 +345,8 @@ class _Writer:
             ext = msgpack.ExtType(Code.REF, self._fields.pack([row, len(self.lent), offset, flat.nbytes, *what, ""]))
             self._lent_end = offset + flat.nbytes
             self.lent.append(Lent(leaf, flat))
-        self._written[key] = leaf, ext
+        self._written[key] = ext
+        self._kept.append(leaf)
         return ext
 
     def _ref(self, ref: Ref) -> msgpack.ExtType:

@@ -35,6 +35,9 @@ class Tensors(Protocol):
     def is_tensor(self, cls: type) -> bool:
         """Whether values of this type are its tensors. It is asked for types that are no others, so it need not be fast."""
 
+    def address_of(self, tensor: object) -> int:
+        """Where its elements begin; 0 where that means nothing."""
+
     def identity_of(self, tensor: object) -> Hashable:
         """Equal for tensors that are the same elements of the same memory, in the same order; None where that means nothing."""
 
@@ -63,6 +66,10 @@ class NoTensors:
     def is_tensor(self, cls: type) -> bool:
         """None is."""
         return False
+
+    def address_of(self, tensor: object) -> int:
+        """Means nothing."""
+        return 0
 
     def identity_of(self, tensor: object) -> Hashable:
         """Means nothing."""
