@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from zdl import LeaseEnded, OptionError
+from zdl import LeaseEnded, OptionError, Options
 from zdl.download.outcomes import TransactionOutcome
 from zdl.errors import LocalProtocolError, to_wire
 from zdl.options import OfferOptions
@@ -126,6 +126,18 @@ def test_7_3_4_and_5_budgets_and_numbers_that_cannot_be_are_refused_by_name(tree
         with pytest.raises(OptionError) as caught:
             server.downloads.transaction(**given)
         assert caught.value.name == name and not server.downloads.transactions
+
+
+@pytest.mark.parametrize(("given", "warned"), [
+    ({"first_pull_s": 600.0, "receivers": ["site-1"]}, "first_pull_s=600 is no shorter than lease_s=600"),
+    ({"silence_s": 20.0, "lease_s": 10.0}, "silence_s=20 is no shorter than lease_s=10"),
+    ({"silence_s": 9.0, "lease_s": 10.0}, "")])
+def test_7_3_4_a_budget_that_the_lease_would_outrun_is_warned_of(
+        trees: Trees, caplog: pytest.LogCaptureFixture, given: dict[str, Any], warned: str) -> None:
+    (server,) = trees.grow("server", options=Options(offers=OfferOptions(lease_s=600.0)))
+    server.downloads.transaction(**given).delete()
+    told = [each.getMessage() for each in caplog.records if each.name == "zdl.download" and "no shorter" in each.getMessage()]
+    assert len(told) == bool(warned) and all(warned in each for each in told)
 
 
 def test_7_3_4_without_budgets_only_the_lease_ends_it() -> None:

@@ -11,6 +11,7 @@ The callbacks run on threads for users' code, one at a time per transaction, und
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,7 @@ from zdl.observe.progress import INTERVAL_S, TransferProgress
 from zdl.protocol.audiences import Budgets
 from zdl.refs import Ref, Source
 
+_LOG = logging.getLogger("zdl.download")
 # Everything goes by reference when an object is lent on purpose.
 LEND_ALL = 1
 
@@ -86,6 +88,7 @@ class Transacting:
         Raises:
             Busy: a limit is reached.
         """
+        self._warn_of_budgets(terms)
         produced = self._producing.begin(terms.audience)
         meters = None
         if telling.on_progress is not None:
@@ -109,6 +112,14 @@ class Transacting:
         produced.on_done = done
         transaction.takes(lambda obj: self._add(opened, obj))
         return transaction
+
+    def _warn_of_budgets(self, terms: Terms) -> None:
+        """A budget that is no shorter than the lease takes effect only while other receivers keep that alive."""
+        lease_s = self._cell.options.offers.lease_s if terms.lease_s is None else terms.lease_s
+        for name, value in (("first_pull_s", terms.budgets.first_pull_s), ("silence_s", terms.budgets.silence_s)):
+            if value is not None and value >= lease_s:
+                _LOG.warning("! %s=%g is no shorter than lease_s=%g: where nobody else renews the lease, that ends first",
+                             name, value, lease_s)
 
     def _add(self, opened: _Opened, obj: object) -> object:
         if opened.transaction.has_ended:
