@@ -59,9 +59,9 @@ class Child:
         """Its number."""
         return self._process.pid
 
-    def expect(self, word: str) -> str:
+    def expect(self, word: str, timeout_s: float = PATIENCE_S) -> str:
         """Waits for a line that begins with the word; returns the rest of it."""
-        line = self._lines.get(timeout=PATIENCE_S)
+        line = self._lines.get(timeout=timeout_s)
         assert line.split(" ", 1)[0] == word, f"instead of {word!r} the child said {line!r}"
         return line[len(word):].strip()
 
