@@ -122,3 +122,11 @@ def test_no_child_outlives_a_parent_that_is_killed() -> None:
         assert is_running(pid)
         parent.kill()
     eventually(lambda: not is_running(pid))
+
+
+def test_a_child_that_was_killed_is_put_away_without_being_asked(capfd: pytest.CaptureFixture[str]) -> None:
+    with Child(ROLE) as child:
+        child.kill()
+        with pytest.raises(PeerFailed, match="it is not running"):
+            child.ask("start")
+    assert "ended" in repr(child) and not capfd.readouterr().err
