@@ -281,9 +281,9 @@ class Pool:
         if self._leader or len(self._threads) >= min(threads_max, self._options.handler_threads_max):
             return False
         thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
+        thread.start()  # first: one that the system does not grant must not be waited for
         self._threads.append(thread)
         self._coming += 1
-        thread.start()
         return True
 
     def _arrive(self) -> bool:
