@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from zdl.assembly import Cell
 from zdl.download.cacheable import CacheableObject
+from zdl.options import OfferOptions, Options
 from zdl.protocol.effects import Outcome
 from zdl.refs import Ref
 
@@ -34,7 +35,8 @@ needs_long = pytest.mark.skipif("ZDL_SYSTEM" not in os.environ, reason="it takes
 
 @pytest.fixture
 def pair(trees: Trees) -> tuple[Cell, Cell]:
-    server, site = trees.grow("server", "site-1")
+    """Over sockets: memory that is shared has no edges."""
+    server, site = trees.grow("server", "site-1", options=Options(offers=OfferOptions(same_host=False)))
     return server, site
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import pytest
 
-from zdl import Cancelled, Cell, Options, PullOptions, Ref, Signal
+from zdl import Cancelled, Cell, OfferOptions, Options, PullOptions, Ref, Signal
 from zdl_bench.shaped import HOST, Shape, ShapedLink
 
 from children import Child
@@ -91,7 +91,7 @@ def test_a_request_on_a_slow_line_does_not_wait_behind_a_pull_that_takes_all_of_
 @pytest.mark.row("D21")
 def test_a_window_grows_with_its_path_and_keeps_its_bound(trees: Trees) -> None:
     least, most = 64 << 10, MIB
-    options = Options(pulls=PullOptions(window_bytes_min=least, window_bytes_max=most))
+    options = Options(pulls=PullOptions(window_bytes_min=least, window_bytes_max=most), offers=OfferOptions(same_host=False))
     server, site = trees.grow("server", "site-1", options=options)
     lent = server.downloads.lend(np.arange(4 * MIB), receivers=["site-1"])
     assert isinstance(lent.body, Ref)
