@@ -136,7 +136,8 @@ class Watch:
         assert names[:len(before)] == before, f"who has begun changes: {before}, and then {names}"
         new = set(names[len(before):])
         is_refused = any(isinstance(each, Post) and isinstance(each.message, Denial) for each in effects)
-        assert is_refused or message.origin in names, f"{message.origin} was heard, and has not begun"
+        # What is said of an offer that was withdrawn is answered, and begins nothing.
+        assert is_refused or found is None or message.origin in names, f"{message.origin} was heard, and has not begun"
         missed = {name for name in new if transaction.expired_at(name) < NEVER}
         assert new - missed <= {message.origin}, f"{new} have begun, and {message.origin} was heard"
         self._begun[transaction.id] = names
