@@ -9,6 +9,7 @@ import os
 
 import zmq
 
+from zdl.protocol.bundle import is_bundle, unbundled
 from zdl.protocol.encode import encode
 from zdl.protocol.frames import WIRE_VERSION
 from zdl.protocol.messages import Hello, Notice, Role
@@ -78,11 +79,15 @@ class Leaf:
             self._sender.send(frame, zmq.SNDMORE)
         self._sender.send(self._frames[-1])
 
+    def messages_in(self, frame: bytes) -> int:
+        """How many messages of the other end this frame holds, or ends; what the relay says for itself is shorter."""
+        return int(len(frame) >= len(PAYLOAD))
+
     def _take(self) -> int:
         assert self._taker is not None
-        while len(self._taker.recv()) < len(PAYLOAD):  # what the relay says for itself is shorter
+        while not (count := self.messages_in(self._taker.recv())):
             continue
-        return 1
+        return count
 
 
 class BareLeaf(Leaf):
@@ -105,6 +110,11 @@ class ZdlLeaf(Leaf):
     def message(self) -> list[bytes]:
         """A notice."""
         return [bytes(frame) for frame in encode(Notice(SENDER, TAKER, 1, "bench", "relay", {}, (PAYLOAD,)))]
+
+    def messages_in(self, frame: bytes) -> int:
+        """A relay sends what comes together as one frame."""
+        headers = unbundled(frame, ()) if is_bundle(frame) else [frame]
+        return sum(super(ZdlLeaf, self).messages_in(header) for header in headers)
 
     def greet(self, end: Socket, name: str) -> None:
         """Says HELLO and waits for the WELCOME."""

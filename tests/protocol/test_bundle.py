@@ -57,7 +57,8 @@ def test_a_bundle_is_no_message_itself_and_goes_into_no_other() -> None:
 def test_what_says_another_number_or_holds_too_few_or_too_many_is_refused() -> None:
     headers = headers_of(3)
     head = bytes(bundled(headers)[0])
-    for wrong in (frame(headers), frame(headers[:1], count=1), frame([], count=0), head[:-1], head + b"\x00", head[:7], head[:6], b"",
+    for wrong in (frame(headers), frame(headers[:1], count=1), frame([], count=0), head[:-1], head + b"\x00", head[:7], head[:6],
+                  b"",
                   b"\x96" + head[1:], head[:3] + b"\x01" + head[4:], bytes(bundled(headers_of(BUNDLE_MAX + 1))[0])):
         with pytest.raises(DecodeError, match="bundle"):
             unbundled(wrong, ())
@@ -69,7 +70,8 @@ def test_a_bundle_with_frames_beside_it_is_refused() -> None:
 
 
 @pytest.mark.parametrize("wrong", [[b"", "text"], [b"", 1], [b"", [b""]], [b"", {}], [b"", None], {b"": b""}, b"bytes", 2, None,
-                                   [b"", bytes(BUNDLE_BYTES_MAX + 1)], [b"", msgpack.ExtType(1, b"")]], ids=lambda each: f"{each!r:.20}")
+                                   [b"", bytes(BUNDLE_BYTES_MAX + 1)], [b"", msgpack.ExtType(1, b"")]],
+                         ids=lambda each: f"{each!r:.20}")
 def test_what_is_no_list_of_small_headers_is_refused(wrong: object) -> None:
     with pytest.raises(DecodeError, match="bundle"):
         unbundled(frame(wrong), ())
