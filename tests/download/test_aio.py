@@ -39,6 +39,11 @@ def test_refs_objects_and_files_are_awaited(trees: Trees, tmp_path: Path) -> Non
         found: Any = whole
         assert rows is mine and np.array_equal(mine, array[:10]) and np.array_equal(np.asarray(columns), array[:, 3])
         assert np.array_equal(found["w"], array) and path.read_bytes() == b"x" * 100_000
+        server.downloads.publish("model", body)
+        named: Any = await downloads.find("server", "model")
+        assert named["w"].shape == array.shape
+        with pytest.raises(UnknownRef):
+            await downloads.find("server", "no such model")
         with pytest.raises(UnknownRef):
             await downloads.pull(Ref(Source("server", bytes(16), bytes(16), 8), 0, 0, 8, "bytes"))
 

@@ -10,13 +10,14 @@ has ended: memory that was given is the caller's again then.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from zdl.cell.signal import Signal
+from zdl.cell.threaded import threaded
 from zdl.download.puller import Progress
 from zdl.refs import Ref
 
@@ -30,10 +31,16 @@ class AioDownloads:
         pull: the call that blocks; so for the others.
     """
 
-    def __init__(self, pull: Callable[..., object], resolve: Callable[..., object], pull_file: Callable[..., Path]) -> None:
+    def __init__(self, pull: Callable[..., object], resolve: Callable[..., object], pull_file: Callable[..., Path],
+                 find: Callable[..., object]) -> None:
         self._pull = pull
         self._resolve = resolve
         self._pull_file = pull_file
+        self._find = find
+
+    async def find(self, origin: str, name: str, *, timeout_s: float | None = None) -> object:
+        """The twin of ``cell.downloads.find``."""
+        return await _waited(self._find, origin, name, timeout_s=timeout_s)
 
     async def pull(self, what: object, into: object = None, *, timeout_s: float | None = None,
                    progress: Progress | None = None) -> object:
@@ -52,11 +59,4 @@ class AioDownloads:
 
 async def _waited(call: Callable[..., Value], *arguments: object, **options: Any) -> Value:
     abort = Signal()
-    waiting = asyncio.ensure_future(asyncio.to_thread(call, *arguments, abort=abort, **options))
-    try:
-        return await asyncio.shield(waiting)
-    except asyncio.CancelledError:
-        abort.trigger("its task was cancelled")
-        await asyncio.wait([waiting])
-        waiting.exception()  # nobody else asks for it
-        raise
+    return await threaded(partial(call, *arguments, abort=abort, **options), abort.trigger)

@@ -157,14 +157,20 @@ class DownloadBroker:
         """Answer whoever asks for this name with `body`, which holds refs of what was lent; None takes the name back."""
         self._published.put(name, body)
 
-    def find(self, origin: str, name: str, *, timeout_s: float | None = None) -> object:
+    def find(self, origin: str, name: str, *, timeout_s: float | None = None, abort: Signal | None = None) -> object:
         """What another cell has published under a name; refs stay refs.
+
+        Args:
+            origin: the other cell.
+            name: see `publish`.
+            timeout_s: by default the one of calls.
+            abort: triggering it ends the call.
 
         Raises:
             UnknownRef: nothing has that name there.
         """
         seconds = self._cell.options.calls.timeout_s if timeout_s is None else timeout_s
-        found = self._cell.request(origin, CHANNEL, NAMED_TOPIC, {"name": name}, timeout_s=seconds, resolve=False).body
+        found = self._cell.request(origin, CHANNEL, NAMED_TOPIC, {"name": name}, timeout_s=seconds, resolve=False, abort=abort).body
         if not isinstance(found, list) or len(found) != 1:
             raise UnknownRef(ref=f"ref:{origin}/{name}", origin=origin)
         return found[0]
@@ -253,7 +259,7 @@ class DownloadBroker:
     @property
     def aio(self) -> AioDownloads:
         """The awaitable twins of the calls that pull."""
-        return AioDownloads(self.pull, self.resolve, self.pull_file)
+        return AioDownloads(self.pull, self.resolve, self.pull_file, self.find)
 
     @property
     def transfers(self) -> list[Transfer]:

@@ -13,10 +13,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 
 from zdl.cell.cell import BareCell
 from zdl.cell.codes import ReturnCode
 from zdl.cell.messages import Request
+from zdl.cell.signal import Signal
+from zdl.cell.threaded import threaded
 from zdl.cell.workflow import Workflow
 from zdl.errors import StreamError, ZdlError
 from zdl.streaming.api import ConsumerFactory, Context, ObjectProducer, StreamContextKey
@@ -52,7 +55,7 @@ class Retriever:
         self._cell.handler(self._channel, self._topic)(lambda request: self._answer(request, find))
 
     def retrieve(self, owner: str, what: object, factory: ConsumerFactory, *, timeout_s: float = 30.0,
-                 workflow: Workflow | None = None) -> Context:
+                 abort: Signal | None = None, workflow: Workflow | None = None) -> Context:
         """Have the owner stream it here.
 
         Args:
@@ -60,6 +63,7 @@ class Retriever:
             what: the question, a plain value; what it means is the owner's business.
             factory: its consumer takes in what comes.
             timeout_s: no object, and no answer, for so long ends it; it begins anew with each object.
+            abort: triggering it ends the question, and what the owner streams for it.
             workflow: what the question belongs to, and the stream that answers it.
 
         Returns:
@@ -75,7 +79,7 @@ class Retriever:
                                                  stream_done_cb=lambda context: contexts.append(dict(context)))
         try:
             reply = self._cell.request(owner, self._channel, self._topic, {"what": what, "name": name}, timeout_s=timeout_s,
-                                       workflow=workflow)
+                                       abort=abort, workflow=workflow)
         finally:
             self._streams.unregister(self._channel, name)
         told = reply.body if isinstance(reply.body, str) else "it answered something else"
@@ -85,6 +89,13 @@ class Retriever:
         if told or not contexts:
             raise StreamError(what=f"{owner} did not stream {what!r:.100}: {told or 'nothing came'}")
         return contexts[0]
+
+    async def awaited(self, owner: str, what: object, factory: ConsumerFactory, *, timeout_s: float = 30.0,
+                      workflow: Workflow | None = None) -> Context:
+        """The awaitable twin of `retrieve`; a task that is cancelled gives up what comes, and returns when that has ended."""
+        abort = Signal()
+        return await threaded(partial(self.retrieve, owner, what, factory, timeout_s=timeout_s, abort=abort, workflow=workflow),
+                              abort.trigger)
 
     def _answer(self, request: Request, find: Find) -> object:
         """On the handler pool: empty, or why not."""

@@ -26,6 +26,7 @@ from zdl.cell.workflow import Workflow
 from zdl.errors import Busy, OptionError, RemoteError, TooLarge, ZdlError
 from zdl.fqcn import parse
 from zdl.protocol.pushing import Open
+from zdl.streaming.aio import AioStreams
 from zdl.streaming.api import ConsumerFactory, Context, ObjectProducer, StreamContextKey
 from zdl.streaming.hub import OBJECTS, Hub
 from zdl.streaming.inflow import Inflow
@@ -282,6 +283,11 @@ class Streams:
         self._hub.registry.add(channel, topic, opened)
         self._subscriptions.add(found)
         return found
+
+    @property
+    def aio(self) -> AioStreams:
+        """The awaitable twins of the calls that push."""
+        return AioStreams(self.open, self.objects, self.blob, self.stream_objects)
 
     # --- for the cell ---------------------------------------------------------------------------
 
