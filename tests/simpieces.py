@@ -690,9 +690,8 @@ def main(arguments: list[str] | None = None) -> int:
         wrong = trouble(given.first)
         print(wrong or "\n".join(PieceWorld(given.first).run_all().story))
         return int(bool(wrong))
-    logging.disable()
     began, passed = time.monotonic(), 0
-    with multiprocessing.Pool(given.processes) as pool:
+    with multiprocessing.Pool(given.processes, logging.disable) as pool:  # who breaks things on purpose need not read of it
         for wrong in pool.imap(trouble, range(given.first, given.first + given.seeds), chunksize=50):
             if wrong:
                 print(f"{wrong}\n{passed} passed, 1 failed")

@@ -131,16 +131,19 @@ def test_ls_shows_a_cell_that_does_not_answer_with_the_reason(run: Start, server
     assert "site-1.w0 did not come within 1" in rows[-1]["error"]
 
 
-def test_ls_of_a_part_that_is_cut_off_shows_that_part(run: Start) -> None:
+@pytest.mark.row("C8")
+def test_ls_of_a_part_that_is_cut_off_shows_that_part_and_the_last_cause(run: Start) -> None:
     server = run("start", "server", "server")
-    relay = run("start", "relay", "site-1", "--parent", server.address).address
+    address = server.address
+    relay = run("start", "relay", "site-1", "--parent", address).address
     server.signal(signal.SIGKILL)
     server.process.wait()
     done = ended("ls", "--json", "--parent", relay, "--timeout", "2s")
     rows = {row["fqcn"]: row for row in map(json.loads, done.lines)}
     assert done.code == 3 and done.err.startswith("zdl: no route to server: site-1 could not go on")
     assert rows["server"]["state"] == "unreachable" and rows["site-1"]["state"] == "up"
-    assert rows["site-1"]["error"]
+    assert address in rows["site-1"]["error"]
+    assert "the connection was closed" in rows["site-1"]["error"] or "nobody answers at" in rows["site-1"]["error"]
 
 
 def test_a_cell_speaks_only_for_what_is_below_it() -> None:

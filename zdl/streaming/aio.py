@@ -13,6 +13,7 @@ receivers are told, and returns when it has ended.
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -145,7 +146,7 @@ async def _opened(open_it: Callable[[], Writer]) -> Writer:
     opened: list[Writer] = []
     try:
         await threaded(lambda: opened.append(open_it()), _nothing)
-    except BaseException:
+    except asyncio.CancelledError:
         for writer in opened:
             writer.cancel(GIVEN_UP)
         raise
