@@ -123,7 +123,7 @@ class Watch:
             return
         transaction, now = lending.transaction, self._world.now
         found, facts = origin.offers.transactions.holding(message.offer_id), origin.offers.transactions.facts(transaction.id, now)
-        if isinstance(message, (Confirm, Drop)):
+        if isinstance(message, (Confirm, Drop)) and transaction.ended_at in (None, now):  # later ones end nothing
             self.moves(transaction)
         if transaction.ended_at is not None:
             assert found is None and facts is None, "what has ended is still found"
