@@ -312,7 +312,9 @@ class SimCell:
                 self.pulls.paths.suspect(origin, now)
         for origin in self._cut_off(effect):
             lost = asked.Unreachable(effect.at, origin, False, effect.why)
-            self.world.watch.doubts(self, self._pulls_from(origin))
+            for other in self._origins():  # those below it are lost with it
+                if concerns(lost, other):
+                    self.world.watch.doubts(self, self._pulls_from(other))
             self.perform(DATA, self.pulls.receive(lost, now))
         self.perform(DATA, self.pushes.receive(effect, now))
         self.perform(DATA, self.intakes.receive(effect, now))
