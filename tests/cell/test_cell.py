@@ -342,7 +342,7 @@ def test_it_counts_what_passes(trees: Trees) -> None:
         return [found.bytes_in // 100_000, found.bytes_out // 100_000]
 
     for name in ("server", "site-1.w0"):
-        eventually(lambda name=name: counted(name) == [1, 1], what=f"the bytes of {name}")
+        assert eventually(lambda name=name: counted(name) == [1, 1], what=f"the bytes of {name}")
 
 
 def test_its_incarnation_is_its_own(trees: Trees) -> None:

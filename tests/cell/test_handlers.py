@@ -233,4 +233,4 @@ def test_a_thread_that_has_nothing_to_do_holds_nothing_of_its_last_job(bench: Be
     held = weakref.ref(job)
     bench.pool.submit(job)
     del job
-    eventually(lambda: held() is None, what="the end of the job")
+    assert eventually(lambda: held() is None, what="the end of the job")

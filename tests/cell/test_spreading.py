@@ -41,14 +41,14 @@ def test_a_notice_that_reaches_some_is_lent_until_they_have_it(trees: Trees) -> 
     site.handler("task", "sum")(lambda request: got.append(request.body.sum()))  # type: ignore[attr-defined]
     server.notice(["site-1", "site-9"], "task", "sum", np.ones(LARGE), optional=True, receivers=["site-1"])
     eventually(lambda: got == [LARGE])
-    eventually(lambda: not server.downloads.transactions)
+    assert eventually(lambda: not server.downloads.transactions)
 
 
 def test_a_broadcast_whose_answers_nobody_looks_at_lends_nothing_to_nobody(trees: Trees) -> None:
     server, _ = trees.grow("server", "site-1")
     server.broadcast(["site-9", "site-1"], "task", "nothing", np.ones(LARGE), optional=True)
     server.broadcast({"site-9": np.ones(LARGE), "site-1": np.zeros(LARGE)}, "task", "nothing", optional=True)
-    eventually(lambda: not server.downloads.transactions)
+    assert eventually(lambda: not server.downloads.transactions)
 
 
 def test_one_body_that_cannot_travel_stops_them_all(trees: Trees) -> None:

@@ -48,7 +48,7 @@ def test_a_parent_that_goes_is_noted_and_its_data_link_goes_with_it() -> None:
         site.wait_ready()
         server.close()
         eventually(lambda: site.parent_error != "")
-        eventually(lambda: not any(each.state == "up" for each in site.peers))
+        assert eventually(lambda: not any(each.state == "up" for each in site.peers))
 
 
 def test_a_root_is_ready_at_once() -> None:
@@ -152,7 +152,7 @@ def test_a_callback_that_raises_is_logged_and_called_again(trees: Trees, caplog:
 def test_a_full_table_is_logged(trees: Trees, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "zdl.cell"):
         trees.grow("server", "a", "b", options=Options(links=LinkOptions(subtree_max=1)))
-        eventually(lambda: "links.subtree_max=1" in caplog.text)
+        assert eventually(lambda: "links.subtree_max=1" in caplog.text)
 
 
 def test_one_slow_callback_holds_up_no_other_and_hears_how_many_events_it_missed() -> None:

@@ -178,7 +178,7 @@ def test_a_callback_that_ends_its_thread_ends_no_other_workflow_late(desk: Desk)
 
     first, second = desk.workflows.make(0.02), desk.workflows.make(0.1)
     first.ended.on_trigger(leave)
-    eventually(lambda: first.ended.is_triggered and second.ended.is_triggered)
+    assert eventually(lambda: first.ended.is_triggered and second.ended.is_triggered)
 
 
 def test_who_cannot_be_told_does_not_matter() -> None:

@@ -250,8 +250,8 @@ def test_a_wrong_secret_an_unknown_and_an_ended_offer_get_none(trees: Trees) -> 
 
 # --- in its place, sockets ----------------------------------------------------------------------
 
-def pulls_over_sockets(server: Cell, site: Cell, why: str, size: int = MIB) -> None:
-    """It comes all the same, and the reason is kept."""
+def pulls_over_sockets(server: Cell, site: Cell, why: str, size: int = MIB) -> str:
+    """It comes all the same, and the reason is kept: which one."""
     array = np.frombuffer(os.urandom(size), np.uint8)
     for into in (None, np.empty(size, np.uint8)):
         lent = server.downloads.lend(array, receivers=["site-1"])
@@ -261,6 +261,7 @@ def pulls_over_sockets(server: Cell, site: Cell, why: str, size: int = MIB) -> N
         assert lent.wait(PATIENCE_S).is_complete
     facts = site.snapshot().transfers[-1]
     assert facts.why_not_shared == last(site).why_not_shared
+    return facts.why_not_shared
 
 
 @pytest.mark.parametrize(("lender", "receiver", "why"), [
@@ -275,7 +276,7 @@ def test_options_say_no(trees: Trees, lender: dict[str, object], receiver: dict[
     offers = OfferOptions(**lender)  # type: ignore[arg-type]
     server = trees.add(Cell("server", listen="tcp://127.0.0.1:0", options=Options(offers=offers)))
     site = trees.add(Cell("site-1", parent=server.addresses[0], options=Options(pulls=pulls)))
-    pulls_over_sockets(server, site, why)
+    assert why in pulls_over_sockets(server, site, why)
     assert server.lane.segments.nbytes == 0
 
 
@@ -283,20 +284,20 @@ def test_options_say_no(trees: Trees, lender: dict[str, object], receiver: dict[
 def test_another_machine_is_recognised_and_not_asked_again(trees: Trees) -> None:
     server, site = trees.grow("server", "site-1", options=SHARING)
     server.lane.segments.host = "another one"
-    pulls_over_sockets(server, site, "runs on another machine, or in another network namespace")
+    assert pulls_over_sockets(server, site, "runs on another machine, or in another network namespace")
     server.lane.segments.host = site.lane.segments.host
-    pulls_over_sockets(server, site, "runs on another machine")
+    assert pulls_over_sockets(server, site, "runs on another machine")
 
 
 @pytest.mark.row("Z3")
 def test_memory_that_cannot_be_fetched_is_sent(trees: Trees) -> None:
     server, site = trees.grow("server", "site-1", options=SHARING)
     server.lane.segments.handover.close(PATIENCE_S)
-    pulls_over_sockets(server, site, "server")
+    assert pulls_over_sockets(server, site, "server")
     again, = trees.grow("server", options=SHARING)
     site = trees.add(Cell("site-1", parent=again.addresses[0], options=SHARING))
     site.lane.segments.fetch = _refused  # type: ignore[method-assign]
-    pulls_over_sockets(again, site, "cannot be had here: [Errno 111] nobody listens")
+    assert pulls_over_sockets(again, site, "cannot be had here: [Errno 111] nobody listens")
 
 
 def _refused(*_: object, **__: object) -> list[int]:
@@ -310,7 +311,7 @@ def _refused(*_: object, **__: object) -> list[int]:
 def test_an_origin_that_answers_nonsense_is_pulled_from_over_sockets(trees: Trees, answer: object) -> None:
     server, site = trees.grow("server", "site-1", options=SHARING)
     server.handler("zdl", "same-host")(lambda request: answer)
-    pulls_over_sockets(server, site, "3" if answer == {"why": 3} else "server")
+    assert pulls_over_sockets(server, site, "3" if answer == {"why": 3} else "server")
 
 
 def test_an_origin_that_tells_of_bytes_where_none_are_is_not_believed(trees: Trees) -> None:

@@ -74,4 +74,4 @@ def test_it_may_be_closed_by_its_own_job() -> None:
     workers = Workers("zdl-test", "server", 2)
     left: list[list[str]] = []
     workers.submit("the end", lambda: left.append(workers.close(PATIENCE_S)))
-    eventually(lambda: left == [[]])
+    assert eventually(lambda: left == [[]])

@@ -63,14 +63,17 @@ def test_structs_nest_only_so_deep() -> None:
     assert dtype_of(name_of(np.dtype(kind))) == np.dtype(kind)
     with pytest.raises(CannotPack, match="nested deeper than 8"):
         name_of(np.dtype([("a", kind)]))
-    refused("{4;0=1:a" * (DEPTH_MAX + 1) + "<i4" + "}" * (DEPTH_MAX + 1))
+    assert all("is not allowed" in each for each in refused("{4;0=1:a" * (DEPTH_MAX + 1) + "<i4" + "}" * (DEPTH_MAX + 1)))
 
 
-def refused(name: str) -> None:
-    """Checks that a name is none."""
+def refused(name: str) -> list[str]:
+    """What a name that is none is refused with, wherever it is looked at."""
+    found = []
     for function in (itemsize_of, dtype_of):
-        with pytest.raises(CannotUnpack, match="is not allowed"):
+        with pytest.raises(CannotUnpack) as caught:
             function(name)
+        found.append(str(caught.value))
+    return found
 
 
 @pytest.mark.fault("H19")
@@ -84,7 +87,7 @@ def refused(name: str) -> None:
     "{4;0=9999:a<i4}", "{33;0=1:a|u1(" + ",".join("1" * 33) + ")}", "x" * 20_000,
 ])
 def test_h19_a_name_that_lies_or_is_none_is_refused(name: str) -> None:
-    refused(name)
+    assert all("is not allowed" in each for each in refused(name))
 
 
 @pytest.mark.fault("H19")

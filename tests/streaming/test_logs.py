@@ -73,7 +73,7 @@ def test_a_log_is_streamed_through_a_relay_while_it_grows(trees: Trees, tmp_path
     eventually(lambda: b"".join(seen) == b"one\n")
     with path.open("ab") as log:
         log.write(b"two\n")
-    eventually(lambda: b"".join(seen) == b"one\ntwo\n")
+    assert eventually(lambda: b"".join(seen) == b"one\ntwo\n")
     stop.set()
     following.join(PATIENCE_S)
     out.close(PATIENCE_S)

@@ -114,7 +114,7 @@ def test_a_caller_that_is_gone_aborts_what_runs_for_it_and_its_reply_is_undelive
         request = the_request(server)
     eventually(lambda: server.aborted)
     answer(server, request, b"late")
-    eventually(lambda: server.undelivered == [request.id])
+    assert eventually(lambda: server.undelivered == [request.id])
 
 
 def test_a_notice_is_handed_over_and_handled_without_an_answer(stack: ExitStack) -> None:

@@ -165,7 +165,7 @@ def test_what_comes_in_the_gap_of_a_hot_lead_is_read_though_nobody_comes_back(la
             lane.lead.take(lambda: lane.has(number))
         lane.read.clear()
         lane.send(250)
-        eventually(lambda: lane.has(250))
+        assert eventually(lambda: lane.has(250))
 
 
 def test_a_thread_that_sleeps_on_a_hot_lane_has_it_polled_for_him(lane: Lane) -> None:

@@ -149,7 +149,7 @@ def test_it_ticks_when_its_desk_wants_it(server: Lone) -> None:
         server.desk.wants_tick_at = time.monotonic()
 
     server.loop.mailbox.put(want)
-    eventually(lambda: server.desk.ticks == 1)
+    assert eventually(lambda: server.desk.ticks == 1)
 
 
 def test_a_connection_that_another_thread_began_is_noticed_although_the_loop_sleeps(server: Lone) -> None:
@@ -159,7 +159,7 @@ def test_a_connection_that_another_thread_began_is_noticed_although_the_loop_sle
         eventually(lambda: site.loop.mailbox.is_asleep)
         # Below the brain, so that no deadline of its wakes the loop.
         site.loop.submit(site.loop.act, [Dial(1, server.address), Send(1, hello)], 0.0)
-        eventually(lambda: any(each.messages_in for each in site.loop.traffic()), what="the welcome")
+        assert eventually(lambda: any(each.messages_in for each in site.loop.traffic()), what="the welcome")
 
 
 def test_it_counts_what_moves_per_peer(server: Lone, peer: RawPeer) -> None:
@@ -212,7 +212,7 @@ def test_a_connection_that_never_said_anything_useful_is_forgotten_when_it_ends(
         with RawPeer(server.address, "site-1") as stranger:
             stranger.send_frames(b"nonsense")
             eventually(lambda: server.loop.undecoded > number)
-    eventually(lambda: ", 0 accepted" in server.loop.ask(lambda: repr(server.loop.links)))
+    assert eventually(lambda: ", 0 accepted" in server.loop.ask(lambda: repr(server.loop.links)))
 
 
 def test_heartbeats_are_a_sign_of_life_and_nothing_else(server: Lone, peer: RawPeer) -> None:
