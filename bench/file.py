@@ -24,6 +24,7 @@ from zdl_bench.report import Result
 from zdl_bench.rounds import Case, Rounds, Sample, measure as measured
 from zdl_bench.sizes import written
 from zdl_bench.systems import refuse_unknown
+from zdl_bench.undisturbed import undisturbed
 from zdl_bench.zdl_file import LIMITS, written as make_file
 
 GIB = 1 << 30
@@ -88,14 +89,18 @@ class FileSystem:
 
     def run(self) -> Sample:
         """Gets it once."""
-        seen = self._leaf.ask("get", way=WAYS[self.name], path=str(self._lent))
-        size_gib = self._question.size_bytes / GIB
-        return Sample(size_gib / seen["elapsed_s"], {
-            "leaf_peak_rss_bytes": seen.get("peak_growth_bytes", 0), "leaf_cpu_s_per_gib": seen["cpu_s"] / size_gib})
+        return undisturbed(self._once, load_bytes=self._question.size_bytes, warm=lambda is_settled: self._leaf.ask(
+            "warm", path=str(self._lent), is_settled=is_settled))
 
     def stop(self) -> None:
         """Ends the processes and removes the files."""
         self._open.close()
+
+    def _once(self) -> Sample:
+        seen = self._leaf.ask("get", way=WAYS[self.name], path=str(self._lent))
+        size_gib = self._question.size_bytes / GIB
+        return Sample(size_gib / seen["elapsed_s"], {
+            "leaf_peak_rss_bytes": seen.get("peak_growth_bytes", 0), "leaf_cpu_s_per_gib": seen["cpu_s"] / size_gib})
 
 
 def measure(question: FileQuestion = FileQuestion(), *, told: Told = silent) -> list[Result]:

@@ -18,6 +18,7 @@ from zdl_bench.question import Bench, Flag, Told, silent
 from zdl_bench.report import Result
 from zdl_bench.rounds import Case, Rounds, Sample, measure as measured
 from zdl_bench.sizes import written
+from zdl_bench.undisturbed import WARM_BYTES, undisturbed
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -74,6 +75,17 @@ class ItemsSystem:
             ValueError: an item was produced more than once, wrong bytes came, or too much was kept.
         """
         question = self._question
+        load_bytes = question.items * question.item_bytes
+        length = load_bytes * question.leaves + min(load_bytes, question.cache_bytes) + WARM_BYTES
+        return undisturbed(self._once, load_bytes=load_bytes, warm=lambda is_settled: self._leaves[0].ask(
+            "memory_warmed", length=length, is_settled=is_settled))
+
+    def stop(self) -> None:
+        """Ends the processes, origin first."""
+        self._open.close()
+
+    def _once(self) -> Sample:
+        question = self._question
         self._origin.ask("lend")
         pulled: list[dict[str, Any]] = list(self._pool.map(lambda leaf: leaf.ask("pull"), self._leaves))
         told = self._origin.ask("ended")
@@ -89,10 +101,6 @@ class ItemsSystem:
         return Sample(value=all_gib / elapsed_s, extra={"origin_cpu_s_per_gib": told["cpu_s"] / all_gib,
                                                         "leaves_cpu_s_per_gib": sum(each["cpu_s"] for each in pulled) / all_gib,
                                                         "kept_bytes": told["kept_bytes"]})
-
-    def stop(self) -> None:
-        """Ends the processes, origin first."""
-        self._open.close()
 
 
 def measure(question: ItemsQuestion = ItemsQuestion(), *, told: Told = silent) -> list[Result]:

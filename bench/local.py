@@ -20,6 +20,7 @@ from zdl_bench.rounds import Case, Rounds, Sample, measure as measured, results
 from zdl_bench.sizes import written
 from zdl_bench.state import Load
 from zdl_bench.systems import GIB, PullSystem, Recipe, refuse_unknown, refuse_wrong_bytes
+from zdl_bench.undisturbed import WARM_BYTES, undisturbed
 
 MIB = 1 << 20
 SYSTEMS = ("zdl_tcp", "zdl_copied_first", "zdl_copied", "zdl_in_place_first", "zdl_in_place", "zdl_born", "memcpy")
@@ -69,21 +70,25 @@ class LocalSystem:
         self._leaf.ask("pull")
 
     def run(self) -> Sample:
-        """The leaf pulls once.
+        """The leaf pulls once, into memory that both have had before.
 
         Raises:
             ValueError: other bytes came than were lent, or another way.
         """
+        return undisturbed(self._once, load_bytes=self._load.size_bytes, warm=lambda is_settled: self._leaf.ask(
+            "memory_warmed", length=WARM_BYTES, is_settled=is_settled))
+
+    def stop(self) -> None:
+        """Ends both."""
+        self._open.close()
+
+    def _once(self) -> Sample:
         if self.name.endswith("_first"):
             self._origin.ask("lend")
         seen = self._leaf.ask("pull")
         refuse_other_way(self.name, **{each: seen[each] for each in ("way", "why")})
         refuse_wrong_bytes(self.name, came=self._leaf.ask("checked")["checksum"], lent=self._checksum)
         return Sample(self._load.size_bytes / GIB / seen["elapsed_s"], extra={"pull_ms": seen["elapsed_s"] * 1000})
-
-    def stop(self) -> None:
-        """Ends both."""
-        self._open.close()
 
 
 def refuse_other_way(name: str, *, way: str, why: str) -> None:

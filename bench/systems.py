@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,16 +18,9 @@ from zdl_bench.report import Result
 from zdl_bench.rounds import Case, Rounds, Sample, measure
 from zdl_bench.shaped import HOST
 from zdl_bench.state import Load
-from zdl_bench.warmth import PASS_S, taken_back_bytes
+from zdl_bench.undisturbed import WARM_BYTES, undisturbed
 
 GIB = 1 << 30
-# Beyond the object: buffers of the process and of the kernel.
-WARM_BYTES = 64 << 20
-# See `zdl_bench.warmth`. Smaller loads are over long before the host takes a pass, most of the time.
-SETTLED_BYTES_MIN = 64 << 20
-REPEATS_MAX = 4
-# Pages that the run did not need.
-TAKEN_BACK_BYTES_MAX = 4 << 20
 SHAPER = "zdl_bench.shaped:Shaper"
 BEHIND = "127.0.0.1"
 
@@ -166,20 +158,12 @@ class PullSystem:
         the leaf that grew most did at its highest beyond the object itself (far below 0 where malloc still had an earlier
         one's), and how far a relay has grown since it was started.
 
-        Where the host took memory back meanwhile the run is repeated, a few times at most; ``taken_back_bytes`` tells of the last.
-
         Raises:
             ValueError: other bytes came than were lent.
         """
         length = self._load.size_bytes * len(self._leaves) + WARM_BYTES
-        for _ in range(REPEATS_MAX):
-            self._leaves[0].ask("memory_warmed", length=length, is_settled=self._load.size_bytes >= SETTLED_BYTES_MIN)
-            before, began = taken_back_bytes(), time.monotonic()
-            sample = self._once()
-            taken = taken_back_bytes() - before
-            if taken <= TAKEN_BACK_BYTES_MAX or time.monotonic() - began > PASS_S:  # which no repetition would be without
-                break
-        return replace(sample, extra={**sample.extra, "taken_back_bytes": taken}) if taken else sample
+        return undisturbed(self._once, load_bytes=self._load.size_bytes, warm=lambda is_settled: self._leaves[0].ask(
+            "memory_warmed", length=length, is_settled=is_settled))
 
     def _once(self) -> Sample:
         if self._origin is not None:

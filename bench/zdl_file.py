@@ -14,6 +14,7 @@ from zdl.assembly import Cell
 from zdl_bench.endpoints import listening
 from zdl_bench.meter import Meter
 from zdl_bench.role import CellRole
+from zdl_bench.warmth import Host
 
 ORIGIN, LEAF, NAME = "server", "leaf", "file"
 WAYS = ("file", "disk", "sent_file", "sent_disk", "cp", "cp_synced")
@@ -60,11 +61,16 @@ class Leaf(CellRole):
             most = _addresses_bytes() + memory_bytes
             resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
+    def warm(self, *, path: str, is_settled: bool) -> None:
+        """Has the memory warm that the page cache will need for such a file, when the host is done with what was free before."""
+        self._place.unlink(missing_ok=True)
+        if is_settled:
+            Host().wait_until_done()
+        _use(self._place, os.stat(path).st_size)
+        os.sync()  # what was written before shall not be written while one measures
+
     def get(self, *, way: str, path: str) -> dict[str, Any]:
         """Once: ``elapsed_s``, and what the process used; what came is compared with what was lent, and removed."""
-        self._place.unlink(missing_ok=True)
-        _warm(self._place, os.stat(path).st_size)
-        os.sync()  # what was written before shall not be written now
         meter = Meter()
         meter.start()
         began = time.perf_counter()
@@ -104,9 +110,9 @@ def written(path: Path, size: int) -> None:
             file.write(memoryview(piece)[:size - at])
 
 
-def _warm(place: Path, size: int) -> None:
-    """Uses, and gives back, the memory that the page cache will need: the host of a virtual machine takes away what is not used
-    for a second or two, and gives it again at up to 6 us a page, which is ten times what a copy takes."""
+def _use(place: Path, size: int) -> None:
+    """Uses, and gives back, memory of the page cache: the host of a virtual machine takes away what is not used for a second or
+    two, and gives it again at up to 6 us a page, which is ten times what a copy takes."""
     piece = bytes(_PIECE_BYTES)
     with place.open("wb") as file:
         for _ in range(0, size, _PIECE_BYTES):

@@ -5,17 +5,10 @@ from __future__ import annotations
 import resource
 from pathlib import Path
 
-import pytest
-
-from zdl_bench import warmth
 from zdl_bench.destination import HUGE_PAGE_BYTES
-from zdl_bench.warmth import memory_warmed, taken_back_bytes
+from zdl_bench.warmth import Host, memory_warmed
 
-
-def told_by(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A counter of the test's own, where the kernel's would be."""
-    monkeypatch.setattr(warmth, "REPORTED", path)
-    return path
+FOREVER_S = float("inf")
 
 
 def test_memory_that_is_warmed_is_touched_page_by_page() -> None:
@@ -25,29 +18,43 @@ def test_memory_that_is_warmed_is_touched_page_by_page() -> None:
     assert resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before >= pages_count
 
 
-def test_what_the_host_has_taken_back_is_what_the_kernel_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told_by(tmp_path / "reported_kib", monkeypatch).write_text("3\n")
-    assert taken_back_bytes() == 3072
+def test_what_the_host_has_taken_back_is_what_the_kernel_counts(tmp_path: Path) -> None:
+    reported = tmp_path / "reported_kib"
+    reported.write_text("3\n")
+    assert Host(reported).taken_back_bytes() == 3072
+    reported.write_text("a word\n")
+    assert Host(reported).taken_back_bytes() == 0
 
 
-def test_a_kernel_that_does_not_count_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told_by(tmp_path / "none", monkeypatch)
-    monkeypatch.setattr(warmth, "PASS_S", float("inf"))
-    monkeypatch.setattr(warmth, "WAIT_S_MAX", float("inf"))
-    memory_warmed(HUGE_PAGE_BYTES, is_settled=True)
-    assert taken_back_bytes() == 0
+def test_a_kernel_that_does_not_count_is_not_waited_for(tmp_path: Path) -> None:
+    looks: list[float] = []
+    host = Host(tmp_path / "none", pass_s=FOREVER_S, wait_s_max=FOREVER_S, pause=looks.append)
+    memory_warmed(HUGE_PAGE_BYTES, is_settled=True, host=host)
+    assert host.taken_back_bytes() == 0 and not looks
 
 
-def test_memory_is_held_until_no_pass_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told_by(tmp_path / "reported_kib", monkeypatch).write_text("1")
+def test_memory_is_held_until_no_pass_is_due(tmp_path: Path) -> None:
+    reported = tmp_path / "reported_kib"
+    reported.write_text("1")
     looks: list[int] = []
 
-    def counted(path: Path) -> str:
+    def pause(_: float) -> None:
         """Two more passes come while one waits."""
         looks.append(len(looks))
-        return str(min(3, 1 + len(looks)))
+        reported.write_text(str(min(3, 1 + len(looks))))
 
-    monkeypatch.setattr(Path, "read_text", counted)
-    monkeypatch.setattr(warmth, "PASS_S", 0.1)
-    memory_warmed(HUGE_PAGE_BYTES, is_settled=True)
-    assert len(looks) >= 4  # the last two see the same
+    memory_warmed(HUGE_PAGE_BYTES, is_settled=True, host=Host(reported, pass_s=0.1, wait_s_max=FOREVER_S, pause=pause))
+    assert len(looks) >= 3 and reported.read_text() == "3", "the last one sees the same"
+
+
+def test_where_passes_never_end_nobody_waits_for_ever(tmp_path: Path) -> None:
+    reported = tmp_path / "reported_kib"
+    reported.write_text("1")
+    looks: list[int] = []
+
+    def pause(_: float) -> None:
+        looks.append(len(looks))
+        reported.write_text(str(1 + len(looks)))
+
+    Host(reported, pass_s=FOREVER_S, wait_s_max=0.05, pause=pause).wait_until_done()
+    assert looks
