@@ -11,6 +11,7 @@ page cache will need has been used just before, for each of them alike.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from zdl_bench.rounds import Case, Rounds, Sample, measure as measured
 from zdl_bench.sizes import written
 from zdl_bench.systems import refuse_unknown
 from zdl_bench.undisturbed import undisturbed
+from zdl_bench.warmth import Host
 from zdl_bench.zdl_file import LIMITS, written as make_file
 
 GIB = 1 << 30
@@ -89,12 +91,20 @@ class FileSystem:
 
     def run(self) -> Sample:
         """Gets it once."""
-        return undisturbed(self._once, load_bytes=self._question.size_bytes, warm=lambda is_settled: self._leaf.ask(
-            "warm", path=str(self._lent), is_settled=is_settled))
+        return undisturbed(self._once, load_bytes=self._question.size_bytes, warm=self._warm)
 
     def stop(self) -> None:
         """Ends the processes and removes the files."""
         self._open.close()
+
+    def _warm(self, is_settled: bool) -> None:
+        os.sync()  # what was written before shall not be written while one measures
+        if is_settled:
+            Host().wait_until_done()
+        with self._lent.open("rb") as file:  # it may have left the page cache meanwhile
+            while file.read(MIB):
+                pass
+        self._leaf.ask("warm", size_bytes=self._question.size_bytes)
 
     def _once(self) -> Sample:
         seen = self._leaf.ask("get", way=WAYS[self.name], path=str(self._lent))

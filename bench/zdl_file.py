@@ -14,7 +14,6 @@ from zdl.assembly import Cell
 from zdl_bench.endpoints import listening
 from zdl_bench.meter import Meter
 from zdl_bench.role import CellRole
-from zdl_bench.warmth import Host
 
 ORIGIN, LEAF, NAME = "server", "leaf", "file"
 WAYS = ("file", "disk", "sent_file", "sent_disk", "cp", "cp_synced")
@@ -61,13 +60,10 @@ class Leaf(CellRole):
             most = _addresses_bytes() + memory_bytes
             resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
-    def warm(self, *, path: str, is_settled: bool) -> None:
-        """Has the memory warm that the page cache will need for such a file, when the host is done with what was free before."""
+    def warm(self, *, size_bytes: int) -> None:
+        """Has the memory warm that the page cache will need for such a file."""
         self._place.unlink(missing_ok=True)
-        if is_settled:
-            Host().wait_until_done()
-        _use(self._place, os.stat(path).st_size)
-        os.sync()  # what was written before shall not be written while one measures
+        _use(self._place, size_bytes)
 
     def get(self, *, way: str, path: str) -> dict[str, Any]:
         """Once: ``elapsed_s``, and what the process used; what came is compared with what was lent, and removed."""
