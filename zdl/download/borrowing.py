@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from zdl.cell.cell import BareCell
+from zdl.download.nearby import NearbySink
 from zdl.download.patience import Patience
 from zdl.download.puller import MEMORY, Transfer
 from zdl.download.samehost import NotHere, SameHost, told_ranges
@@ -115,12 +116,8 @@ class SharedSink:
         return bytes(raw)
 
 
-class CopyingSink:
-    """Items that are here already, in shared memory, and shall be copied to where their user wants them.
-
-    That is done at the end of the pull, which keeps its lease alive meanwhile.
-
-    Threads: `finish` on the broker's threads, all else where `zdl.download.puller.Sink` says.
+class CopyingSink(NearbySink):
+    """Items in shared memory that are copied to where their user wants them.
 
     Args:
         source: the offer.
@@ -129,29 +126,9 @@ class CopyingSink:
     """
 
     def __init__(self, source: Source, places: Mapping[Ref, memoryview], borrowed: Borrowed) -> None:
-        self._source = source
+        super().__init__(source, merge_ranges((ref.offset, ref.length) for ref in places))
         self._places = places
         self._borrowed = borrowed
-        self._told: Callable[[int], None] = lambda done: None
-        self._why_not: Callable[[], str] = lambda: ""
-        self.ranges: list[tuple[int, int]] = []
-        self.have: list[tuple[int, int]] = merge_ranges((ref.offset, ref.length) for ref in places)
-
-    @property
-    def may_block(self) -> bool:
-        """So that it is finished by somebody who has the time."""
-        return True
-
-    def begin(self, told: Callable[[int], None], why_not: Callable[[], str]) -> None:
-        """See `zdl.download.puller.Copying`."""
-        self._told, self._why_not = told, why_not
-
-    def view(self, offset: int, length: int) -> memoryview:
-        """No chunk comes."""
-        raise AssertionError("nothing was asked for")
-
-    def keep(self, offset: int, view: memoryview) -> None:
-        """No chunk comes."""
 
     def finish(self) -> None:
         """Copies all of it.
@@ -165,10 +142,8 @@ class CopyingSink:
             """So much more; items that overlap are copied each, and told of once."""
             nonlocal done
             done = min(done + count, most)
-            self._told(done)
-            why = self._why_not()
-            if why:
-                raise Cancelled(what=f"the pull of {self._source.label} from {self._source.origin}", why=why)
+            self._tell(done)
+            self.check_wanted()
 
         for ref, memory in self._places.items():
             self._borrowed.copied(ref.offset, memory, go_on)

@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from zdl.cell.cell import BareCell
 from zdl.cell.handlers import Raised, guarded
 from zdl.cell.signal import Signal
+from zdl.download.nearby import NearbySink
 from zdl.errors import Cancelled, Closed, NoRoute, OriginLost, PeerLost, TimedOut, ZdlError
 from zdl.options import Pace
 from zdl.refs import Source
@@ -56,22 +57,6 @@ class Sink(Protocol):
 
     def finish(self) -> None:
         """All bytes are kept: make them last. Only asked of what may block."""
-
-
-@runtime_checkable
-class Copying(Protocol):
-    """A sink to whose pull all bytes are here from the beginning; what is left is to finish, and that is to copy them.
-
-    So the pull keeps its lease alive meanwhile, and its origin hears that all is here when it is.
-    """
-
-    def begin(self, told: Callable[[int], None], why_not: Callable[[], str]) -> None:
-        """Before its pull begins.
-
-        Args:
-            told: gets the bytes done so far, as they are copied.
-            why_not: says why it is to end before all is copied; empty while it is not.
-        """
 
 
 @dataclass(slots=True)
@@ -344,7 +329,7 @@ class Puller:
         except ZdlError as error:
             self._settled(batch, transfer, error)
             return
-        if isinstance(sink, Copying):
+        if isinstance(sink, NearbySink):
             sink.begin(lambda done: self._progressed(batch, transfer, done), lambda: batch.reason() or self._why_ending)
         cancel = lane.pull(
             source, sink.ranges, sink, addresses, have=sink.have,
