@@ -27,8 +27,12 @@ SYSTEMS = ("zdl", "zdl_quick", "zdl_unverified", "bare_pyzmq", "bare_pyzmq_best"
            "memcpy", "memcpy_fresh")
 DEFAULT_SYSTEMS = tuple(name for name in SYSTEMS if name != "raw_tcp_many")
 CEILINGS = ("raw_tcp", "raw_tcp_best", "raw_tcp_many", "bare_pyzmq", "bare_pyzmq_best", "memcpy", "memcpy_fresh")
-# Unverified, nobody looks at the bytes: neither the receiver, nor the origin whether they still are what was lent.
 VERIFIED = {"zdl": "blake3", "zdl_quick": "xxh3", "zdl_unverified": "none"}
+# What the origin notes of what it lends is what its leaves verify with. Unverified, nobody looks at the bytes: neither the
+# receiver, nor the origin whether they still are what was lent.
+NOTED = {"zdl": {"digest": "blake3"}, "zdl_quick": {"digest": "xxh3"}, "zdl_unverified": {"guard": "none"}}
+# When zdl's origin lends: once, and the same to every pull, which is told in ``lend_s_per_gib``; or anew for each, while that is timed.
+LENDINGS = ("once", "each")
 # A piece that stays in the cache between the kernel's two copies.
 RAW_PIECE_BYTES = 256 * 1024
 # The best of 128 KiB to 1 MiB with the congestion control below, by 5 % over 256 KiB; see `zdl_bench.raw_tcp`.
@@ -57,6 +61,7 @@ class PullQuestion:
         rtt_ms: of a shaped link between origin and leaf.
         rate_bytes: per second, of that link; None: there is none.
         connections: of ``raw_tcp_many``.
+        lend: when zdl's origin does, of `LENDINGS`.
         rounds: how often.
         bench: the question's name.
     """
@@ -74,12 +79,13 @@ class PullQuestion:
     rtt_ms: float = 0.0
     rate_bytes: int | None = None
     connections: int = 4
+    lend: str = "once"
     rounds: Rounds = Rounds()
     bench: str = "pull"
 
     def __post_init__(self) -> None:
         refuse_unknown(mix=(self.mix, MIXES), system=(self.systems, SYSTEMS), scheme=((self.scheme,), PULL_SCHEMES),
-                       destination=((self.destination,), KINDS))
+                       destination=((self.destination,), KINDS), lend=((self.lend,), LENDINGS))
         if min(self.leaves, self.connections, self.items) < 1:
             raise ValueError("leaves, connections and items must be at least 1")
         if self.rate_bytes and self.scheme != "tcp":
@@ -129,9 +135,8 @@ def recipe(name: str, question: PullQuestion) -> Recipe:
             "destination": destination}
     match name:
         case "zdl" | "zdl_quick" | "zdl_unverified":
-            lending = {"advertise": HOST} if question.rate_bytes else {}
-            if name == "zdl_unverified":
-                lending["guard"] = "none"
+            lending = {"advertise": HOST, "lend": question.lend} if question.rate_bytes else {"lend": question.lend}
+            lending |= NOTED[name]
             return Recipe(name, "zdl_bench.zdl_pull", {"pulls": _pulls(question, verify=VERIFIED[name])}, lending, is_named=True)
         case "bare_pyzmq":
             return Recipe(name, "zdl_bench.bare_zmq", bare)
@@ -162,6 +167,7 @@ _HOW = (Flag("chunk", "chunk_bytes", "One piece on the wire."),
         Flag("window", "window_bytes", "How much is asked for and not yet here, e.g. 4M; without it zdl tunes its own."),
         Flag("scheme", "scheme", "How they are linked; local: zdl hands over memory, all others use tcp.", PULL_SCHEMES),
         Flag("systems", "systems", "Who is measured.", SYSTEMS),
+        Flag("lend", "lend", "When zdl's origin lends: once, before; or for each pull, while that is timed.", LENDINGS),
         Flag("destination", "destination", "Memory of the baselines.", KINDS))
 BENCH = Bench(PullQuestion, measure, (
     Flag("size", "size_bytes", "Of the mixed arrays together, or of the single one."),

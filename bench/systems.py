@@ -134,6 +134,7 @@ class PullSystem:
         self._between = Between(recipe, way)
         self._pool = ThreadPoolExecutor(leaves)
         self._checksum = 0
+        self._lent: dict[str, float] = {}
 
     def start(self) -> None:
         """Starts the processes and has the state made."""
@@ -148,6 +149,8 @@ class PullSystem:
         self._open.enter_context(self._origin)
         lent = self._origin.ask("start", load=load, scheme=self._way.scheme, folder=folder, **recipe.origin_settings)
         self._checksum = lent["checksum"]
+        if "lend_s" in lent:
+            self._lent = {"lend_s_per_gib": lent["lend_s"] * GIB / load["size_bytes"]}
         address = self._between.start(self._open, lent, folder=folder)
         for number, leaf in enumerate(self._leaves):
             named = {"name": f"{self._between.leaf_name}-{number}"} if recipe.is_named else {}
@@ -174,7 +177,7 @@ class PullSystem:
         extra = {"leaf_cpu_s_per_gib": sum(each["cpu_s"] for each in pulled) / size_gib}
         if self._origin is not None:
             lent = self._origin.ask("meter_read")
-            extra["origin_cpu_s_per_gib"] = lent["cpu_s"] / size_gib
+            extra |= {"origin_cpu_s_per_gib": lent["cpu_s"] / size_gib, **self._lent}
             if "peak_growth_bytes" in lent:
                 grown = max(each["peak_growth_bytes"] for each in pulled)
                 extra["leaf_peak_rss_bytes"] = grown - self._load.size_bytes

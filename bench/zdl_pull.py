@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, cast
@@ -26,18 +27,22 @@ class Origin(CellRole):
     """A cell that lends one state to whoever asks."""
 
     def start(self, *, load: dict[str, Any], scheme: str, folder: str, advertise: str | None = None,
-              guard: str = "check") -> dict[str, Any]:
-        """Makes the state and listens; returns where, and what will come."""
+              guard: str = "check", digest: str = "xxh3", lend: str = "each") -> dict[str, Any]:
+        """Makes the state and listens; returns where, and what will come, and what it takes to lend it if that is done once."""
         arrays = state.make(state.Load(**load))
-        options = Options(packing=PackOptions(guard=guard))
+        options = Options(packing=PackOptions(guard=guard, digest=digest))
         cell = self._open.enter_context(Cell(ORIGIN, listen=(listening(scheme, folder=folder),), advertise=advertise,
                                              options=options))
 
-        @cell.handler(CHANNEL, "state")
-        def lend(request: Request) -> state.State:
-            return arrays
+        began_at = time.perf_counter()
+        given: object = cell.downloads.lend(arrays, receivers=0).body if lend == "once" else arrays
+        lend_s = {"lend_s": time.perf_counter() - began_at} if lend == "once" else {}
 
-        return {"address": cell.addresses[0], "data_addresses": list(cell.data_addresses), "checksum": state.checksum(arrays)}
+        @cell.handler(CHANNEL, "state")
+        def state_of(request: Request) -> object:
+            return given
+
+        return {"address": cell.addresses[0], "data_addresses": list(cell.data_addresses), "checksum": state.checksum(arrays), **lend_s}
 
 
 class Relay(CellRole):

@@ -37,7 +37,7 @@ class Book:
         self.transaction: Loan | None = None
 
     def scope(self, receivers: Sequence[str] | int, *, targets: Sequence[str] = (), lease_s: float | None = None,
-              guard: str = "check") -> Book:
+              packing: PackOptions = PackOptions()) -> Book:
         self.asked.append((receivers, tuple(targets), lease_s))
         return self
 

@@ -14,6 +14,7 @@ from zdl.cell.signal import Signal
 from zdl.errors import NoRoute
 from zdl.objects.manifest import Manifest
 from zdl.objects.pack import Lent
+from zdl.options import PackOptions
 from zdl.refs import Holder, Ref, Source
 
 from trees import Trees
@@ -36,7 +37,7 @@ class Notebook:
         return [f"{self.name} had more to do"]
 
     def scope(self, receivers: Sequence[str] | int, *, targets: Sequence[str] = (), lease_s: float | None = None,
-              guard: str = "check") -> Page:
+              packing: PackOptions = PackOptions()) -> Page:
         self.scopes.append(Page(receivers, targets))
         return self.scopes[-1]
 

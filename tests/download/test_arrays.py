@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 
 from zdl.download.arrays import BLOCK_BYTES, GATHER_BELOW_BYTES, Buffers
 from zdl.download.born import Home
-from zdl.objects.manifest import Manifest
+from zdl.objects.manifest import ALONE_BYTES, Manifest
 
 
 def lent(lengths: Sequence[int]) -> tuple[Buffers, bytes]:
@@ -83,18 +83,28 @@ SIZES = (0, 1, 1000, BLOCK_BYTES - 1, BLOCK_BYTES, 2 * BLOCK_BYTES + 70)
 
 
 @given(st.lists(st.sampled_from(SIZES), min_size=1, max_size=8), st.data())
-def test_blocks_are_the_range_in_order_and_blocks_of_large_items_are_whole(lengths: list[int], data: st.DataObject) -> None:
+def test_blocks_are_the_range_in_order_cut_where_blocks_begin(lengths: list[int], data: st.DataObject) -> None:
     manifest = Manifest.of(lengths)
     zeros = memoryview(bytes(max(lengths)))
     buffers = Buffers(manifest, [zeros[:length] for length in lengths])
     offset = data.draw(st.integers(0, manifest.bytes_total))
     length = data.draw(st.integers(0, manifest.bytes_total - offset))
-    at = offset
+    at, starts = offset, {start for start, _ in buffers.grid}
     for start, size in buffers.blocks(offset, length):
         assert start == at and 0 < size < 2 * BLOCK_BYTES
+        assert start == offset or (start in starts)
         at += size
-        for item, first, stop in manifest.pieces(start, size):
-            begins_where_it_was_asked_for = start <= offset
-            assert item < 0 or first % BLOCK_BYTES == 0 or begins_where_it_was_asked_for
-            assert item < 0 or stop % BLOCK_BYTES == 0 or stop == lengths[item] or at == offset + length
+        assert at == offset + length or at in starts
     assert at == offset + length
+
+
+@given(st.lists(st.sampled_from((*SIZES, ALONE_BYTES, ALONE_BYTES + 1)), min_size=1, max_size=8), st.data())
+def test_the_blocks_that_a_range_touches_are_those_with_a_byte_in_it(lengths: list[int], data: st.DataObject) -> None:
+    manifest = Manifest.of(lengths)
+    zeros = memoryview(bytes(max(lengths)))
+    grid = Buffers(manifest, [zeros[:length] for length in lengths]).grid
+    offset = data.draw(st.integers(0, manifest.bytes_total))
+    length = data.draw(st.integers(0, manifest.bytes_total - offset))
+    assert list(grid.touched(offset, length)) == [(start, size) for start, size in grid
+                                                  if start < offset + length and start + size > offset]
+    assert sum(size for _, size in grid) >= sum(lengths), "each byte of an item lies in a block"

@@ -19,6 +19,7 @@ from zdl.download.puller import CHANNEL
 from zdl.errors import Busy, Cancelled, LeaseEnded, OriginLost, TooLarge, UnknownRef
 from zdl.options import OfferOptions, Options
 from zdl.refs import Ref, Source
+from zdl.transport.chunks import Readable
 
 from trees import Trees
 from waiting import eventually
@@ -26,7 +27,7 @@ from waiting import eventually
 MIB = 1 << 20
 
 
-class Stream:
+class Stream(Readable):
     """A readable that writes down what it was asked."""
 
     may_block = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 import numpy as np
@@ -11,17 +11,20 @@ import pytest
 
 from zdl import Options, PackOptions, PullOptions
 from zdl.assembly import Cell
-from zdl.download.arrays import Buffers
-from zdl.download.guards import BLOCK_BYTES, CheckedBuffers, FrozenBuffers, guarded
+from zdl.download.arrays import BLOCK_BYTES, Buffers
+from zdl.download.guards import THREAD_BLOCKS_MIN, CheckedBuffers, FrozenBuffers, Notes, guarded, in_turns
 from zdl.errors import OptionError, SourceChanged
-from zdl.objects.manifest import Manifest
+from zdl.objects.manifest import ALONE_BYTES, Manifest, Range, cut
 from zdl.objects.pack import Lent
-from zdl.options import GUARDS
+from zdl.options import DIGESTS, GUARDS
+from zdl.protocol.messages import Verify
+from zdl.transport.chunks import digest_of
 
 from trees import Trees
 from waiting import eventually
 
 SIZE = 2 * BLOCK_BYTES + 100
+SECRET = bytes(range(16))
 
 
 def lent_of(*leaves: object) -> tuple[Manifest, list[Lent]]:
@@ -34,7 +37,7 @@ def lent_of(*leaves: object) -> tuple[Manifest, list[Lent]]:
 def test_whatever_the_guard_the_bytes_are_those_that_were_lent(guard: str) -> None:
     array, text = np.arange(SIZE, dtype=np.uint8), b"bytes"
     manifest, lent = lent_of(array, text)
-    readable = guarded(manifest, lent, guard, "server")
+    readable = guarded(manifest, lent, PackOptions(guard=guard), "server", secret=SECRET)
     assert not readable.may_block
     whole = b"".join(bytes(part) for part in readable.read(0, manifest.bytes_total))
     assert whole[:SIZE] == array.tobytes() and whole.endswith(text)
@@ -73,9 +76,9 @@ def test_what_is_compared_of_a_whole_block_is_the_copy_itself() -> None:
     class Hasty(CheckedBuffers):
         """Its array is another one for as long as it is copied."""
 
-        def _compare(self, item: int, start: int, stop: int, copy: memoryview | None = None) -> None:
+        def _compare(self, block: Range, parts: Sequence[bytes | memoryview]) -> None:
             array[5] = 0
-            super()._compare(item, start, stop, copy)
+            super()._compare(block, parts)
 
     readable = Hasty(manifest, [each.buffer for each in lent], "server")
     array[5] = 1
@@ -93,10 +96,43 @@ def test_a_change_elsewhere_is_found_when_that_is_read() -> None:
         readable.read(2 * BLOCK_BYTES, 1)
 
 
+@pytest.mark.parametrize("verify", [Verify.XXH3, Verify.BLAKE3])
+def test_the_digest_of_each_block_is_noted_as_a_receiver_of_all_asks_for_it(verify: Verify) -> None:
+    """Small items that lie together are one run; a large one is a run of its own."""
+    arrays = [np.arange(size, dtype=np.uint8) for size in (100, 7, ALONE_BYTES + 5, 3 * BLOCK_BYTES // 2, 9)]
+    manifest, lent = lent_of(*arrays)
+    readable = CheckedBuffers(manifest, [each.buffer for each in lent], "server", notes=Notes(verify, SECRET))
+    asked = list(cut([(0, 135), (manifest.offsets[2], ALONE_BYTES + 5),
+                      (manifest.offsets[3], manifest.bytes_total - manifest.offsets[3])], BLOCK_BYTES))
+    for offset, length in asked:
+        assert readable.noted(offset, length, verify) == digest_of(verify, SECRET, readable.as_is(offset, length))
+    assert len(asked) == 1 + 5 + 2
+    other = Verify.XXH3 if verify is Verify.BLAKE3 else Verify.BLAKE3
+    assert readable.noted(*asked[0], other) is None and readable.noted(1, 99, verify) is None
+
+
+def test_what_something_else_guards_is_not_looked_at() -> None:
+    guarded_array, other = np.zeros(ALONE_BYTES, np.uint8), np.zeros(ALONE_BYTES, np.uint8)
+    manifest, lent = lent_of(guarded_array, other)
+    readable = CheckedBuffers(manifest, [each.buffer for each in lent], "server", unguarded={0})
+    guarded_array[0] = other[0] = 1
+    assert readable.noted(0, BLOCK_BYTES, Verify.XXH3) is None
+    assert readable.read(0, 1) == [b"\x01"]
+    with pytest.raises(SourceChanged):
+        readable.read(ALONE_BYTES, 1)
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 2 * THREAD_BLOCKS_MIN - 1, 5 * THREAD_BLOCKS_MIN + 3])
+def test_whatever_threads_do_it_digests_come_in_the_order_of_their_blocks(count: int, is_slow: bool) -> None:
+    blocks = [(number, 1) for number in range(count)]
+    assert in_turns(lambda block: str(block[0]).encode(), blocks, is_slow=is_slow) == [b"%d" % number for number in range(count)]
+
+
 def test_what_is_copied_may_be_changed_at_once() -> None:
     array = np.zeros(SIZE, np.uint8)
     manifest, lent = lent_of(array)
-    readable = guarded(manifest, lent, "copy", "server")
+    readable = guarded(manifest, lent, PackOptions(guard="copy"), "server", secret=SECRET)
     array[:] = 1
     assert not any(b"".join(readable.read(0, SIZE)))
 
@@ -105,7 +141,7 @@ def test_a_frozen_array_is_read_only_until_it_is_let_go() -> None:
     array, constant = np.zeros(SIZE, np.uint8), np.zeros(10, np.uint8)
     constant.flags.writeable = False
     manifest, lent = lent_of(array, constant, b"text")
-    readable = guarded(manifest, lent, "freeze", "server")
+    readable = guarded(manifest, lent, PackOptions(guard="freeze"), "server", secret=SECRET)
     assert isinstance(readable, FrozenBuffers)
     with pytest.raises(ValueError, match="read-only"):
         array[0] = 1
@@ -118,7 +154,7 @@ def test_a_frozen_array_is_read_only_until_it_is_let_go() -> None:
 def test_what_cannot_be_frozen_is_checked() -> None:
     memory = bytearray(SIZE)
     manifest, lent = lent_of(memory)
-    readable = guarded(manifest, lent, "freeze", "server")
+    readable = guarded(manifest, lent, PackOptions(guard="freeze"), "server", secret=SECRET)
     memory[5] = 1
     with pytest.raises(SourceChanged):
         readable.read(0, 10)
@@ -126,7 +162,7 @@ def test_what_cannot_be_frozen_is_checked() -> None:
 
 def test_an_array_that_is_frozen_twice_is_checked_after_the_first_has_ended() -> None:
     array = np.zeros(SIZE, np.uint8)
-    first, second = (guarded(*lent_of(array), "freeze", "server") for _ in range(2))
+    first, second = (guarded(*lent_of(array), PackOptions(guard="freeze"), "server", secret=SECRET) for _ in range(2))
     assert isinstance(first, Buffers)
     del first
     gc.collect()
@@ -135,9 +171,10 @@ def test_an_array_that_is_frozen_twice_is_checked_after_the_first_has_ended() ->
         second.read(0, 10)
 
 
-def test_another_guard_is_refused_by_name() -> None:
-    with pytest.raises(OptionError, match="guard"):
-        PackOptions(guard="hope")
+@pytest.mark.parametrize("name", ["guard", "digest"])
+def test_another_kind_is_refused_by_name(name: str) -> None:
+    with pytest.raises(OptionError, match=name):
+        PackOptions(**{name: "hope"})  # type: ignore[arg-type]
 
 
 # --- between cells ------------------------------------------------------------------------------
@@ -146,8 +183,9 @@ def test_another_guard_is_refused_by_name() -> None:
 class Two:
     """An origin with a guard, and a leaf."""
 
-    def __init__(self, stack: ExitStack, address: str, guard: str, verify: str) -> None:
-        self.server = stack.enter_context(Cell("server", listen=address, options=Options(packing=PackOptions(guard=guard))))
+    def __init__(self, stack: ExitStack, address: str, guard: str, verify: str, digest: str = "xxh3") -> None:
+        options = Options(packing=PackOptions(guard=guard, digest=digest))
+        self.server = stack.enter_context(Cell("server", listen=address, options=options))
         self.leaf = stack.enter_context(Cell("leaf", parent=self.server.addresses[0],
                                              options=Options(pulls=PullOptions(verify=verify))))
 
@@ -158,10 +196,12 @@ def stack() -> Iterator[ExitStack]:
         yield made
 
 
-@pytest.mark.parametrize("verify", ["auto", "none"])
+@pytest.mark.parametrize("digest", DIGESTS)
+@pytest.mark.parametrize("verify", ["auto", "none", "xxh3", "blake3"])
 def test_an_array_that_is_changed_while_it_is_lent_ends_its_pulls_and_is_never_a_mixture(
-        stack: ExitStack, trees: Trees, verify: str) -> None:
-    two = Two(stack, trees.address("tcp"), "check", verify)
+        stack: ExitStack, trees: Trees, verify: str, digest: str) -> None:
+    """Whoever looks: the origin at what it noted, or the receiver, who was told that."""
+    two = Two(stack, trees.address("tcp"), "check", verify, digest)
     array = np.zeros(4 * SIZE, np.uint8)
     lent = two.server.downloads.lend({"w": array}, receivers=2)
     assert isinstance(lent.body, dict)

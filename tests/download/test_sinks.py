@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from zdl.download.sinks import HUGE_PAGE_BYTES, OWN_MEMORY_BYTES, MemorySink, taken
+from zdl.download.sinks import HUGE_PAGE_BYTES, MemorySink, taken
 from zdl.errors import TooLarge
-from zdl.objects.manifest import Manifest
+from zdl.objects.manifest import ALONE_BYTES, Manifest
 from zdl.refs import Ref, Source
 
 
@@ -51,7 +51,7 @@ def test_small_items_share_one_arena_and_come_in_one_piece() -> None:
 
 
 def test_large_arrays_begin_on_a_huge_page() -> None:
-    (ref,) = refs_of([OWN_MEMORY_BYTES])
+    (ref,) = refs_of([ALONE_BYTES])
     sink = MemorySink([ref])
     array = sink.take(ref)
     assert isinstance(array, np.ndarray)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from zdl.errors import ObjectError
-from zdl.objects.manifest import ALIGN_BYTES, PADDING, Manifest, aligned, cut, merge_ranges
+from zdl.objects.manifest import ALIGN_BYTES, ALONE_BYTES, PADDING, Manifest, aligned, cut, merge_ranges
 
 lengths_lists = st.lists(st.integers(0, 300), max_size=12)
 ranges_lists = st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 300)), max_size=12)
@@ -123,3 +123,11 @@ def test_it_knows_what_lies_between_items() -> None:
     assert Manifest.of([100, 64, 1, 0, 7]).gaps == {100: 28, 193: 63}
     assert Manifest.of([64, 128]).gaps == Manifest.of([]).gaps == Manifest.of([5]).gaps == {}
     assert Manifest.of([5, 0]).gaps == {5: 59}
+
+
+def test_runs_are_what_lies_between_large_items_and_each_of_these_alone() -> None:
+    manifest = Manifest.of([10, 0, 70, ALONE_BYTES, 5, ALONE_BYTES + 1, ALONE_BYTES])
+    (_, third), (_, large), (_, small), (_, larger), (_, last) = found = manifest.runs()
+    assert [offset for offset, _ in found] == [0, *manifest.offsets[3:]]
+    assert (third, large, small, larger, last) == (64 + 70, ALONE_BYTES, 5, ALONE_BYTES + 1, ALONE_BYTES)
+    assert Manifest.of([]).runs() == [] == Manifest.of([0]).runs()

@@ -12,19 +12,30 @@ from blake3 import blake3
 from zdl.errors import OriginFailed, SourceChanged, ZdlError
 from zdl.protocol.frames import QUICK_DIGEST_BYTES
 from zdl.protocol.messages import Ask, Chunk, Verify
-from zdl.transport.chunks import Chunks, copied, digest_of, landed
+from zdl.transport.chunks import REACHED_MAX, Chunks, Readable, copied, digest_of, landed
 
 OFFER, SECRET = bytes(16), bytes(range(16))
 DATA = os.urandom(1000)
 
 
-class Lent:
+class Lent(Readable):
     """A lent object that counts how often it is read, or fails."""
+
+    may_block = False
 
     def __init__(self, error: Exception | None = None, *, may_block: bool = False) -> None:
         self.reads = 0
+        self.notes: dict[tuple[int, int, Verify], bytes] = {}
         self.error = error
         self.may_block = may_block
+
+    def noted(self, offset: int, length: int, verify: Verify) -> bytes | None:
+        """What was given for this chunk."""
+        return self.notes.get((offset, length, verify))
+
+    def as_is(self, offset: int, length: int) -> Sequence[bytes | memoryview]:
+        """In one piece."""
+        return [DATA[offset:offset + length]]
 
     def read(self, offset: int, length: int) -> Sequence[bytes | memoryview]:
         """In two pieces."""
@@ -66,6 +77,40 @@ def test_a_second_receiver_gets_the_digest_that_is_remembered() -> None:
     first, second = chunks.make(ask()), chunks.make(ask(origin="site-2"))
     assert isinstance(first, Chunk) and isinstance(second, Chunk)
     assert first.digest is second.digest and second.target == "site-2"
+
+
+def test_a_chunk_whose_digest_was_noted_is_not_looked_at_until_it_is_asked_for_again() -> None:
+    """Its receiver looks; what he finds to be something else he asks for again."""
+    lent = Lent()
+    lent.notes[100, 50, Verify.BLAKE3] = b"noted"
+    chunks = lending(lent)
+    first, other, again = (chunks.make(each) for each in (ask(), ask(origin="site-2"), ask()))
+    assert all(isinstance(each, Chunk) and each.digest == b"noted" for each in (first, other, again))
+    assert lent.reads == 1
+    chunks.make(ask(offset=150))
+    assert lent.reads == 2, "of what was not noted the digest has to be made"
+    chunks.make(ask(verify=Verify.NONE, origin="site-3"))
+    assert lent.reads == 3, "who does not verify gets what was looked at"
+
+
+def test_a_second_receiver_gets_what_the_first_ones_digest_is_of_without_a_look() -> None:
+    lent = Lent()
+    chunks = lending(lent)
+    chunks.make(ask())
+    chunks.make(ask(origin="site-2"))
+    assert lent.reads == 1
+
+
+def test_of_many_pulls_the_oldest_is_forgotten_and_no_more_are_known_than_the_limit() -> None:
+    lent = Lent()
+    chunks = lending(lent)
+    for number in range(REACHED_MAX + 2):
+        chunks.make(ask(origin=f"site-{number}"))
+    assert lent.reads == 1
+    chunks.make(ask(origin="site-0"))
+    assert lent.reads == 1, "this pull is not known any more"
+    chunks.make(ask(origin="site-0"))
+    assert lent.reads == 2
 
 
 @pytest.mark.parametrize(("error", "kind"), [

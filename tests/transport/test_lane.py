@@ -17,6 +17,7 @@ from zdl.options import OfferOptions, Options, PullOptions
 from zdl.protocol.effects import Outcome, ReceiverSettled, TransactionSettled
 from zdl.protocol.offers import Audience, Offer
 from zdl.refs import Source
+from zdl.transport.chunks import Readable
 from zdl.transport.lane import Lane
 
 from waiting import eventually
@@ -26,7 +27,7 @@ CHUNKY = Options(pulls=PullOptions(chunk_bytes=1 << 14, window_bytes_min=1 << 16
 
 
 @dataclass
-class Memory:
+class Memory(Readable):
     """A lent object, or a place for one, in memory; it notes which threads use it."""
 
     data: bytearray

@@ -16,6 +16,7 @@ from zdl.protocol.audiences import Audience, Offer
 from zdl.protocol.effects import Outcome, TransactionSettled
 from zdl.protocol.messages import Ask
 from zdl.refs import Source
+from zdl.transport.chunks import Readable
 from zdl.transport.lent import Lent
 
 from waiting import PATIENCE_S, eventually
@@ -24,7 +25,7 @@ DATA = os.urandom(100_000)
 T = b"t" * 16
 
 
-class Lending:
+class Lending(Readable):
     """A lent object that may be read only when it is allowed, and a place for it."""
 
     may_block = True

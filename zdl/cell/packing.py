@@ -94,7 +94,7 @@ class Packing:
             """All is packed: open the transaction."""
             assert lender is not None
             scope = lender.scope(sending.receivers, targets=targets, lease_s=self._lease_s(sending),
-                                 guard=packing.guard)
+                                 packing=packing)
             source = scope.lend(manifest, leaves)
             scopes.append(scope)
             return source

@@ -13,6 +13,7 @@ from zdl.cell.signal import Signal
 from zdl.errors import OptionError
 from zdl.objects.manifest import Manifest
 from zdl.objects.pack import Lent
+from zdl.options import PackOptions
 from zdl.refs import Holder, Source
 
 # Whether refs are pulled: to memory, to a disk, or not at all.
@@ -50,14 +51,14 @@ class Lender(Protocol):
     """The service that lends what is too large to travel in a message."""
 
     def scope(self, receivers: Sequence[str] | int, *, targets: Sequence[str] = (), lease_s: float | None = None,
-              guard: str = "check") -> Scope:
+              packing: PackOptions = PackOptions()) -> Scope:
         """A scope for one message.
 
         Args:
             receivers: by name, or so many.
             targets: to whom it goes.
             lease_s: what nobody uses for so long is not lent any more; None: as the cell's options say.
-            guard: what keeps it from changing; see `zdl.options.PackOptions`.
+            packing: what keeps it from changing.
         """
 
     def holder(self, heard: Callable[[int, int], object] | None = None) -> Holder:

@@ -2,23 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
 
 from zdl.download.born import Home
-from zdl.objects.manifest import PADDING, Manifest, Range
+from zdl.objects.manifest import PADDING, Manifest, Range, cut
+from zdl.transport.chunks import Readable
 
 # Pieces of at least this size go out as views of the object; smaller ones are gathered: a frame costs
 # 2.5 us, a copy of 64 KiB about 3 us.
 GATHER_BELOW_BYTES = 64 * 1024
-# What is copied, or compared, at once: it stays in the cache. A chunk of the default size that begins where an item does is one.
+# What is copied, or compared, at once: it stays in the cache. It is what one who wants all of it asks for as one chunk.
 BLOCK_BYTES = 1 << 20
 NO_HOMES: Mapping[int, Home] = MappingProxyType({})
 
 
-class Buffers:
+class Grid:
+    """Where blocks begin in a stream, and how long they are; between two there may be a gap.
+
+    Args:
+        blocks: in order.
+    """
+
+    __slots__ = ("_starts", "_lengths")
+
+    def __init__(self, blocks: Iterable[Range]) -> None:
+        self._starts: list[int] = []
+        self._lengths: list[int] = []
+        for start, length in blocks:
+            self._starts.append(start)
+            self._lengths.append(length)
+
+    def __iter__(self) -> Iterator[Range]:
+        return zip(self._starts, self._lengths)
+
+    def touched(self, offset: int, length: int) -> Iterator[Range]:
+        """The blocks of which some byte lies in this range, in order."""
+        end = offset + length
+        for number in range(max(0, bisect_right(self._starts, offset) - 1), len(self._starts)):
+            start, size = self._starts[number], self._lengths[number]
+            if start >= end:
+                return
+            if start + size > offset:
+                yield start, size
+
+
+class Buffers(Readable):
     """Flat buffers, in the order and at the offsets of a manifest.
 
     Threads: `read` from any thread.
@@ -69,6 +102,10 @@ class Buffers:
 
     def read(self, offset: int, length: int) -> list[bytes | memoryview]:
         """The byte range: views of large pieces, runs of small ones gathered."""
+        return self.as_is(offset, length)
+
+    def as_is(self, offset: int, length: int) -> list[bytes | memoryview]:
+        """The same."""
         parts: list[bytes | memoryview] = []
         run: list[bytes | memoryview] = []
         for item, start, stop in self._manifest.pieces(offset, length):
@@ -84,20 +121,20 @@ class Buffers:
             parts.append(b"".join(run))
         return parts
 
+    @cached_property
+    def grid(self) -> Grid:
+        """The blocks of the stream."""
+        return Grid(cut(self._manifest.runs(), BLOCK_BYTES))
+
     def blocks(self, offset: int, length: int) -> Iterator[Range]:
-        """The byte range in pieces to be copied one after the other: blocks of large items, and small ones together."""
-        begin = end = offset
-        for item, start, stop in self._manifest.pieces(offset, length):
-            if end > begin and (end - begin >= BLOCK_BYTES or stop - start >= BLOCK_BYTES):
-                yield begin, end - begin
-                begin = end
-            while item != PADDING and stop - start >= BLOCK_BYTES:
-                step = BLOCK_BYTES - start % BLOCK_BYTES
-                yield begin, step
-                start, begin, end = start + step, begin + step, begin + step
-            end += stop - start
-        if end > begin:
-            yield begin, end - begin
+        """The byte range in pieces to be copied one after the other, each with the gap behind it."""
+        end = offset + length
+        for start, _ in self.grid.touched(offset + 1, max(0, length - 1)):
+            if start > offset:
+                yield offset, start - offset
+                offset = start
+        if end > offset:
+            yield offset, end - offset
 
     def copy_into(self, offset: int, view: memoryview) -> None:
         """The byte range that has the size of the view, copied into it."""

@@ -44,7 +44,7 @@ from zdl.errors import OptionError, UnknownRef
 from zdl.objects.pack import pack
 from zdl.objects.unpack import unpack
 from zdl.observe.progress import INTERVAL_S, TransferProgress
-from zdl.options import Pace
+from zdl.options import Pace, PackOptions
 from zdl.refs import Ref
 
 NAMED_TOPIC = "named"
@@ -144,7 +144,7 @@ class DownloadBroker:
         """
         if isinstance(obj, Downloadable):
             return self._producing.lend(obj, audience_of(receivers), lease_s)
-        scope = MessageScope(self._lender, audience_of(receivers), lease_s, self._cell.options.packing.guard)
+        scope = MessageScope(self._lender, audience_of(receivers), lease_s, self._cell.options.packing)
         packing = replace(self._cell.options.packing, inline_bytes_max=LEND_ALL, beside_bytes_max=LEND_ALL)
         packed = pack(obj, options=packing, types=self._cell.types, lend=scope.lend)
         if scope.transaction is None:
@@ -284,9 +284,9 @@ class DownloadBroker:
     # --- for the cell ---------------------------------------------------------------------------
 
     def scope(self, receivers: Sequence[str] | int, *, targets: Sequence[str] = (),
-              lease_s: float | None = None, guard: str = "check") -> MessageScope:
+              lease_s: float | None = None, packing: PackOptions = PackOptions()) -> MessageScope:
         """What one message lends."""
-        return MessageScope(self._lender, audience_of(receivers, targets), lease_s, guard)
+        return MessageScope(self._lender, audience_of(receivers, targets), lease_s, packing)
 
     def holder(self, heard: Callable[[int, int], object] | None = None) -> Binding:
         """What refs are bound to that this cell unpacks."""

@@ -28,12 +28,13 @@ from zdl.objects.arrays import flatten
 from zdl.objects.batch import Batch
 from zdl.objects.manifest import PADDING, Manifest, Piece, Range, aligned
 from zdl.refs import Holder, Ref, Source
+from zdl.transport.chunks import Readable
 
 # Tensors of one chunk are read in one go when what lies between them is no more than this, or than they are.
 SPAN_EXTRA_BYTES: Final = 4096
 
 
-class Container:
+class Container(Readable):
     """A file of tensors that is lent.
 
     Threads: `read` from any thread; it blocks on the disk.

@@ -12,6 +12,7 @@ from blake3 import blake3
 
 from zdl.errors import OptionError, SourceChanged
 from zdl.refs import MODE_MAX, STAMP_BYTES_MAX
+from zdl.transport.chunks import Readable
 
 # How coarse the clock is that Linux stamps files with: one tick at 100 Hz, the slowest that kernels are built with.
 TICK_NS = 10_000_000
@@ -54,7 +55,7 @@ class Stamp:
         return "it was written to" if self.modified_ns != other.modified_ns else "it was written to, replaced or renamed"
 
 
-class FileSource:
+class FileSource(Readable):
     """One file as a byte stream.
 
     Its stamp is compared with every chunk, after reading: a file that shrinks, grows, is rewritten, replaced or removed

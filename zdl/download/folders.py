@@ -15,12 +15,13 @@ from zdl.download.folderindex import FileEntry, FolderIndex, check_size
 from zdl.errors import OptionError, SourceChanged
 from zdl.objects.manifest import PADDING
 from zdl.refs import MODE_MAX, STAMP_BYTES_MAX
+from zdl.transport.chunks import Readable
 
 SYMLINKS = ("refuse", "skip", "follow")
 _STAMP_BYTES = 16
 
 
-class FolderSource:
+class FolderSource(Readable):
     """All files of a folder, at any depth, as one stream of bytes; see `FolderIndex`.
 
     Files are opened when they are read, so thousands need no descriptors; small ones are gathered. Each is compared with

@@ -28,21 +28,11 @@ from zdl.protocol.audiences import Audience, Offer
 from zdl.protocol.effects import OfferHad, Outcome, ReceiverSettled, TransactionSettled
 from zdl.protocol.messages import Ask
 from zdl.refs import OFFER_ID_BYTES, SECRET_BYTES, Ref, Source
+from zdl.transport.chunks import Readable
 
 # Threads that read and write what may block; the disk and the hashing are shared by all pulls.
 THREADS_MAX = 4
 NO_GAPS: Mapping[int, int] = MappingProxyType({})
-
-
-class Readable(Protocol):
-    """A lent object as one stream of bytes."""
-
-    @property
-    def may_block(self) -> bool:
-        """Whether `read` may wait for a disk or a user's code, and so must not run on the lane."""
-
-    def read(self, offset: int, length: int) -> Sequence[bytes | memoryview]:
-        """The byte range, in one or more pieces that stay valid until they are sent."""
 
 
 class Ending(Protocol):
@@ -94,8 +84,8 @@ class Lender:
             return list(self._transactions.values())
 
     def open(self, readable: Readable, bytes_total: int, audience: Audience, lease_s: float | None, *,
-             enough: tuple[Range, ...] = (), gaps: Mapping[int, int] = NO_GAPS,
-             ending: Ending | None = None) -> tuple[Transaction, Source]:
+             enough: tuple[Range, ...] = (), gaps: Mapping[int, int] = NO_GAPS, ending: Ending | None = None,
+             secret: bytes | None = None) -> tuple[Transaction, Source]:
         """Open a transaction with one offer.
 
         Args:
@@ -106,11 +96,12 @@ class Lender:
             enough: ranges of the stream, each of which is as good as all of it.
             gaps: what lies between the items of the stream; see `Manifest.gaps`.
             ending: has things to do at its end.
+            secret: random bytes that whoever asks must know; None: new ones.
 
         Raises:
             Busy: a limit is reached; nothing was opened.
         """
-        offer = Offer(os.urandom(OFFER_ID_BYTES), os.urandom(SECRET_BYTES), bytes_total, enough, gaps=gaps)
+        offer = Offer(os.urandom(OFFER_ID_BYTES), secret or os.urandom(SECRET_BYTES), bytes_total, enough, gaps=gaps)
         transaction = self.begin(Terms(audience, lease_s), [(offer, readable)], ending=ending)
         return transaction, Source(self._cell.fqcn, offer.offer_id, offer.secret, bytes_total)
 
@@ -162,7 +153,7 @@ class Lender:
             return None if number is None else self._transactions.get(number)
 
     def add(self, transaction_id: bytes, readable: Readable, bytes_total: int, *, is_counted: bool = True,
-            is_told: bool = False, gaps: Mapping[int, int] = NO_GAPS) -> Source:
+            is_told: bool = False, gaps: Mapping[int, int] = NO_GAPS, secret: bytes | None = None) -> Source:
         """One more offer of an open transaction.
 
         Args:
@@ -173,13 +164,14 @@ class Lender:
                 receiver out of what all have is not counted.
             is_told: whether the `Ending` is told of each receiver that has it.
             gaps: what lies between its items; see `Manifest.gaps`.
+            secret: random bytes that whoever asks must know; None: new ones.
 
         Raises:
             Busy: a limit is reached.
             LeaseEnded: the transaction has ended.
         """
-        offer = Offer(os.urandom(OFFER_ID_BYTES), os.urandom(SECRET_BYTES), bytes_total, is_counted=is_counted, is_told=is_told,
-                      gaps=gaps)
+        offer = Offer(os.urandom(OFFER_ID_BYTES), secret or os.urandom(SECRET_BYTES), bytes_total, is_counted=is_counted,
+                      is_told=is_told, gaps=gaps)
         self._cell.lane.lent.add(transaction_id, offer, readable)
         known = self.look_up(transaction_id)
         if known is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from zdl.download.guards import guarded
@@ -9,9 +10,10 @@ from zdl.download.lending import Lender
 from zdl.download.transaction import Transaction
 from zdl.objects.manifest import Manifest
 from zdl.objects.pack import Lent
+from zdl.options import PackOptions
 from zdl.protocol.audiences import Audience
 from zdl.protocol.effects import Outcome
-from zdl.refs import Source
+from zdl.refs import SECRET_BYTES, Source
 
 
 class MessageScope:
@@ -21,21 +23,22 @@ class MessageScope:
         lender: who opens it.
         audience: whose confirmation ends it.
         lease_s: see `DownloadBroker.lend`; None: as the options say.
-        guard: what keeps the objects from changing; see `zdl.download.guards`.
+        options: what keeps the objects from changing; see `zdl.download.guards`.
     """
 
-    def __init__(self, lender: Lender, audience: Audience, lease_s: float | None, guard: str) -> None:
+    def __init__(self, lender: Lender, audience: Audience, lease_s: float | None, options: PackOptions) -> None:
         self._lender = lender
         self._audience = audience
         self._lease_s = lease_s
-        self._guard = guard
+        self._options = options
         self.transaction: Transaction | None = None
 
     def lend(self, manifest: Manifest, lent: Sequence[Lent]) -> Source:
         """Open the transaction."""
-        readable = guarded(manifest, lent, self._guard, self._lender.fqcn, born=self._lender.born)
+        secret = os.urandom(SECRET_BYTES)
+        readable = guarded(manifest, lent, self._options, self._lender.fqcn, secret=secret, born=self._lender.born)
         self.transaction, source = self._lender.open(
-            readable, manifest.bytes_total, self._audience, self._lease_s, gaps=manifest.gaps)
+            readable, manifest.bytes_total, self._audience, self._lease_s, gaps=manifest.gaps, secret=secret)
         return source
 
     def undeliverable(self) -> None:

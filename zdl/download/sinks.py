@@ -21,10 +21,9 @@ import numpy as np
 
 from zdl.errors import TooLarge
 from zdl.objects.arrays import flatten, restore
-from zdl.objects.manifest import ALIGN_BYTES, aligned, merge_ranges
+from zdl.objects.manifest import ALIGN_BYTES, ALONE_BYTES, aligned, merge_ranges
 from zdl.refs import Ref
 
-OWN_MEMORY_BYTES = 4 << 20
 HUGE_PAGE_BYTES = 2 << 20
 
 
@@ -45,7 +44,7 @@ class MemorySink:
         small: list[Ref] = []
         self._shared = overlapping(refs)
         for ref in dict.fromkeys(refs):
-            if ref.kind == "array" and ref.length >= OWN_MEMORY_BYTES and ref not in self._shared:
+            if ref.kind == "array" and ref.length >= ALONE_BYTES and ref not in self._shared:
                 runs.append((ref.offset, _arena(ref.length)))
             elif ref.length:
                 small.append(ref)

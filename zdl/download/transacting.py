@@ -33,7 +33,7 @@ from zdl.objects.pack import Lent, pack
 from zdl.objects.unpack import unpack
 from zdl.observe.progress import INTERVAL_S, TransferProgress
 from zdl.protocol.audiences import Budgets
-from zdl.refs import Ref, Source
+from zdl.refs import SECRET_BYTES, Ref, Source
 
 _LOG = logging.getLogger("zdl.download")
 # Everything goes by reference when an object is lent on purpose.
@@ -147,8 +147,9 @@ class Transacting:
 
         def lend(manifest: Manifest, lent: Sequence[Lent]) -> Source:
             """The large leaves become one more offer."""
-            readable = guarded(manifest, lent, packing.guard, self._cell.fqcn, born=self._lender.born)
-            added.append(self._lender.add(number, readable, manifest.bytes_total, gaps=manifest.gaps))
+            secret = os.urandom(SECRET_BYTES)
+            readable = guarded(manifest, lent, packing, self._cell.fqcn, secret=secret, born=self._lender.born)
+            added.append(self._lender.add(number, readable, manifest.bytes_total, gaps=manifest.gaps, secret=secret))
             return added[0]
 
         packing = replace(self._cell.options.packing, inline_bytes_max=LEND_ALL, beside_bytes_max=LEND_ALL)

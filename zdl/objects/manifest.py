@@ -16,6 +16,9 @@ from operator import add
 from zdl.errors import ObjectError
 
 ALIGN_BYTES = 64
+# An item of at least so much is received by itself; what is smaller lies in one run with its neighbours. Fresh memory in huge
+# pages of 2 MiB wastes half of one for each item that has memory of its own.
+ALONE_BYTES = 4 << 20
 # Stands for the number of the item in a piece that is a gap between items: zeros.
 PADDING = -1
 
@@ -69,6 +72,12 @@ class Manifest:
         if not 0 <= item < len(self.offsets):
             raise ObjectError(path="", reason=f"there is no item {item} among {len(self.offsets)}")
         return self.offsets[item], self.lengths[item]
+
+    def runs(self) -> list[Range]:
+        """The stream as one who wants all of it asks for it: each large item alone, and what lies between two of these as one."""
+        items = list(zip(self.offsets, self.lengths))
+        alone = [each for each in items if each[1] >= ALONE_BYTES]
+        return sorted([*alone, *merge_ranges(each for each in items if each[1] < ALONE_BYTES)])
 
     def pieces(self, offset: int, length: int) -> list[Piece]:
         """What a range of the stream is made of, in order; empty for an empty range.

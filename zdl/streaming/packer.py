@@ -53,7 +53,7 @@ class Packer:
             """All is packed: open the transaction."""
             assert lender is not None
             lease_s = None if workflow is None else max(workflow.left_s(), self._lease_min_s)
-            scopes.append(lender.scope(list(targets), targets=targets, lease_s=lease_s, guard=self._options.guard))
+            scopes.append(lender.scope(list(targets), targets=targets, lease_s=lease_s, packing=self._options))
             return scopes[0].lend(manifest, lent)
 
         packed = pack(obj, options=self._options, types=self._types, lend=lend)

@@ -1,8 +1,9 @@
 """Chunks: what was asked for, read from lent objects and hashed; and hashes compared on arrival.
 
 Each chunk is hashed once at each end, while it is in the cache: by BLAKE3 (0.15 s per GiB and end), or by XXH3 (0.035 s)
-keyed with the secret of the ref. The origin remembers digests: further receivers of an offer cost it no hashing, and an object that
-was changed meanwhile does not pass for what was lent.
+keyed with the secret of the ref. The origin remembers digests, or has them from when the object was lent: then a chunk costs it
+no look at its bytes. An object that was changed meanwhile does not pass for what was lent: its receiver finds another digest, asks
+again, and what is asked for again is looked at.
 """
 
 from __future__ import annotations
@@ -22,25 +23,66 @@ from zdl.transport.links import Incoming
 SEED_BYTES = 8
 # Digests kept per offer: 32 bytes for each MiB, 8 GiB of an offer with chunks of 1 MiB.
 DIGESTS_MAX = 8192
+# Pulls per offer of which it is known how far they are; of one that is forgotten what is asked for again counts as new once.
+REACHED_MAX = 1024
 
 
 class Readable(Protocol):
-    """A lent object as bytes."""
+    """A lent object as one stream of bytes."""
 
     @property
     def may_block(self) -> bool:
         """Whether `read` may wait for a disk or a user's code, and so must not run on the lane."""
 
     def read(self, offset: int, length: int) -> Sequence[Part]:
-        """The byte range, in one or more pieces that stay valid until they are sent."""
+        """The byte range as it was lent, in one or more pieces that stay valid until they are sent."""
+
+    def as_is(self, offset: int, length: int) -> Sequence[Part]:
+        """The same, for one who has the digest of what was lent: whether this is that need not be looked at."""
+        return self.read(offset, length)
+
+    def noted(self, offset: int, length: int, verify: Verify) -> bytes | None:
+        """The digest of exactly these bytes, if it was taken when they were lent."""
+        return None
 
 
 @dataclass(slots=True)
 class _Lending:
-    """One offer's object, and the digests of its chunks."""
+    """One offer's object, the digests of its chunks, and how far each pull has asked for them."""
 
     readable: Readable
     digests: dict[tuple[int, int, Verify], bytes] = field(default_factory=dict)
+    reached: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    def known(self, ask: Ask) -> bytes | None:
+        """The digest of a chunk, if nobody has to hash it."""
+        if ask.verify is Verify.NONE:
+            return None
+        found = self.digests.get((ask.offset, ask.length, ask.verify))
+        return self.readable.noted(ask.offset, ask.length, ask.verify) if found is None else found
+
+    def is_again(self, ask: Ask) -> bool:
+        """Whether its pull has asked for this before, or so it seems: mostly it asks for one after the other."""
+        pull = (ask.origin, ask.id)
+        before = self.reached.pop(pull, 0)
+        self.reached[pull] = max(before, ask.offset + ask.length)
+        if len(self.reached) > REACHED_MAX:
+            self.reached.pop(next(iter(self.reached)), None)
+        return ask.offset < before
+
+    def read(self, ask: Ask, known: bytes | None) -> tuple[Sequence[Part], bytes]:
+        """The chunk and its digest."""
+        if self.is_again(ask) or known is None:
+            parts = self.readable.read(ask.offset, ask.length)
+        else:
+            parts = self.readable.as_is(ask.offset, ask.length)
+        return parts, self._hashed(ask, parts) if known is None else known
+
+    def _hashed(self, ask: Ask, parts: Sequence[Part]) -> bytes:
+        found = digest_of(ask.verify, ask.secret, parts)
+        if found and len(self.digests) < DIGESTS_MAX:
+            self.digests[ask.offset, ask.length, ask.verify] = found
+        return found
 
 
 class Chunks:
@@ -78,22 +120,12 @@ class Chunks:
         if lending is None:  # released while it waited for a thread
             return OriginFailed(ref=_label(ask), origin=self._fqcn, why="it is no longer lent")
         try:
-            parts = lending.readable.read(ask.offset, ask.length)
+            parts, digest = lending.read(ask, lending.known(ask))
         except ZdlError as error:
             return error.with_traceback(None)  # whose frames would hold what is lent beyond its end
         except (OSError, ValueError) as error:
             return OriginFailed(ref=_label(ask), origin=self._fqcn, why=f"{type(error).__name__}: {error}")
-        digest = b"" if ask.verify is Verify.NONE else self._digest_of(lending, ask, parts)
         return Chunk(self._fqcn, ask.origin, ask.id, ask.offset, ask.length, ask.verify, digest, tuple(parts))
-
-    def _digest_of(self, lending: _Lending, ask: Ask, parts: Sequence[Part]) -> bytes:
-        key = (ask.offset, ask.length, ask.verify)
-        known = lending.digests.get(key)
-        if known is None:
-            known = digest_of(ask.verify, ask.secret, parts)
-            if len(lending.digests) < DIGESTS_MAX:
-                lending.digests[key] = known
-        return known
 
 
 class Digest(Protocol):
