@@ -29,7 +29,7 @@ def lender_of(cell: Cell) -> Lender:
 def test_it_opens_nothing_before_something_is_lent_and_then_one_transaction(trees: Trees) -> None:
     (server,) = trees.grow("server")
     lender = lender_of(server)
-    scope = MessageScope(lender, audience_of(2), None, "check")
+    scope = MessageScope(lender, audience_of(2), None, PackOptions())
     scope.undeliverable()
     scope.excuse(1)
     assert scope.transaction is None and not lender.transactions
