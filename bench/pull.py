@@ -31,7 +31,7 @@ VERIFIED = {"zdl": "blake3", "zdl_quick": "xxh3", "zdl_unverified": "none"}
 # What the origin notes of what it lends is what its leaves verify with. Unverified, nobody looks at the bytes: neither the
 # receiver, nor the origin whether they still are what was lent.
 NOTED = {"zdl": {"digest": "blake3"}, "zdl_quick": {"digest": "xxh3"}, "zdl_unverified": {"guard": "none"}}
-# When zdl's origin lends: once, and the same to every pull, which is told in ``lend_s_per_gib``; or anew for each, while that is timed.
+# When zdl's origin lends: once, and the same to every pull, told in ``lend_s_per_gib``; or anew for each, while that is timed.
 LENDINGS = ("once", "each")
 # A piece that stays in the cache between the kernel's two copies.
 RAW_PIECE_BYTES = 256 * 1024

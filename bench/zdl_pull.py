@@ -42,7 +42,8 @@ class Origin(CellRole):
         def state_of(request: Request) -> object:
             return given
 
-        return {"address": cell.addresses[0], "data_addresses": list(cell.data_addresses), "checksum": state.checksum(arrays), **lend_s}
+        return {"address": cell.addresses[0], "data_addresses": list(cell.data_addresses), "checksum": state.checksum(arrays),
+                **lend_s}
 
 
 class Relay(CellRole):

@@ -48,8 +48,9 @@ THIRD_PARTY = MappingProxyType({
     "zmq": frozenset({"transport"}),
     "msgpack": frozenset({"protocol", "objects"}),
     "numpy": frozenset({"objects", "download", "streaming", "testing", "cli"}),
-    "blake3": frozenset({"transport", "download", "streaming", "cli"}),
-    "xxhash": frozenset({"transport", "download"}),
+    # A digest is a function of bytes: the brain may know it.
+    "blake3": frozenset({"protocol", "download", "streaming", "cli"}),
+    "xxhash": frozenset({"protocol"}),
     "click": frozenset({"cli"}),
     "rich": frozenset({"cli"}),
     "psutil": frozenset({"cli", "topology", "transport"}),

@@ -18,8 +18,8 @@ from zdl.download.gathering import GATHER_TOPIC, SLAB_BYTES_MAX, gather, parts_o
 from zdl.download.puller import CHANNEL
 from zdl.errors import Busy, Cancelled, LeaseEnded, OriginLost, TooLarge, UnknownRef
 from zdl.options import OfferOptions, Options
+from zdl.protocol.digests import Readable
 from zdl.refs import Ref, Source
-from zdl.transport.chunks import Readable
 
 from trees import Trees
 from waiting import eventually

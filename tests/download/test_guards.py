@@ -17,8 +17,8 @@ from zdl.errors import OptionError, SourceChanged
 from zdl.objects.manifest import ALONE_BYTES, Manifest, Range, cut
 from zdl.objects.pack import Lent
 from zdl.options import DIGESTS, GUARDS
+from zdl.protocol.digests import digest_of
 from zdl.protocol.messages import Verify
-from zdl.transport.chunks import digest_of
 
 from trees import Trees
 from waiting import eventually

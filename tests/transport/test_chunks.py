@@ -10,9 +10,10 @@ import pytest
 from blake3 import blake3
 
 from zdl.errors import OriginFailed, SourceChanged, ZdlError
+from zdl.protocol.digests import Readable
 from zdl.protocol.frames import QUICK_DIGEST_BYTES
 from zdl.protocol.messages import Ask, Chunk, Verify
-from zdl.transport.chunks import REACHED_MAX, Chunks, Readable, copied, digest_of, landed
+from zdl.transport.chunks import REACHED_MAX, Chunks, copied, landed
 
 OFFER, SECRET = bytes(16), bytes(range(16))
 DATA = os.urandom(1000)
@@ -146,13 +147,6 @@ def test_one_wrong_bit_is_seen() -> None:
 @pytest.mark.parametrize("parts", [[], [b"abc"], [b"abcd", b"e"]])
 def test_frames_of_another_length_are_not_copied_whole(parts: list[bytes]) -> None:
     assert not copied(parts, memoryview(bytearray(4)))
-
-
-def test_a_digest_is_that_of_all_parts_as_one() -> None:
-    parts = [DATA[:10], memoryview(DATA)[10:]]
-    assert digest_of(Verify.BLAKE3, SECRET, parts) == blake3(DATA).digest()
-    assert digest_of(Verify.XXH3, SECRET, parts) == digest_of(Verify.XXH3, SECRET, [DATA])
-    assert digest_of(Verify.NONE, SECRET, parts) == b""
 
 
 def test_the_quick_digest_is_keyed_with_the_secret_of_the_ref() -> None:

@@ -14,10 +14,10 @@ from sides import Side
 
 from zdl.errors import Busy, Cancelled, DiskFailed, DiskFull, IntegrityError, LeaseEnded, OriginFailed, UnknownRef, ZdlError
 from zdl.options import OfferOptions, Options, PullOptions
+from zdl.protocol.digests import Readable
 from zdl.protocol.effects import Outcome, ReceiverSettled, TransactionSettled
 from zdl.protocol.offers import Audience, Offer
 from zdl.refs import Source
-from zdl.transport.chunks import Readable
 from zdl.transport.lane import Lane
 
 from waiting import eventually

@@ -13,10 +13,10 @@ from sides import Side
 
 from zdl.errors import LeaseEnded, ZdlError
 from zdl.protocol.audiences import Audience, Offer
+from zdl.protocol.digests import Readable
 from zdl.protocol.effects import Outcome, TransactionSettled
 from zdl.protocol.messages import Ask
 from zdl.refs import Source
-from zdl.transport.chunks import Readable
 from zdl.transport.lent import Lent
 
 from waiting import PATIENCE_S, eventually

@@ -11,7 +11,7 @@ import numpy as np
 
 from zdl.download.born import Home
 from zdl.objects.manifest import PADDING, Manifest, Range, cut
-from zdl.transport.chunks import Readable
+from zdl.protocol.digests import Readable
 
 # Pieces of at least this size go out as views of the object; smaller ones are gathered: a frame costs
 # 2.5 us, a copy of 64 KiB about 3 us.

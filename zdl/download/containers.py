@@ -27,8 +27,8 @@ from zdl.errors import OptionError, TooLarge
 from zdl.objects.arrays import flatten
 from zdl.objects.batch import Batch
 from zdl.objects.manifest import PADDING, Manifest, Piece, Range, aligned
+from zdl.protocol.digests import Readable
 from zdl.refs import Holder, Ref, Source
-from zdl.transport.chunks import Readable
 
 # Tensors of one chunk are read in one go when what lies between them is no more than this, or than they are.
 SPAN_EXTRA_BYTES: Final = 4096

@@ -11,8 +11,8 @@ from pathlib import Path
 from blake3 import blake3
 
 from zdl.errors import OptionError, SourceChanged
+from zdl.protocol.digests import Readable
 from zdl.refs import MODE_MAX, STAMP_BYTES_MAX
-from zdl.transport.chunks import Readable
 
 # How coarse the clock is that Linux stamps files with: one tick at 100 Hz, the slowest that kernels are built with.
 TICK_NS = 10_000_000

@@ -14,8 +14,8 @@ from zdl.download.files import TICK_NS, Stamp, settle
 from zdl.download.folderindex import FileEntry, FolderIndex, check_size
 from zdl.errors import OptionError, SourceChanged
 from zdl.objects.manifest import PADDING
+from zdl.protocol.digests import Readable
 from zdl.refs import MODE_MAX, STAMP_BYTES_MAX
-from zdl.transport.chunks import Readable
 
 SYMLINKS = ("refuse", "skip", "follow")
 _STAMP_BYTES = 16

@@ -28,9 +28,9 @@ from zdl.cell.messages import Request
 from zdl.download.puller import CHANNEL
 from zdl.errors import Busy, CannotUnpack, TooLarge, UnknownRef, ZdlError, to_wire
 from zdl.objects import arrays
+from zdl.protocol.digests import Readable
 from zdl.protocol.messages import Keep
 from zdl.refs import Ref
-from zdl.transport.chunks import Readable
 
 GATHER_TOPIC = "gather"
 # What one request may ask for. Measured with all cells in one process: half of the columns of 256 MiB of float32 come at

@@ -28,15 +28,14 @@ from zdl.errors import SourceChanged
 from zdl.objects.manifest import PADDING, Manifest, Range
 from zdl.objects.pack import Lent
 from zdl.options import PackOptions
+from zdl.protocol.digests import digest_of
 from zdl.protocol.messages import Verify
 from zdl.refs import SECRET_BYTES
-from zdl.transport.chunks import digest_of
 
 # Measured for 512 MiB: BLAKE3 83 ms by one thread, 43 ms by two; XXH3 20 and 16, as memory gives no more.
 THREADS_MAX = 4
 # A thread for fewer takes longer to start than it saves.
 THREAD_BLOCKS_MIN = 16
-_VERIFY = {"xxh3": Verify.XXH3, "blake3": Verify.BLAKE3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +69,9 @@ class CheckedBuffers(Buffers):
         super().__init__(manifest, buffers)
         self._fqcn = fqcn
         self._notes = notes
-        guarded_blocks = [block for block in self.grid if not unguarded or not self._items(*block) <= set(unguarded)]
-        self._noted = dict(zip(guarded_blocks, in_turns(self._digest_of_block, guarded_blocks, is_slow=notes.verify is Verify.BLAKE3)))
+        checked = [block for block in self.grid if not unguarded or not self._items(*block) <= set(unguarded)]
+        digests = in_turns(self._digest_of_block, checked, is_slow=notes.verify is Verify.BLAKE3)
+        self._noted = dict(zip(checked, digests))
 
     def read(self, offset: int, length: int) -> list[bytes | memoryview]:
         """The byte range.
@@ -89,7 +89,7 @@ class CheckedBuffers(Buffers):
         return self.as_is(offset, length)
 
     def noted(self, offset: int, length: int, verify: Verify) -> bytes | None:
-        """See `zdl.transport.chunks.Readable`."""
+        """See `zdl.protocol.digests.Readable`."""
         return self._noted.get((offset, length)) if verify is self._notes.verify else None
 
     def copy_into(self, offset: int, view: memoryview) -> None:
@@ -162,7 +162,7 @@ def guarded(manifest: Manifest, lent: Sequence[Lent], options: PackOptions, fqcn
     """
     guard = options.guard
     homes = {} if born is None or guard == "copy" else born.homes(lent, is_frozen=guard != "none")
-    notes = Notes(_VERIFY[options.digest], secret)
+    notes = Notes(Verify[options.digest.upper()], secret)
     readable: Buffers
     match guard:
         case "copy":

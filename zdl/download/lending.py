@@ -25,10 +25,10 @@ from zdl.download.transaction import Terms, Transaction
 from zdl.errors import Closed, OptionError, ZdlError
 from zdl.objects.manifest import Range
 from zdl.protocol.audiences import Audience, Offer
+from zdl.protocol.digests import Readable
 from zdl.protocol.effects import OfferHad, Outcome, ReceiverSettled, TransactionSettled
 from zdl.protocol.messages import Ask
 from zdl.refs import OFFER_ID_BYTES, SECRET_BYTES, Ref, Source
-from zdl.transport.chunks import Readable
 
 # Threads that read and write what may block; the disk and the hashing are shared by all pulls.
 THREADS_MAX = 4

@@ -10,40 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
-
-from blake3 import blake3
-from xxhash import xxh3_128
 
 from zdl.errors import OriginFailed, ZdlError
+from zdl.protocol.digests import Readable, digest_for, digest_of
 from zdl.protocol.messages import Ask, Chunk, Part, Verify
 from zdl.transport.links import Incoming
 
-# Of the secret, for what XXH3 calls its seed.
-SEED_BYTES = 8
 # Digests kept per offer: 32 bytes for each MiB, 8 GiB of an offer with chunks of 1 MiB.
 DIGESTS_MAX = 8192
 # Pulls per offer of which it is known how far they are; of one that is forgotten what is asked for again counts as new once.
 REACHED_MAX = 1024
-
-
-class Readable(Protocol):
-    """A lent object as one stream of bytes."""
-
-    @property
-    def may_block(self) -> bool:
-        """Whether `read` may wait for a disk or a user's code, and so must not run on the lane."""
-
-    def read(self, offset: int, length: int) -> Sequence[Part]:
-        """The byte range as it was lent, in one or more pieces that stay valid until they are sent."""
-
-    def as_is(self, offset: int, length: int) -> Sequence[Part]:
-        """The same, for one who has the digest of what was lent: whether this is that need not be looked at."""
-        return self.read(offset, length)
-
-    def noted(self, offset: int, length: int, verify: Verify) -> bytes | None:
-        """The digest of exactly these bytes, if it was taken when they were lent."""
-        return None
 
 
 @dataclass(slots=True)
@@ -126,37 +102,6 @@ class Chunks:
         except (OSError, ValueError) as error:
             return OriginFailed(ref=_label(ask), origin=self._fqcn, why=f"{type(error).__name__}: {error}")
         return Chunk(self._fqcn, ask.origin, ask.id, ask.offset, ask.length, ask.verify, digest, tuple(parts))
-
-
-class Digest(Protocol):
-    """What a chunk is hashed with."""
-
-    def update(self, data: Part, /) -> object:
-        """Further bytes."""
-
-    def digest(self) -> bytes:
-        """Of all bytes so far."""
-
-
-def digest_for(verify: Verify, secret: bytes) -> Digest | None:
-    """A fresh digest of this kind, None for none; the quick one is keyed with the secret of the ref."""
-    match verify:
-        case Verify.BLAKE3:
-            return blake3()
-        case Verify.XXH3:
-            return xxh3_128(seed=int.from_bytes(secret[:SEED_BYTES], "little"))
-        case Verify.NONE:
-            return None
-
-
-def digest_of(verify: Verify, secret: bytes, parts: Sequence[Part]) -> bytes:
-    """The digest of the parts as one."""
-    digest = digest_for(verify, secret)
-    if digest is None:
-        return b""
-    for part in parts:
-        digest.update(part)
-    return digest.digest()
 
 
 def landed(chunk: Chunk, view: memoryview, incoming: Incoming | None, secret: bytes) -> bool:

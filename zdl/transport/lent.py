@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from zdl.errors import Closed, ZdlError
 from zdl.options import OfferOptions
 from zdl.protocol.audiences import UNLIMITED, Audience, Budgets, Offer, TransactionFacts
+from zdl.protocol.digests import Readable
 from zdl.protocol.effects import Effect, OfferHad, Post, ReceiverSettled, TransactionSettled
 from zdl.protocol.messages import Ask, Chunk, Keep, Verify
 from zdl.protocol.offers import Offers
-from zdl.transport.chunks import Chunks, Readable
+from zdl.transport.chunks import Chunks
 from zdl.transport.loop import Loop
 
 
