@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -56,21 +58,38 @@ def test_a_pull_is_spread_over_as_many_connections_as_the_options_say(trees: Tre
     eventually(lambda: sides(receiver) == 2 and guests(origin) - before in (2, 3))  # the way that leads there may be one
 
 
-def test_a_connection_that_breaks_costs_no_byte(trees: Trees) -> None:
-    server, site = trees.grow("server", "site-1", options=replace(THREE, pulls=replace(THREE.pulls, lanes=4)))
-    array, large = np.arange(2 * MIB), server.downloads.lend(np.zeros(64 * MIB, np.uint8))
-    lent, abort = server.downloads.lend(array), Signal()
+def up(site: Cell) -> tuple[int, ...]:
+    """The side links that its pulls ask over."""
+    return tuple(site.lane._pulls._asking.sides.get("server", ()))
+
+
+@contextmanager
+def slowly_pulled(server: Cell, site: Cell) -> Iterator[Chaos]:
+    """The link over which a pull goes on until the end of the block; as long as it does there are side links."""
+    lent, abort = server.downloads.lend(np.zeros(64 * MIB, np.uint8)), Signal()
 
     def pull_slowly() -> None:
-        """As long as it lasts, there are side links."""
         with pytest.raises(Cancelled):
-            site.downloads.pull(large.body, pace=Pace(bwlimit_bytes_per_s=MIB / 4), abort=abort)
+            site.downloads.pull(lent.body, pace=Pace(bwlimit_bytes_per_s=MIB / 4), abort=abort)
 
     with Chaos(server.data_addresses[0]) as link:
         server.handler("zdl", "data-addresses", inline=True)(lambda request: [link.address])
         slow = threading.Thread(target=pull_slowly)
         slow.start()
-        eventually(lambda: len(site.lane._pulls._asking.sides.get("server", ())) == 3)
+        try:
+            yield link
+        finally:
+            abort.trigger("enough was seen")
+            slow.join(PATIENCE_S)
+    lent.delete()
+
+
+def test_a_connection_that_breaks_costs_no_byte(trees: Trees) -> None:
+    server, site = trees.grow("server", "site-1", options=replace(THREE, pulls=replace(THREE.pulls, lanes=4)))
+    array = np.arange(2 * MIB)
+    lent = server.downloads.lend(array)
+    with slowly_pulled(server, site) as link:
+        eventually(lambda: len(up(site)) == 3)
         link.back.hold(link.back.passed + MIB)
         found: list[object] = []
         pull = threading.Thread(target=lambda: found.append(site.downloads.pull(lent.body)))
@@ -81,32 +100,13 @@ def test_a_connection_that_breaks_costs_no_byte(trees: Trees) -> None:
         pull.join(PATIENCE_S)
         assert np.array_equal(found[0], array)  # type: ignore[arg-type]
         assert site.downloads.transfers[-1].way == "direct", "the way that leads there stands"
-        abort.trigger("enough was seen")
-        slow.join(PATIENCE_S)
     assert lent.wait(PATIENCE_S).is_complete
-    large.delete()
 
 
 def test_connections_that_broke_are_dialled_again_while_the_pull_goes_on(trees: Trees) -> None:
     server, site = trees.grow("server", "site-1", options=THREE)
-    large, abort = server.downloads.lend(np.zeros(64 * MIB, np.uint8)), Signal()
-
-    def up() -> tuple[int, ...]:
-        return tuple(site.lane._pulls._asking.sides.get("server", ()))
-
-    def pull_slowly() -> None:
-        """As long as it lasts, there are side links."""
-        with pytest.raises(Cancelled):
-            site.downloads.pull(large.body, pace=Pace(bwlimit_bytes_per_s=MIB / 4), abort=abort)
-
-    with Chaos(server.data_addresses[0]) as link:
-        server.handler("zdl", "data-addresses", inline=True)(lambda request: [link.address])
-        slow = threading.Thread(target=pull_slowly)
-        slow.start()
-        before = eventually(lambda: up() if len(up()) == 2 else ())
+    with slowly_pulled(server, site) as link:
+        before = eventually(lambda: up(site) if len(up(site)) == 2 else ())
         link.reset()
-        after = eventually(lambda: up() if len(up()) == 2 and not set(up()) & set(before) else ())
+        after = eventually(lambda: up(site) if len(up(site)) == 2 and not set(up(site)) & set(before) else ())
         assert sides(site) == len(after)
-        abort.trigger("enough was seen")
-        slow.join(PATIENCE_S)
-    large.delete()
