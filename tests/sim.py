@@ -369,7 +369,7 @@ class Sim(Lendings):
                                          (over, cell, over.switches[lane].peers.up(name))):
                     is_right = link is not None and link.incarnation == other.me.incarnation
                     assert is_right, f"{one.fqcn} has no {LANES[lane]} link to {other.fqcn}"
-        for machine in (*cell.switches, cell.calls, cell.offers, cell.pulls, cell.ways):
+        for machine in (*cell.switches, cell.calls, cell.offers, cell.pulls, cell.dialling):
             when = machine.deadline()
             is_right = when is None or when > now - 1e-9
             assert is_right, f"{name}: {type(machine).__name__} wanted a tick at {when}, it is {now}"

@@ -19,6 +19,7 @@ from zdl.fqcn import is_within
 from zdl.protocol import effects as asked
 from zdl.protocol.calls import Calls, Serving
 from zdl.protocol.decode import decode
+from zdl.protocol.dialling import Chosen, Dialling, Try
 from zdl.protocol.effects import SELF, Effect, Outcome
 from zdl.protocol.encode import encode
 from zdl.protocol.frames import DIGEST_BYTES, QUICK_DIGEST_BYTES
@@ -53,7 +54,6 @@ from zdl.protocol.pushes import Pushes
 from zdl.protocol.pushing import End, Ended as EndedMessage, Halt, Items, Open, Taken
 from zdl.protocol.subtree import Subtree
 from zdl.protocol.switch import Switch, concerns
-from zdl.protocol.ways import Chosen, Try, Ways
 
 Ended = asked.CallSettled | asked.PullSettled | asked.TransactionSettled
 Taking = asked.IntakeOpened | asked.IntakeArrived | asked.IntakeComplete | asked.IntakeSettled
@@ -118,11 +118,11 @@ class SimCell:
         self.offers = Offers(fqcn, options.offers)
         first_id = world.draw_id()
         self.pulls = Pulls(fqcn, first_id, options.pulls)
-        self.ways = Ways(options.pulls.direct_timeout_s)
+        self.dialling = Dialling(options.pulls.direct_timeout_s)
         self.pushes = Pushes(fqcn, first_id + 50, options.streams)
         self.intakes = Intakes(fqcn, options.streams)
         self.machines = ((self.control, self.calls, self.subtree),
-                         (self.data, self.offers, self.pulls, self.ways, self.pushes, self.intakes))
+                         (self.data, self.offers, self.pulls, self.dialling, self.pushes, self.intakes))
         self.is_alive = True
         self.wires: tuple[dict[int, Wire], dict[int, Wire]] = ({}, {})
         self.all_wires: list[Wire] = []
@@ -217,7 +217,7 @@ class SimCell:
             self.perform(lane, self.pulls.tick(now))
             self.perform(lane, self.pushes.tick(now))
             self.perform(lane, self.intakes.tick(now))
-            self.take_ways(self.ways.tick(now))
+            self.take_ways(self.dialling.tick(now))
         for machine in self.machines[lane]:
             when = machine.deadline()
             is_right = when is None or when > now
@@ -309,7 +309,7 @@ class SimCell:
         self.perform(DATA, self.offers.receive(effect, now))
         for origin in self._origins():
             if concerns(effect, origin) and self.data.routes.is_direct(origin):
-                self.pulls.paths.suspect(origin, now)
+                self.pulls.rerouting.suspect(origin, now)
         for origin in self._cut_off(effect):
             lost = asked.Unreachable(effect.at, origin, False, effect.why)
             for other in self._origins():  # those below it are lost with it
@@ -347,7 +347,7 @@ class SimCell:
             self.perform(lane, self.subtree.peer_up(effect, self.world.now))
         if lane == DATA:
             self.dialled.pop(effect.link, None)
-            self.take_ways(self.ways.linked(effect.fqcn))
+            self.take_ways(self.dialling.linked(effect.fqcn))
         elif effect.is_parent and effect.data_addresses:
             self._set_parent(effect.data_addresses[0])
 
@@ -370,7 +370,7 @@ class SimCell:
             for origin in self._led_by(effect.fqcn, effect.is_parent):
                 is_broken = origin == effect.fqcn and origin != self.hanging
                 self.world.watch.doubts(self, self._pulls_from(origin))
-                self.perform(DATA, self.pulls.paths.changed(origin, self.world.now, is_broken=is_broken))
+                self.perform(DATA, self.pulls.rerouting.changed(origin, self.world.now, is_broken=is_broken))
             for target in self._pushed_over(effect.fqcn, effect.is_parent):
                 self.perform(DATA, self.pushes.way_changed(target, self.world.now))
             return
@@ -403,7 +403,7 @@ class SimCell:
     def _dial_failed(self, lane: int, effect: asked.DialFailed) -> None:
         self.world.tell(self.fqcn, LANES[lane], effect)
         if lane == DATA:
-            self.take_ways(self.ways.failed(self.dialled.pop(effect.link, ""), effect.error))
+            self.take_ways(self.dialling.failed(self.dialled.pop(effect.link, ""), effect.error))
 
     def take_ways(self, steps: Iterable[Try | Chosen]) -> None:
         """What has been decided about the ways of pulls."""

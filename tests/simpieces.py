@@ -9,7 +9,7 @@ one history.
 The origin is the real one (`Production`, `Produced`, `Hooks`, `Meters`, `CacheableObject`) on a virtual clock: its jobs run when
 the seed says so, and while a user's ``produce`` runs, everything else goes on inside it. Questions and answers are lost,
 doubled and reordered; receivers die, in silence or not, and come again; ``produce`` and hooks raise; the transaction is
-finished, or deleted or expires at any moment. What the receivers do is drawn with `Tries` and `ProgressMeter`, which the real
+finished, or deleted or expires at any moment. What the receivers do is drawn with `Retries` and `ProgressMeter`, which the real
 ones use too. Threads that wait for each other inside one production are beyond it: `tests/download/test_production.py`.
 """
 
@@ -44,7 +44,7 @@ from zdl.download.making import Answer, Maker
 from zdl.download.meters import Meters
 from zdl.download.pieces import Piece, Question, pieces_of
 from zdl.download.production import AHEAD, Production
-from zdl.download.tries import Tries
+from zdl.download.retries import Retries
 from zdl.errors import Cancelled, TimedOut, ZdlError
 from zdl.objects.unpack import unpack
 from zdl.observe.progress import COMPLETED, FAILED, ProgressMeter, TransferProgress, TransferProgressTracker
@@ -212,7 +212,7 @@ class Life:
         self.is_alive, self.is_over, self.has_it, self.is_noted, self.is_done = True, False, False, False, False
         self.slots: dict[int, list[Piece] | ZdlError] = {}
         self.attempts: Counter[int] = Counter()
-        self.tries = Tries(RETRIES)
+        self.retries = Retries(RETRIES)
         self.failures_at: list[float] = []
         self.last_words = 0
         self.told: list[TransferProgress] = []
@@ -273,7 +273,7 @@ class Life:
             if isinstance(found, ZdlError):
                 self._failed(found)
                 return
-            self.tries, self.failures_at = Tries(RETRIES), []
+            self.retries, self.failures_at = Retries(RETRIES), []
             is_last = not found or found[-1][0] != ProduceRC.OK
             for code, data, _ in found:
                 if code == ProduceRC.ERROR:
@@ -298,7 +298,7 @@ class Life:
 
     def _failed(self, error: ZdlError) -> None:
         """D7: asked for again as configured, later and later; the count begins anew with each answer that came."""
-        pause_s = self.tries.failed(error)
+        pause_s = self.retries.failed(error)
         before, self.failures_at = self.failures_at, [*self.failures_at, self.world.now]
         assert len(before) <= RETRIES, f"{self.name} has tried {len(before)} times in vain"
         gaps = [later - earlier for earlier, later in zip(self.failures_at, self.failures_at[1:])]

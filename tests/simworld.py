@@ -311,7 +311,7 @@ class World(Network):
         origin = self.cells.get(source.origin)
         addresses = (origin.data_address,) if origin is not None and is_direct else ()
         is_linked = source.origin == receiver.fqcn or receiver.data.routes.is_direct(source.origin)
-        receiver.take_ways(receiver.ways.choose(number, source.origin, addresses, is_linked=is_linked, now=self.now))
+        receiver.take_ways(receiver.dialling.choose(number, source.origin, addresses, is_linked=is_linked, now=self.now))
         receiver.act(DATA, ())
         return number
 

@@ -26,7 +26,7 @@ from zdl.protocol.effects import Outcome, TransactionSettled
 from zdl.protocol.fetching import Pull
 from zdl.protocol.messages import Ask, Verify
 from zdl.protocol.offers import Audience
-from zdl.protocol.paths import Paths
+from zdl.protocol.rerouting import Rerouting
 from zdl.refs import Source
 
 from sim import trouble as trouble_of
@@ -208,5 +208,5 @@ def test_d18_the_death_of_an_origin_is_known_at_once_in_these_histories() -> Non
 def test_d18_who_does_not_hear_of_deaths_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SimCell, "_cut_off", lambda *arguments: [])
     monkeypatch.setattr(Pull, "no_way", lambda *arguments: None)
-    monkeypatch.setattr(Paths, "suspect", lambda *arguments: None)
+    monkeypatch.setattr(Rerouting, "suspect", lambda *arguments: None)
     assert any("does not know" in trouble_of(seed, kind=Deaths) for seed in range(20))

@@ -157,12 +157,12 @@ def test_side_links_are_used_when_they_are_up_and_what_was_asked_over_them_is_as
     pulls.start(SOURCE, [(0, 1 << 20)], 0.0)
     first = pulls.go(100, 0.0)
     assert first[-1] == SpreadOver(100, "site-2", 2) and sent(first[:-1]) == [(0, 0)]
-    assert pulls.paths.side_is_up("site-2", 101, 0.0) == [], "the window is full"
-    pulls.paths.changed("site-1", 0.0)
+    assert pulls.rerouting.side_is_up("site-2", 101, 0.0) == [], "the window is full"
+    pulls.rerouting.changed("site-1", 0.0)
     chunk = Chunk("site-2", "site-1", 100, 0, 1000, Verify.NONE, b"", (bytes(1000),))
     assert pulls.landed(chunk, True, 0.1) == []
     over = sent(pulls.stored(100, 0, 0.1)[1:])
     assert over == [(0, 1000), (101, 2000), (0, 3000)]
-    assert sent(pulls.paths.side_is_down("site-2", 101, 0.2)) == [(0, 2000)]
-    assert pulls.paths.side_is_down("site-2", 101, 0.2) == []
+    assert sent(pulls.rerouting.side_is_down("site-2", 101, 0.2)) == [(0, 2000)]
+    assert pulls.rerouting.side_is_down("site-2", 101, 0.2) == []
     pulls.check()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from zdl.options import Pace, PullOptions
+from zdl.protocol.confirming import CONFIRM_AGAIN_S, DROP_AGAIN_S
 from zdl.protocol.effects import Post
 from zdl.protocol.fetching import Pull, State, new_pull
 from zdl.protocol.messages import Confirm, Drop
-from zdl.protocol.words import CONFIRM_AGAIN_S, DROP_AGAIN_S
 from zdl.refs import Source
 
 OPTIONS = PullOptions(lost_timeout_s=60.0)
@@ -24,11 +24,11 @@ def pull() -> Pull:
     (State.CONFIRMING, None, Confirm, CONFIRM_AGAIN_S), (State.DROPPING, "cancelled", Drop, DROP_AGAIN_S)])
 def test_its_end_is_said_again_after_each_pause(state: State, why: str | None, kind: type, pauses: tuple[float, ...]) -> None:
     one = pull()
-    one.state, one.words.has_asked, one.words.why_dropped = state, True, why
+    one.state, one.confirming.has_asked, one.confirming.why_dropped = state, True, why
     for pause in (*pauses, pauses[-1]):
         (said,) = one.say("site-1", 1.0)
         assert isinstance(said, Post) and isinstance(said.message, kind) and one.retry_at == 1.0 + pause
-    assert one.words.is_said
+    assert one.confirming.is_said
 
 
 def test_its_origin_can_be_lost_only_while_something_of_it_is_wanted() -> None:

@@ -24,12 +24,12 @@ from zdl.errors import (
     to_wire,
 )
 from zdl.options import PullOptions
+from zdl.protocol.confirming import CONFIRM_AGAIN_S
 from zdl.protocol.effects import Detour, Effect, Finish, Post, Progressed, PullForgotten, PullSettled, Unreachable
 from zdl.protocol.frames import RANGES_MAX
 from zdl.protocol.messages import Ask, Bounce, Chunk, Confirm, Confirmed, Denial, Drop, Keep, Kind, Verify, Withdrawn
 from zdl.protocol.pulls import Pulls
 from zdl.protocol.reach import BOUNCED_S, SUSPECT_S
-from zdl.protocol.words import CONFIRM_AGAIN_S
 from zdl.refs import Source
 
 OPTIONS = PullOptions(chunk_bytes=100, window_bytes_min=300, window_bytes_max=300, retry_s=10.0, stall_timeout_s=60.0,
@@ -132,7 +132,7 @@ def test_a_chunk_that_has_landed_keeps_its_room_until_it_is_stored() -> None:
     pulls = pulling(options=PullOptions(chunk_bytes=100, window_bytes_min=300, window_bytes_max=300, verify="blake3"))
     assert pulls.landed(chunk(0), True, 1.0) == []
     assert pulls.landed(chunk(100), True, 1.0) == []
-    assert pulls.paths.changed("site-2", 1.0) == [ask(200)]
+    assert pulls.rerouting.changed("site-2", 1.0) == [ask(200)]
     assert pulls.stored(100, 0, 2.0) == [Progressed(100, 100, 450), ask(300)]
     pulls.check()
 
@@ -157,9 +157,9 @@ def test_a_pull_that_loses_its_direct_way_goes_on_with_the_strong_digest() -> No
     pulls = Pulls("site-1", 100, replace(OPTIONS, verify="auto"))
     pulls.start(SOURCE, ((0, 100),), 0.0)
     pulls.go(100, 0.0)
-    assert pulls.paths.changed("site-2", 1.0) == [ask(0, verify=Verify.BLAKE3)]
+    assert pulls.rerouting.changed("site-2", 1.0) == [ask(0, verify=Verify.BLAKE3)]
     assert not pulls.expects(chunk(0, verify=Verify.XXH3)) and pulls.expects(chunk(0))
-    assert pulls.paths.changed("site-2", 2.0, is_direct=True) == [ask(0, verify=Verify.XXH3)]
+    assert pulls.rerouting.changed("site-2", 2.0, is_direct=True) == [ask(0, verify=Verify.XXH3)]
 
 
 def test_the_quick_digest_may_be_asked_for_everywhere() -> None:
@@ -249,7 +249,7 @@ def test_while_it_is_made_to_last_neither_the_user_nor_the_origin_nor_a_loss_end
     assert pulls.cancel(100, "enough", 2.0) == []
     assert pulls.receive(Withdrawn("site-2", "site-1", 100, OFFER, "deleted"), 2.0) == []
     assert pulls.receive(Denial("site-2", "site-1", 100, *to_wire(UnknownRef(ref="r", origin="site-2"))), 2.0) == []
-    assert pulls.receive(GOODBYE, 2.0) == [] and pulls.paths.changed("site-2", 2.0) == []
+    assert pulls.receive(GOODBYE, 2.0) == [] and pulls.rerouting.changed("site-2", 2.0) == []
     assert pulls.finished(100, 3.0) == [confirm(), PullSettled(100, None)]
 
 
@@ -392,15 +392,15 @@ def test_a_chunk_that_comes_after_it_was_asked_for_again_is_taken_once() -> None
 def test_a_changed_way_asks_again_for_all_that_is_on_the_way() -> None:
     pulls = pulling()
     land(pulls, 1.0, 100)
-    assert pulls.paths.changed("site-2", 1.5) == [ask(0), ask(200), ask(300)]
-    assert pulls.paths.changed("site-3", 1.5) == []
+    assert pulls.rerouting.changed("site-2", 1.5) == [ask(0), ask(200), ask(300)]
+    assert pulls.rerouting.changed("site-3", 1.5) == []
     pulls.check()
 
 
 def test_a_pull_that_waits_or_confirms_does_not_mind_a_changed_way() -> None:
     pulls, _ = whole()
     pulls.start(SOURCE, [(0, 1)], 1.0)
-    assert pulls.paths.changed("site-2", 1.5) == []
+    assert pulls.rerouting.changed("site-2", 1.5) == []
 
 
 def test_a_receiver_that_has_nothing_to_ask_keeps_its_lease() -> None:
@@ -589,7 +589,7 @@ def test_in_any_order_of_events_the_invariants_hold_and_the_pull_settles_once(
             case "lost":
                 effects += pulls.receive(GOODBYE, now)
             case "changed":
-                effects += pulls.paths.changed("site-2", now)
+                effects += pulls.rerouting.changed("site-2", now)
             case "again":
                 effects += pulls.receive(Confirmed("site-2", "site-1", 100), now)
         effects += pulls.tick(now)
@@ -637,7 +637,7 @@ def test_where_a_queue_was_full_the_oldest_chunk_is_asked_for_again_soon() -> No
 @pytest.mark.parametrize("is_broken", [True, False])
 def test_an_origin_whose_link_has_broken_and_that_the_tree_has_lost_is_dead_soon(is_broken: bool) -> None:
     pulls = pulling(options=replace(OPTIONS, lost_timeout_s=60.0, stall_timeout_s=600.0))
-    pulls.paths.changed("site-2", 1.0, is_broken=is_broken)
+    pulls.rerouting.changed("site-2", 1.0, is_broken=is_broken)
     pulls.receive(GOODBYE, 1.1)
     code, facts = to_wire(NoRoute(target="site-2", at="server"))
     for now in (1.2, 2.0, 2.9):
@@ -648,7 +648,7 @@ def test_an_origin_whose_link_has_broken_and_that_the_tree_has_lost_is_dead_soon
 
 def test_an_origin_that_is_heard_again_is_not_dead() -> None:
     pulls = pulling(options=replace(OPTIONS, lost_timeout_s=60.0, stall_timeout_s=600.0))
-    pulls.paths.changed("site-2", 1.0, is_broken=True)
+    pulls.rerouting.changed("site-2", 1.0, is_broken=True)
     pulls.receive(GOODBYE, 1.1)
     pulls.tick(1.5)
     land(pulls, 2.0, 0)
@@ -657,11 +657,11 @@ def test_an_origin_that_is_heard_again_is_not_dead() -> None:
 
 def test_a_direct_link_over_which_nothing_comes_is_left_when_the_tree_has_lost_its_peer() -> None:
     pulls = pulling(options=replace(OPTIONS, lost_timeout_s=60.0, stall_timeout_s=600.0))
-    pulls.paths.suspect("site-3", 1.0)
-    pulls.paths.suspect("site-2", 1.0)
-    pulls.paths.suspect("site-2", 1.5)
+    pulls.rerouting.suspect("site-3", 1.0)
+    pulls.rerouting.suspect("site-2", 1.0)
+    pulls.rerouting.suspect("site-2", 1.5)
     land(pulls, 2.0, 0)  # it comes all the same
     assert not any(isinstance(each, Detour) for each in pulls.tick(5.0))
-    pulls.paths.suspect("site-2", 6.0)
+    pulls.rerouting.suspect("site-2", 6.0)
     assert Detour("site-2") in pulls.tick(6.0 + SUSPECT_S)
     assert Detour("site-2") not in pulls.tick(20.0)

@@ -31,8 +31,8 @@ from zdl.download.fetching import Fetcher
 from zdl.download.patience import Limits
 from zdl.download.pieces import PRODUCE_TOPIC, TOKEN_BYTES, Piece, Question, frames_of, pieces_of
 from zdl.download.puller import CHANNEL, Holding, Puller
+from zdl.download.retries import Retries
 from zdl.download.sizes import bytes_of
-from zdl.download.tries import Tries
 from zdl.errors import (
     Cancelled,
     Closed,
@@ -280,13 +280,13 @@ class PieceConsumer:
 
     def _take(self, number: int, state: State | None, marker: Holding) -> list[Piece]:
         """The pieces of an answer, asked for again where that may help."""
-        tries = Tries(self._consuming.retries)
+        retries = Retries(self._consuming.retries)
         while True:
             slot = self._landed(number, marker)
             if slot.pieces is not None:
                 return slot.pieces
             assert slot.error is not None
-            pause_s = tries.failed(slot.error)
+            pause_s = retries.failed(slot.error)
             if pause_s is None:
                 break
             _LOG.info("! answer %d of %s: %s", number, self._download.source.label, slot.error)

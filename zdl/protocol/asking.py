@@ -79,7 +79,7 @@ class Asking:
                       pull.pacer.priority)
             effects.append(Send(side, ask) if side else Post(ask))
         if effects:
-            pull.words.said_at, pull.words.has_asked = now, True
+            pull.confirming.said_at, pull.confirming.has_asked = now, True
             pull.plan_retry(self._options, now)
         return effects
 

@@ -1,7 +1,7 @@
 """Fetching: one pull: which of its chunks are to do, asked for, and here; and what it waits for.
 
 What happens to it, and when, is `zdl.protocol.pulls`; the diagrams stand there. What it thinks of its origin is
-`zdl.protocol.reach`, what it says to it `zdl.protocol.words`.
+`zdl.protocol.reach`, what it says to it `zdl.protocol.confirming`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from enum import Enum
 
 from zdl.errors import OriginLost, Stalled
 from zdl.options import Pace, PullOptions
+from zdl.protocol.confirming import Confirming
 from zdl.protocol.effects import Effect
 from zdl.protocol.messages import Verify
 from zdl.protocol.pacing import Pacer, priority_of
 from zdl.protocol.reach import BOUNCED_S, Reach
 from zdl.protocol.spread import Spread
 from zdl.protocol.window import CHUNK_S, Window
-from zdl.protocol.words import Words
 from zdl.refs import Source
 
 
@@ -56,7 +56,7 @@ class Pull:
     to_do: deque[tuple[int, int, int]]  # offset and length of what no chunk was cut from yet, and where its range begins
     pacer: Pacer
     spread: Spread
-    words: Words
+    confirming: Confirming
     reach: Reach = field(default_factory=Reach)
     finishes: bool = False
     is_direct: bool = True
@@ -125,7 +125,7 @@ class Pull:
         if self.is_over:
             assert self.retry_at is not None
             return self.retry_at
-        times = [self.words.said_at + options.keep_alive_s]
+        times = [self.confirming.said_at + options.keep_alive_s]
         if self.state is State.PULLING:  # to finish takes as long as the disk does
             times.append(self.progress_at + options.stall_timeout_s if self.may_stall else float("inf"))
             if self.retry_at is not None:
@@ -159,8 +159,8 @@ class Pull:
 
     def say(self, me: str, now: float) -> list[Effect]:
         """Tell the origin how it ended, once more."""
-        self.retry_at = now + self.words.pause_s
-        return self.words.end(me)
+        self.retry_at = now + self.confirming.pause_s
+        return self.confirming.end(me)
 
 
 def new_pull(number: int, source: Source, ranges: Sequence[tuple[int, int]], have: Sequence[tuple[int, int]], *,
@@ -175,7 +175,7 @@ def new_pull(number: int, source: Source, ranges: Sequence[tuple[int, int]], hav
     to_do = deque((offset, length, offset) for offset, length in ranges if length)
     spread = Spread(None if options.lanes == "auto" else int(options.lanes))
     pull = Pull(number, source, False, window, sum(length for _, length in whole), to_do, pacer, spread,
-                Words(number, source, whole, said_at=now))
+                Confirming(number, source, whole, said_at=now))
     pull.bytes_done = sum(length for _, length in have)
     pull.progress_at = now
     return pull

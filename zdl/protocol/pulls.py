@@ -45,8 +45,8 @@ from zdl.protocol.asking import Asking
 from zdl.protocol.effects import Detour, Effect, Finish, Progressed, PullForgotten, PullSettled, SpreadOver, Unreachable
 from zdl.protocol.fetching import Pull, State, new_pull
 from zdl.protocol.messages import Bounce, Chunk, Confirmed, Denial, Kind, Withdrawn
-from zdl.protocol.paths import Paths
 from zdl.protocol.ranges import union
+from zdl.protocol.rerouting import Rerouting
 from zdl.protocol.switch import concerns
 from zdl.refs import Source
 
@@ -69,7 +69,7 @@ class Pulls:
         self._options = options
         self._pulls: dict[int, Pull] = {}
         self._asking = Asking(me, options)
-        self.paths = Paths(self._pulls, self._asking)
+        self.rerouting = Rerouting(self._pulls, self._asking)
 
     def __len__(self) -> int:
         return len(self._pulls)
@@ -217,8 +217,8 @@ class Pulls:
                 return []
             case Confirmed():
                 is_noted = known.is_over and message.origin == known.source.origin
-                known.words.unnoted -= is_noted
-                return self._forget(known) if is_noted and known.words.unnoted <= 0 else []
+                known.confirming.unnoted -= is_noted
+                return self._forget(known) if is_noted and known.confirming.unnoted <= 0 else []
             case Denial():
                 if message.origin != known.source.origin:
                     return []
@@ -233,7 +233,7 @@ class Pulls:
             elif pull.state is State.PULLING:
                 effects += self._watch(pull, now)
             elif pull.state is State.FINISHING:
-                effects += pull.words.keep_alive(self._me, self._options, now)
+                effects += pull.confirming.keep_alive(self._me, self._options, now)
         return effects
 
     def deadline(self) -> float | None:
@@ -272,14 +272,14 @@ class Pulls:
         if pull.paced_until is not None and now >= pull.paced_until:
             pull.progress_at = now if not pull.asked else pull.progress_at  # what waits for its turn does not stall
             effects += self._asking.fill(pull, now)
-        return effects + pull.words.keep_alive(self._me, self._options, now)
+        return effects + pull.confirming.keep_alive(self._me, self._options, now)
 
     def _whole(self, pull: Pull, now: float) -> list[Effect]:
         """All bytes are stored."""
         if not pull.finishes:
             return self._complete(pull, now)
         pull.state, pull.retry_at = State.FINISHING, None
-        return [*pull.words.begin(self._me, now), Finish(pull.id)]
+        return [*pull.confirming.begin(self._me, now), Finish(pull.id)]
 
     def _complete(self, pull: Pull, now: float) -> list[Effect]:
         pull.state = State.CONFIRMING
@@ -288,7 +288,7 @@ class Pulls:
     def _say_again(self, pull: Pull, now: float) -> list[Effect]:
         if pull.retry_at is None or now < pull.retry_at:
             return []
-        return self._forget(pull) if pull.words.is_said else pull.say(self._me, now)
+        return self._forget(pull) if pull.confirming.is_said else pull.say(self._me, now)
 
     def _refused(self, pull: Pull, error: ZdlError, now: float) -> list[Effect]:
         if pull.is_over:  # we have all bytes, or do not want them; the origin only does not care any more
@@ -300,7 +300,7 @@ class Pulls:
     def _fail(self, pull: Pull, error: ZdlError, *, tell: bool, now: float) -> list[Effect]:
         if not tell:
             return [*self._forget(pull), PullSettled(pull.id, error)]
-        pull.state, pull.words.why_dropped = State.DROPPING, error.code
+        pull.state, pull.confirming.why_dropped = State.DROPPING, error.code
         return [*pull.say(self._me, now), PullSettled(pull.id, error)]
 
     def _forget(self, pull: Pull) -> list[Effect]:

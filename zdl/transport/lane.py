@@ -23,6 +23,7 @@ from typing import Protocol
 from zdl.errors import Closed, DiskFailed, ZdlError
 from zdl.fqcn import is_within
 from zdl.options import Options, Pace
+from zdl.protocol.dialling import Chosen, Dialling, Try
 from zdl.protocol.effects import (
     Arrived,
     Detour,
@@ -49,7 +50,6 @@ from zdl.protocol.pulls import Pulls
 from zdl.protocol.ranges import Range
 from zdl.protocol.routes import Routes
 from zdl.protocol.switch import concerns
-from zdl.protocol.ways import Chosen, Try, Ways
 from zdl.refs import Source
 from zdl.transport.chunks import landed
 from zdl.transport.lent import Lent
@@ -127,7 +127,7 @@ class Lane:
         self.segments = segments
         self._offers = self.lent.offers
         self._pulls = Pulls(fqcn, first_id, options.pulls)
-        self._ways = Ways(options.pulls.direct_timeout_s)
+        self._dialling = Dialling(options.pulls.direct_timeout_s)
         self._sides = SideLinks(loop.switch, self._pulls)
         self._fetchings: dict[int, _Fetching] = {}
         self._dialled: dict[int, str] = {}
@@ -236,13 +236,13 @@ class Lane:
 
     def tick(self, now: float) -> Iterable[Effect]:
         """Time passed."""
-        chosen = [effect for step in self._ways.tick(now) for effect in self._take_way(step, now)]
+        chosen = [effect for step in self._dialling.tick(now) for effect in self._take_way(step, now)]
         parted = [effect for link, why in self._parting.due(now) for effect in self._loop.switch.hang(link, why, now)]
         return [*self._offers.tick(now), *self._pulls.tick(now), *self._sides.tick(now), *chosen, *parted]
 
     def deadline(self) -> float | None:
         """When `tick` is wanted next."""
-        machines = (self._offers, self._pulls, self._ways, self._sides, self._parting)
+        machines = (self._offers, self._pulls, self._dialling, self._sides, self._parting)
         times = [each.deadline() for each in machines]
         return min((each for each in times if each is not None), default=None)
 
@@ -285,14 +285,14 @@ class Lane:
                 self._dialled.pop(link, None)
                 if fqcn in self._replaced:
                     self._replaced.discard(fqcn)
-                    effects += self._pulls.paths.changed(fqcn, now, is_direct=True)
-                for step in self._ways.linked(fqcn):
+                    effects += self._pulls.rerouting.changed(fqcn, now, is_direct=True)
+                for step in self._dialling.linked(fqcn):
                     effects += self._take_way(step, now)
             case SideUp() | SideDown():
                 return self._sides.perform(effect, now)
             case DialFailed(link=link, error=error):
                 effects += self._sides.failed(link, now)
-                for step in self._ways.failed(self._dialled.pop(link, ""), error):
+                for step in self._dialling.failed(self._dialled.pop(link, ""), error):
                     effects += self._take_way(step, now)
             case PeerDown(fqcn=fqcn, is_parent=is_parent, why=why):
                 if self._loop.switch.routes.is_direct(fqcn):
@@ -303,7 +303,7 @@ class Lane:
                         if fetching.origin == origin:
                             fetching.events.chosen(False, f"the link to {fqcn} was lost: {why}")
                     is_broken = origin == fqcn and fqcn != self._hanging
-                    effects += self._pulls.paths.changed(origin, now, is_broken=is_broken)
+                    effects += self._pulls.rerouting.changed(origin, now, is_broken=is_broken)
             case Unreachable(at=at):
                 effects += self._offers.receive(effect, now)
                 if at != self._fqcn:  # what this lane has lost itself may be reached another way: see `PeerDown`
@@ -329,7 +329,7 @@ class Lane:
     def _choose_way(self, pull_id: int, addresses: Sequence[str], now: float) -> None:
         origin = self._fetchings[pull_id].origin
         is_linked = origin == self._fqcn or self._loop.switch.routes.is_direct(origin)
-        for step in self._ways.choose(pull_id, origin, addresses, is_linked=is_linked, now=now):
+        for step in self._dialling.choose(pull_id, origin, addresses, is_linked=is_linked, now=now):
             self._loop.act(self._take_way(step, now), now)
 
     def _take_way(self, step: Try | Chosen, now: float) -> list[Effect]:
@@ -415,7 +415,7 @@ def _lose_ways(pulls: Pulls, lost: Unreachable, origins: set[str], routes: Route
     """Some cells are cut off: pulls from them have no way; those that are linked directly are suspect."""
     concerned = [origin for origin in origins if concerns(lost, origin)]
     for origin in filter(routes.is_direct, concerned):
-        pulls.paths.suspect(origin, now)
+        pulls.rerouting.suspect(origin, now)
     return [effect for origin in concerned if not routes.is_direct(origin)
             for effect in pulls.receive(Unreachable(lost.at, origin, False, lost.why), now)]
 

@@ -23,7 +23,7 @@ class SideLinks:
 
     def __init__(self, switch: Switch, pulls: Pulls) -> None:
         self._switch = switch
-        self._paths = pulls.paths
+        self._rerouting = pulls.rerouting
         self._sides = Sides()
 
     def spread(self, effect: SpreadOver, addresses: Sequence[str], now: float) -> list[Effect]:
@@ -44,9 +44,9 @@ class SideLinks:
         """A side link is up, or gone."""
         if isinstance(effect, SideUp):
             origin = self._sides.up(effect.link)
-            return [] if origin is None else self._paths.side_is_up(origin, effect.link, now)
+            return [] if origin is None else self._rerouting.side_is_up(origin, effect.link, now)
         self._sides.down(effect.link, now)
-        return self._paths.side_is_down(effect.fqcn, effect.link, now)
+        return self._rerouting.side_is_down(effect.fqcn, effect.link, now)
 
     def failed(self, link: int, now: float) -> list[Effect]:
         """A link could not be dialled; it may have been one of these, then another address is tried."""

@@ -20,6 +20,7 @@ from zdl.errors import Closed, Refused, ZdlError
 from zdl.fqcn import is_within
 from zdl.options import Options
 from zdl.protocol.backlog import Backlog
+from zdl.protocol.dialling import Chosen, Dialling, Try
 from zdl.protocol.effects import (
     Arrived,
     DialFailed,
@@ -38,7 +39,6 @@ from zdl.protocol.intakes import Intakes, Key
 from zdl.protocol.messages import Body, Bounce
 from zdl.protocol.pushes import Opening, Pushes
 from zdl.protocol.pushing import End, Ended, Halt, Items, Open, Taken
-from zdl.protocol.ways import Chosen, Try, Ways
 from zdl.transport.loop import Loop
 
 # How long the end of all streams may take to be said: the loop has nothing else to do.
@@ -89,7 +89,7 @@ class StreamDesk:
         self._loop = loop
         self._pushes = Pushes(fqcn, first_id, options.streams)
         self._intakes = Intakes(fqcn, options.streams)
-        self._ways = Ways(options.pulls.direct_timeout_s)
+        self._dialling = Dialling(options.pulls.direct_timeout_s)
         self._dialled: dict[int, str] = {}
         self._waiting: dict[int, Callable[[], None]] = {}
         self._choices = 0
@@ -114,7 +114,7 @@ class StreamDesk:
             is_linked = target == self._fqcn or self._loop.switch.routes.is_direct(target)
             self._choices += 1
             self._waiting[self._choices] = chosen
-            self._loop.act(self._take_ways(self._ways.choose(
+            self._loop.act(self._take_ways(self._dialling.choose(
                 self._choices, target, addresses, is_linked=is_linked, now=now), now), now)
 
         self._loop.submit(look)
@@ -203,11 +203,11 @@ class StreamDesk:
 
     def tick(self, now: float) -> Iterable[Effect]:
         """Time passed."""
-        return [*self._pushes.tick(now), *self._intakes.tick(now), *self._take_ways(self._ways.tick(now), now)]
+        return [*self._pushes.tick(now), *self._intakes.tick(now), *self._take_ways(self._dialling.tick(now), now)]
 
     def deadline(self) -> float | None:
         """When `tick` is wanted next."""
-        times = (self._pushes.deadline(), self._intakes.deadline(), self._ways.deadline())
+        times = (self._pushes.deadline(), self._intakes.deadline(), self._dialling.deadline())
         return min((each for each in times if each is not None), default=None)
 
     def perform(self, effect: Effect, now: float) -> Iterable[Effect]:
@@ -253,9 +253,9 @@ class StreamDesk:
         match effect:
             case PeerUp(link=link, fqcn=fqcn):
                 self._dialled.pop(link, None)
-                effects += self._take_ways(self._ways.linked(fqcn), now)
+                effects += self._take_ways(self._dialling.linked(fqcn), now)
             case DialFailed(link=link, error=error):
-                effects += self._take_ways(self._ways.failed(self._dialled.pop(link, ""), error), now)
+                effects += self._take_ways(self._dialling.failed(self._dialled.pop(link, ""), error), now)
             case PeerDown(fqcn=fqcn, is_parent=is_parent):
                 for target in self._led_by(fqcn, is_parent):
                     effects += self._pushes.way_changed(target, now)

@@ -1,4 +1,4 @@
-"""Paths: what the pulls of one cell hear of the links that lead to their origins.
+"""Rerouting: what the pulls of one cell hear of the links that lead to their origins.
 
 ::
 
@@ -18,7 +18,7 @@ from zdl.protocol.effects import Effect
 from zdl.protocol.fetching import Pull, State
 
 
-class Paths:
+class Rerouting:
     """What leads from one cell to the origins of its pulls.
 
     Args:

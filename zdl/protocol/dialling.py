@@ -1,4 +1,4 @@
-"""Ways: how the chunks of a pull come: straight from the origin, or along the tree.
+"""Dialling: how the chunks of a pull come: straight from the origin, or along the tree.
 
 For each origin that is wanted and not yet linked, its addresses are dialled one after the other::
 
@@ -39,7 +39,7 @@ class Chosen:
 
 
 @dataclass(slots=True)
-class _Dialling:
+class _Dialled:
     """One origin that is being dialled."""
 
     addresses: deque[str]
@@ -48,8 +48,8 @@ class _Dialling:
     why: str = ""
 
 
-class Ways:
-    """The ways of one cell's pulls.
+class Dialling:
+    """Which of one cell's pulls go straight to their origins.
 
     Args:
         direct_timeout_s: how long a pull waits for a direct link.
@@ -57,7 +57,7 @@ class Ways:
 
     def __init__(self, direct_timeout_s: float) -> None:
         self._direct_timeout_s = direct_timeout_s
-        self._dialling: dict[str, _Dialling] = {}
+        self._dialling: dict[str, _Dialled] = {}
 
     def choose(self, pull_id: int, origin: str, addresses: Sequence[str], *, is_linked: bool,
                now: float) -> list[Try | Chosen]:
@@ -70,7 +70,7 @@ class Ways:
                 return [Chosen(pull_id, False, f"{origin} has no address that could be dialled from here")]
             rest = deque(addresses)
             first = rest.popleft()
-            self._dialling[origin] = _Dialling(rest, now, {pull_id: now + self._direct_timeout_s})
+            self._dialling[origin] = _Dialled(rest, now, {pull_id: now + self._direct_timeout_s})
             return [Try(origin, first)]
         known.waiting[pull_id] = now + self._direct_timeout_s
         return []

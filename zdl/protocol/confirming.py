@@ -1,4 +1,4 @@
-"""Words: what a pull says to its origin beside its questions: that it is still at it, and how it ended.
+"""Confirming: what a pull says to its origin beside its questions: that it is still at it, and how it ended.
 
 ::
 
@@ -28,7 +28,7 @@ DROP_AGAIN_S = (0.5, 1.0, 2.0)
 
 
 @dataclass(slots=True)
-class Words:
+class Confirming:
     """What one pull has said to its origin, and says next.
 
     Attributes:
