@@ -23,8 +23,9 @@ from zdl.protocol.messages import Body
 
 # What the book-keeping of one item takes at the receiver, so that a window of empty ones is bounded too.
 ITEM_OVERHEAD_BYTES = 64
-# An item joins others in a block up to here; so an index stays far below `INDEX_BYTES_MAX`.
-BLOCK_BYTES_MAX = BATCH_BYTES + BATCH_BYTES // 4
+# An item joins others in a block up to here: one that goes into the index always fits into a block that is not full. So full blocks
+# of such items are one frame of `BATCH_BYTES` and more, and an index stays far below `INDEX_BYTES_MAX`.
+BLOCK_BYTES_MAX = 2 * BATCH_BYTES
 
 
 @dataclass(slots=True)
@@ -117,14 +118,16 @@ class Queue:
     Attributes:
         pushed: how many items there are for it.
         sent: how many of them were sent to it; those behind that are sent next.
+        bytes_consumed: what those have that it is done with, each with its overhead.
     """
 
-    __slots__ = ("push_id", "pushed", "sent", "blocks", "marks")
+    __slots__ = ("push_id", "pushed", "sent", "bytes_consumed", "blocks", "marks")
 
     def __init__(self, push_id: int) -> None:
         self.push_id = push_id
         self.pushed = 0
         self.sent = 0
+        self.bytes_consumed = 0
         self.blocks: deque[Block] = deque()
         self.marks: deque[Marks] = deque()
 
@@ -147,16 +150,15 @@ class Queue:
         while self.blocks and self.blocks[0].marks.is_closed and self.blocks[0].marks.after <= number:
             self.blocks.popleft()
 
-    def consumed(self, number: int) -> int:
-        """The items below this, of which some were not, are done with. Returns how many bytes all before it have."""
+    def consumed(self, number: int) -> None:
+        """The items below this, of which some were not, are done with."""
         marks = self.marks[0]
         while marks.after < number:
             self.marks.popleft()
             marks = self.marks[0]
-        done = marks.end_of(number - marks.first)
+        self.bytes_consumed = marks.end_of(number - marks.first)
         if marks.is_closed and marks.after == number:
             self.marks.popleft()
-        return done
 
 
 class Backlog:
@@ -171,9 +173,18 @@ class Backlog:
         self._count = 0
         self._end = 0
 
+    @property
+    def end(self) -> int:
+        """Where the last item ends: in bytes since the beginning."""
+        return self._end if self._open is None else self._open.end
+
     def push_ids(self) -> list[int]:
         """Of all its receivers."""
         return [queue.push_id for queue in self._queues]
+
+    def bytes_consumed(self) -> list[int]:
+        """By each of its receivers."""
+        return [queue.bytes_consumed for queue in self._queues]
 
     def join(self, push_id: int) -> Queue:
         """One more receiver; before there is any item."""

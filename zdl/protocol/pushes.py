@@ -9,6 +9,7 @@ A push is a sequence of items, numbered from 0, to one receiver::
                                  ├── no way for lost_timeout_s ──▶ settled: PeerLost
                                  ├── nothing is heard for silent_timeout_s ──▶ settled: TimedOut
                                  ├── the first item that is not consumed stays so for its timeout ──▶ settled: TimedOut
+                                 ├── it holds others up and does not move (see `zdl.protocol.lag`) ──▶ settled: Busy
                                  └── cancel() ──▶ HALT, settled
 
 and each item in it::
@@ -49,6 +50,7 @@ from zdl.options import StreamOptions
 from zdl.protocol.backlog import Backlog, Queue
 from zdl.protocol.effects import Effect, Post, PushMoved, PushSettled, Unreachable
 from zdl.protocol.items import scatter
+from zdl.protocol.lag import Lag
 from zdl.protocol.messages import Body, Bounce, Kind
 from zdl.protocol.pushing import End, Ended, Halt, Items, Open, Taken
 from zdl.protocol.switch import concerns
@@ -89,11 +91,12 @@ class Push:
     sent_max: int = 0
     received: int = 0
     consumed: int = 0
-    bytes_consumed: int = 0
     is_opened: bool = False
     is_ending: bool = False
     is_end_said: bool = False
     head_since: float = 0.0
+    moved_at: float = 0.0
+    took_s: float = 0.0
     said_at: float = 0.0
     heard_at: float = 0.0
     no_way_since: float | None = None
@@ -124,6 +127,7 @@ class Pushes:
         self._me = me
         self._next_id = first_id
         self._options = options
+        self._lag = Lag.of(options)
         self._pushes: dict[int, Push] = {}
 
     def __len__(self) -> int:
@@ -155,7 +159,7 @@ class Pushes:
         number = self._next_id
         self._next_id += 1
         shared = Backlog() if backlog is None else backlog
-        push = Push(number, opening, shared, shared.join(number), said_at=now, heard_at=now)
+        push = Push(number, opening, shared, shared.join(number), said_at=now, heard_at=now, moved_at=now)
         self._pushes[number] = push
         return number, [self._open(push)]
 
@@ -167,6 +171,10 @@ class Pushes:
     def spread(self, backlog: Backlog, items: Sequence[tuple[Body, float | None]], now: float) -> list[Effect]:
         """Further items, each with the time within which it shall be consumed once all before it are; None: ``stall_timeout_s``."""
         numbers = backlog.push_ids()
+        for number in numbers:
+            push = self._pushes[number]
+            if push.consumed == push.queue.pushed:  # it had nothing to consume
+                push.moved_at = now
         if numbers:
             usual_s = self._options.stall_timeout_s
             backlog.add((parts, usual_s if timeout_s is None else timeout_s) for parts, timeout_s in items)
@@ -320,12 +328,13 @@ class Pushes:
                                 tell=True)
         fresh = replies[push.consumed - taken.first:]
         if fresh:
-            push.bytes_consumed = queue.consumed(taken.consumed)
+            queue.consumed(taken.consumed)
             push.consumed, push.head_since = taken.consumed, now
+            push.took_s, push.moved_at = now - push.moved_at, now
         if taken.again:
             queue.sent, push.is_end_said = push.received, False
         more = self._fill(push, now)
-        return [*more, PushMoved(push.id, push.received, push.consumed, push.bytes_consumed, fresh,
+        return [*more, PushMoved(push.id, push.received, push.consumed, queue.bytes_consumed, fresh,
                                  push.received == queue.sent)]
 
     def _ended(self, push: Push, ended: Ended, now: float) -> list[Effect]:
@@ -346,14 +355,25 @@ class Pushes:
 
     def _overdue(self, push: Push, now: float) -> ZdlError | None:
         options, target = self._options, push.opening.target
-        if push.no_way_since is not None and now >= push.no_way_since + options.lost_timeout_s:
+        lag_at = self._lag_due_at(push)
+        is_late = lag_at is not None and now >= lag_at
+        if push.no_way_since is not None and (is_late or now >= push.no_way_since + options.lost_timeout_s):
             return PeerLost(target=target, lost=target, at=self._me, why=push.no_way_why)
         if now >= push.heard_at + options.silent_timeout_s:
             return TimedOut(what=f"any word about {push.opening}", address=target, waited_s=now - push.heard_at)
         due_at = push.head_due_at
         if due_at is not None and now >= due_at:
             return TimedOut(what=f"progress of {push.opening}", address=target, waited_s=now - push.head_since)
-        return None
+        return Busy(limit="streams.backlog_bytes_max", value=options.backlog_bytes_max, at=target) if is_late else None
+
+    def _lag_due_at(self, push: Push) -> float | None:
+        """When this receiver must have moved; None where it holds up nobody."""
+        backlog, lag = push.backlog, self._lag
+        if push.is_ending or not lag.is_pacing(push.queue.bytes_consumed, backlog.end):
+            return None
+        if lag.is_pacing(max(backlog.bytes_consumed(), default=0), backlog.end):  # nobody is ahead
+            return None
+        return lag.due_at(push.moved_at, push.took_s)
 
     def _wants_tick(self, push: Push) -> float:
         options = self._options
@@ -361,6 +381,9 @@ class Pushes:
         due_at = push.head_due_at
         if due_at is not None:
             times.append(due_at)
+        lag_at = self._lag_due_at(push)
+        if lag_at is not None:
+            times.append(lag_at)
         if push.no_way_since is not None:
             times.append(push.no_way_since + options.lost_timeout_s)
         if push.retry_at is not None:

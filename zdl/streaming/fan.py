@@ -1,7 +1,7 @@
 """Fan: one stream of objects to many cells: packed once, each at its own pace, and answers put together again.
 
-The fastest receiver decides how fast objects are made: there must be room for it. One that lags so far behind that
-`backlog_bytes_max` would not hold what waits for it is ended with `Busy`, and so paces nobody. Where `ahead_max` is given, the
+The fastest receiver decides how fast objects are made: there must be room for it. One that lags paces nobody until so much waits
+for it as `backlog_bytes_max` holds; what becomes of it then is decided in `zdl.protocol.lag`. Where `ahead_max` is given, the
 slowest decides instead: no more than so many objects are made ahead of its replies.
 
 Threads: one at a time feeds a fan; replies come on the lane and are only noted there.
@@ -15,17 +15,13 @@ from functools import partial
 
 from zdl.cell.service import Scope
 from zdl.cell.workflow import Workflow
-from zdl.errors import Busy, StreamError, ZdlError
+from zdl.errors import StreamError, ZdlError
+from zdl.protocol.lag import Lag
 from zdl.protocol.messages import Body
 from zdl.streaming.outbox import Outbox
 from zdl.streaming.outflow import LOOK_S, Outflow, Replied
 from zdl.streaming.packer import Packer
 
-# Of `backlog_bytes_max`, for what waits; the rest is for what allocators lose and what else the sender holds. Measured, objects of
-# 1 KiB to seven cells, one more asleep: where 56 MiB waited, the sender grew by 73 MiB at most, of which 64 MiB were in use.
-WAITING_SHARE = 0.75
-# A backlog is looked at so often while it grows to its limit: to look at each object costs as much as to put it.
-LOOKS = 64
 OpenFlow = Callable[[str, Replied], Outflow]
 
 
@@ -37,17 +33,16 @@ class Fan:
         open_flow: begins the stream to one of them; what it raises is what that one has ended with.
         outbox: what is put for all of them; it has the condition that guards the flows, and what is noted about them here.
         packer: packs objects, unpacks replies.
-        backlog_bytes_max: how far a slow one may lag.
+        lag: how far a slow one may be behind.
         wants_replies: whether anybody takes the answers; else they are only counted.
         workflow: what the stream belongs to.
     """
 
-    def __init__(self, targets: Sequence[str], open_flow: OpenFlow, outbox: Outbox, packer: Packer, backlog_bytes_max: int, *,
+    def __init__(self, targets: Sequence[str], open_flow: OpenFlow, outbox: Outbox, packer: Packer, lag: Lag, *,
                  wants_replies: bool = True, workflow: Workflow | None = None) -> None:
         self._targets = targets
         self._packer = packer
-        self._backlog_bytes_max = backlog_bytes_max
-        self._waiting_bytes_max = int(backlog_bytes_max * WAITING_SHARE)
+        self._lag = lag
         self._outbox = outbox
         self.changed = outbox.changed
         self._replies: dict[str, deque[Body]] = {target: deque() for target in targets}
@@ -58,11 +53,11 @@ class Fan:
         self._wants_replies = wants_replies
         self._workflow = workflow
         self._answered = 0
-        self._unwatched_bytes = 0
         self.put_count = 0
         self._live: list[Outflow] = []
         self._live_names: list[str] = []
         self._room_bytes = 0
+        self._bound_bytes = 0
         for target in targets:
             try:
                 flow = open_flow(target, partial(self._replied, target))
@@ -95,9 +90,10 @@ class Fan:
 
     def may_put(self, ahead_max: int | None) -> bool:
         """Whether one more object may be made."""
-        live = self.live
+        live, bytes_put = self.live, self._outbox.bytes_put
         if ahead_max is None:  # most often there is room, as was seen when a receiver last went on
-            return self._outbox.bytes_put < self._room_bytes or not live or any(flow.has_room for flow in live)
+            return bytes_put < self._room_bytes or not live or (
+                bytes_put < self._bound_bytes and any(flow.has_room for flow in live))
         return all(flow.has_room for flow in live) and self.put_count - self.answered < ahead_max
 
     def put(self, obj: object, timeout_s: float | None) -> None:
@@ -116,10 +112,6 @@ class Fan:
         size = flows[0].checked(parts) if flows else 0
         if flows:
             self._outbox.put(parts, size, timeout_s)
-        self._unwatched_bytes += size
-        if len(flows) > 1 and self._unwatched_bytes * LOOKS >= self._backlog_bytes_max:
-            self._unwatched_bytes = 0
-            self._leave_behind(flows)
 
     def has_answer(self) -> bool:
         """Whether all have answered the next object, or have ended."""
@@ -178,10 +170,12 @@ class Fan:
     # --- inside ---------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """With the lock: who is left, and how far the one may go that is ahead."""
+        """With the lock: who is left, how far the one may go that is ahead, and how far for the one that is behind."""
         self._live = [flow for flow in self._flows.values() if not flow.has_ended]
         self._live_names = [flow.target for flow in self._live]
-        self._room_bytes = max((flow.room_bytes for flow in self._live), default=0)
+        if self._live:
+            self._bound_bytes = self._lag.room_bytes(flow.bytes_consumed for flow in self._live)
+            self._room_bytes = min(max(flow.room_bytes for flow in self._live), self._bound_bytes)
 
     def _is_over(self, target: str) -> bool:
         flow = self._flows.get(target)
@@ -192,12 +186,6 @@ class Fan:
             return self._packer.resolve(self._packer.unpack(parts)) if parts else None
         except ZdlError as error:
             return StreamError(what=f"a reply cannot be taken in: {error}")
-
-    def _leave_behind(self, flows: list[Outflow]) -> None:
-        lagging = [flow for flow in flows if flow.bytes_waiting > self._waiting_bytes_max]
-        if lagging and len(lagging) < len(flows):
-            for flow in lagging:
-                flow.fail(Busy(limit="streams.backlog_bytes_max", value=self._backlog_bytes_max, at=flow.target))
 
     def _let_go(self, flows: list[Outflow]) -> None:
         """Of what was lent with objects that all have consumed: it is theirs now, or ends with its lease."""

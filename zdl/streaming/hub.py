@@ -12,6 +12,7 @@ from zdl.cell.service import Lender
 from zdl.cell.workflow import Workflow
 from zdl.errors import OptionError, Refused
 from zdl.fqcn import parse
+from zdl.protocol.lag import Lag
 from zdl.protocol.messages import Body
 from zdl.protocol.pushes import Opening
 from zdl.protocol.pushing import Open
@@ -137,7 +138,7 @@ class Hub:
             """To one of them."""
             return self.outflow(OBJECTS, (channel, topic, target), outbox, context=sent, replied=replied, workflow=workflow)
 
-        fan = Fan(names, open_flow, outbox, self.packer, self._options.backlog_bytes_max, wants_replies=wants_replies,
+        fan = Fan(names, open_flow, outbox, self.packer, Lag.of(self._options), wants_replies=wants_replies,
                   workflow=workflow)
         if scope is not None and not fan.live:  # nobody has the context
             scope.undeliverable()

@@ -15,8 +15,10 @@ from zdl.protocol.items import size_of
 from zdl.protocol.messages import Body
 from zdl.protocol.pushing import Open
 
-# Consumed items are reported when they have so large a share of the window, or when there is nothing else to do.
+# Consumed items are reported when they have so large a share of the window, or when there is nothing else to do, and so often: who
+# takes small items slowly is seen to go on, and a quick stream of them has few messages.
 REPORT_SHARE = 8
+REPORT_S = 0.005
 
 
 class Inflow:
@@ -58,6 +60,7 @@ class Inflow:
         self._has_ended = False
         self._replies: list[Body] = []
         self._unreported_bytes = 0
+        self._reported_at = 0.0
 
     def __repr__(self) -> str:
         state = "ended" if self._has_ended else "complete" if self._is_complete else "open"
@@ -104,13 +107,14 @@ class Inflow:
         """An item that was taken is done with; its sender gets credit for it soon."""
         self._replies.append(reply)
         self._unreported_bytes += size_of(parts)
-        if self._unreported_bytes >= self._report_bytes:
+        if self._unreported_bytes >= self._report_bytes or time.monotonic() > self._reported_at + REPORT_S:
             self.report()
 
     def report(self) -> None:
         """Tell the sender how far it is."""
         if self._replies:
             replies, self._replies, self._unreported_bytes = self._replies, [], 0
+            self._reported_at = time.monotonic()
             self._desk.took(self._key, replies)
 
     def end(self, error: ZdlError | None, body: Body = ()) -> None:

@@ -12,7 +12,6 @@ A stream has a thread of the crew's while there is something to do for it, and n
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,8 +26,6 @@ from zdl.streaming.crew import Crew
 from zdl.streaming.inflow import Inflow
 from zdl.streaming.packer import Packer
 
-# Replies wait for each other for so long: a stream of small objects has few messages with many, a slow one loses nothing.
-REPORT_S = 0.005
 Callback = Callable[[Context], object]
 
 
@@ -68,7 +65,6 @@ class Consuming:
         self._wants_end = False
         self._consumer: ObjectConsumer | None = None
         self._context: Context = {}
-        self._reported_at = 0.0
         self.inflow = Inflow(cell, message, self.woken, processing.idle_timeout_s)
         crew.run(self._begin)
 
@@ -142,9 +138,6 @@ class Consuming:
             if self._processing.consumed_cb is not None:
                 self._context[StreamContextKey.ITEM] = obj
                 self._processing.consumed_cb(self._context)
-            if time.monotonic() > self._reported_at + REPORT_S:
-                inflow.report()
-                self._reported_at = time.monotonic()
             if not goes_on:
                 return True
         return self._wants_end
