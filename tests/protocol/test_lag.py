@@ -108,11 +108,11 @@ def test_one_that_moves_is_never_left_behind_however_slow_it_is() -> None:
 
 def test_one_that_always_takes_long_has_twice_its_own_time() -> None:
     fan = Fan()
-    fan.put(BOUND - 1)
-    fan.consumed("quick", 1)
+    fan.put(BOUND)
     fan.wait(5.0)
     fan.consumed("slow", 1)
-    fan.put(BOUND)
+    fan.put(1)
+    fan.consumed("quick", 1 + 1)
     fan.wait(9.5)
     assert not fan.settled
     fan.wait(1.0)
@@ -176,10 +176,10 @@ class OneToMany(World):
             PATIENT.streams, window_bytes=20_000, backlog_bytes_max=80_000, lag_timeout_s=2.0)))
         rng = self.rng
         self.lag = Lag.of(self.options.streams)
-        self.paces = {f"site-{number}": rng.choice((0.0, 0.0, 0.02, 0.5, 1.5, NEVER)) for number in range(1, rng.choice((3, 4, 6)))}
+        self.paces = {f"site-{number}": rng.choice((0.0, 0.0, 0.02, 0.3, 1.5, NEVER)) for number in range(1, rng.choice((3, 4, 6)))}
         self.paces["site-0"] = rng.choice((0.0, 0.3))
         self.free_at = dict.fromkeys(self.paces, 0.0)
-        self.items = [bytes([number]) * rng.choice((0, 500, 3000, 9000)) for number in range(rng.choice((40, 100)))]
+        self.items = [bytes([number]) * rng.choice((0, 500, 3000, 9000)) for number in range(rng.choice((30, 60)))]
         self.backlog = Backlog()
         self.sent: dict[str, Push] = {}
         self.waits_for = 0, -1
@@ -197,12 +197,13 @@ class OneToMany(World):
             self.noise = Noise(self.now + 3.0, (False, True), lose=0.1, double=0.1)
         for name in self.paces:
             number, effects = sender.pushes.start(Opening(name, "sim", "push", "objects"), self.now, self.backlog)
-            self.sent[name] = self.pushes["server", number] = Push(sender, name, self.items, self.now, True)
+            self.sent[name] = self.pushes["server", number] = Push(
+                sender, name, self.items, self.now, True, "asleep" if self.paces[name] == NEVER else "")
             sender.act(DATA, effects)
         self._feed(sender, 0)
         while not all(push.settled_at for push in self.sent.values()):
             assert self.now < 400, "the history does not end"
-            self.run_until(self.now + 0.1)
+            self.run_until(self.now + 0.5)
         return self
 
     def _feed(self, sender: SimCell, count: int) -> None:
@@ -219,7 +220,7 @@ class OneToMany(World):
         if self.waits_for != (count, min(consumed)):  # the one that is last has moved, or is no more
             self.waits_for, self.waits_since = (count, min(consumed)), self.now
         self.waited_s = max(self.waited_s, self.now - self.waits_since)
-        self.at(self.now + 0.01, self._feed, sender, count)
+        self.at(self.now + 0.05, self._feed, sender, count)
 
     def _has_room(self, consumed: list[int]) -> bool:
         room = min(max(consumed) + self.options.streams.window_bytes, self.lag.room_bytes(consumed))
@@ -238,12 +239,12 @@ class OneToMany(World):
             self.at(self.free_at[cell.fqcn], self._took, cell, effect.key, 1)
 
 
-@pytest.mark.parametrize("first", range(0, 30, 10))
+@pytest.mark.parametrize("first", range(0, 24, 12))
 def test_in_every_history_those_that_move_get_everything_and_wait_only_for_those_that_move(first: int) -> None:
-    for seed in range(first, first + 10):
+    for seed in range(first, first + 12):
         history = OneToMany(seed).run()
         story = f"seed {seed}: {history.paces}, {({name: repr(push.error) for name, push in history.sent.items()})}"
-        is_over_bound = sum(map(len, history.items)) > history.lag.waiting_bytes_max
+        is_over_bound = sum(len(each) + ITEM_OVERHEAD_BYTES for each in history.items[:-1]) >= history.lag.waiting_bytes_max
         for name, push in history.sent.items():
             if history.paces[name] < NEVER:
                 assert push.error is None and push.taken == history.items, story
@@ -255,4 +256,5 @@ def test_in_every_history_those_that_move_get_everything_and_wait_only_for_those
 def test_in_every_history_in_which_messages_are_lost_all_end_and_the_bound_is_kept() -> None:
     for seed in range(10):
         history = OneToMany(seed, is_noisy=True).run()
-        assert any(push.error is None for push in history.sent.values()), f"seed {seed}"
+        ends = [push.error for push in history.sent.values()]
+        assert None in ends and all(each is None or isinstance(each, (Busy, TimedOut)) for each in ends), f"seed {seed}: {ends}"

@@ -211,6 +211,22 @@ def test_a_receiver_that_started_anew_says_that_it_knows_nothing() -> None:
     assert isinstance(error, StreamError) and "start anew" in str(error) and not pair.items
 
 
+def test_an_old_word_that_there_is_no_such_stream_ends_nothing() -> None:
+    pair = Pair()
+    number = pair.start()
+    opened = pair.wire.pop()
+    pair.push(number, b"one")
+    pair.hand(pair.wire.pop())
+    (no,) = [each for each in pair.wire if isinstance(each, Ended)]
+    pair.wire.clear()
+    pair.hand(opened)
+    pair.deliver()
+    pair.hand(no)
+    pair.deliver()
+    pair.wait(OPTIONS.keep_alive_s)
+    assert not pair.pushed and pair.items == [b"one"], "it was said before the stream was opened"
+
+
 def test_to_cancel_tells_the_receiver_why() -> None:
     pair = Pair()
     number = pair.start()

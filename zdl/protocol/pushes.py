@@ -94,6 +94,7 @@ class Push:
     is_opened: bool = False
     is_ending: bool = False
     is_end_said: bool = False
+    is_doubted: bool = False
     head_since: float = 0.0
     moved_at: float = 0.0
     took_s: float = 0.0
@@ -311,7 +312,7 @@ class Pushes:
         if taken.received > push.sent_max or taken.consumed > taken.received or taken.first > taken.consumed:
             return self._settle(push, RemoteProtocolError(
                 what=f"{push.opening.target} claims to have items of {push.opening} that were never sent"), tell=True)
-        push.is_opened = True
+        push.is_opened, push.is_doubted = True, False
         push.credit = max(push.credit, taken.credit)
         queue = push.queue
         push.received = max(push.received, taken.received)
@@ -344,6 +345,9 @@ class Pushes:
         if isinstance(error, Refused) and error.reason == NOT_OPEN:
             if not push.is_opened:  # what came first was lost
                 return self._again(push, now)
+            if not push.is_doubted:  # it may be an old word, from before the stream was opened
+                push.is_doubted = True
+                return self._ask(push, now)
             error = StreamError(
                 what=f"{push.opening} to {push.opening.target}: it knows nothing of it any more; did it start anew?")
         return self._settle(push, error)
