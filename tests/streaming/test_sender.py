@@ -38,6 +38,34 @@ def test_a_producer_is_finalized_whatever_happens(trees: Trees) -> None:
     assert ends == ["end", "end"]
 
 
+@pytest.mark.row("X5")
+@pytest.mark.parametrize("also_in", ["", "produce", "signal"])
+def test_a_finalize_that_raises_is_the_error_of_a_stream_that_had_none(
+        trees: Trees, caplog: pytest.LogCaptureFixture, also_in: str) -> None:
+    server, site = trees.grow("server", "site-1")
+    noting, signal = Noting(), Signal()
+    noting.register(server)
+
+    class Raising(Counting):
+        def produce(self, context: Context) -> tuple[object, float | None]:
+            if self.made == 2 and also_in == "produce":
+                raise ValueError("in produce")
+            if self.made == 2 and also_in == "signal":
+                signal.trigger("enough")
+            return super().produce(context)
+
+        def finalize(self, context: Context) -> None:
+            raise LookupError("in finalize")
+
+    with pytest.raises(ValueError if also_in == "produce" else LookupError, match="in "):
+        site.streams.stream_objects("metrics", "round", {}, ["server"], Raising(3), abort=signal)
+    eventually(lambda: noting.happened[-1:] == ["return"])
+    error = noting.contexts[0][StreamContextKey.ERROR]
+    assert isinstance(error, {"": type(None), "produce": RemoteError, "signal": Cancelled}[also_in])
+    assert ("in finalize" in caplog.text) == (also_in == "produce"), "of two errors the log has the second"
+    eventually(lambda: "0 streams out" in repr(site.pushing))
+
+
 class Replied(Counting):
     """Keeps the replies, and may end the stream by its verdict."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from zdl.cell.codes import ReturnCode, code_of
@@ -11,17 +12,20 @@ from zdl.streaming.api import Context, ObjectProducer
 from zdl.streaming.fan import Fan
 from zdl.streaming.feeding import Feeding
 
+_LOG = logging.getLogger("zdl.streaming")
 Ended = tuple[ReturnCode, object]
 
 
 def run(fan: Fan, producer: ObjectProducer, context: Context, *, fqcn: str, name: str, ahead_max: int | None) -> Ended:
-    """From the first object to the end; see `Streams.stream_objects`."""
+    """From the first object to the end; see `Streams.stream_objects`. Of two errors the first is raised; the log has the other."""
     running = _Run(fan, producer, context, name, ahead_max)
     done = guarded(running.to_end)
     finalized = guarded(lambda: producer.finalize(context))
     if isinstance(finalized, Raised) and not isinstance(done, Raised):
         raise finalized.error
     if isinstance(done, Raised):
+        if isinstance(finalized, Raised):
+            _LOG.warning("! %s: finalize of the producer of %s, which had failed, raises too", fqcn, name, exc_info=finalized.error)
         error = done.error
         channel, _, topic = name.partition("/")
         fan.fail(error if isinstance(error, ZdlError) else RemoteError(
