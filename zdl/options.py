@@ -388,7 +388,7 @@ class StreamOptions:
             themselves and an eighth that sleeps after 3 s, with objects of 1 KiB; so they never wait for it.
         blob_bytes_max: the largest blob that is taken in; checked before memory is taken.
         stall_timeout_s: bytes of which none is consumed for so long end the stream, at both ends.
-        silent_timeout_s: a peer that says nothing for so long has ended the stream by it.
+        silent_timeout_s: a peer that says nothing for so long, though there is a way to it, has ended the stream by it.
         lost_timeout_s: no way to the peer for so long ends the stream.
         keep_alive_s: how often a sender that has nothing to send says that it is there.
         pushes_max: streams out at one time in one cell.

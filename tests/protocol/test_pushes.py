@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from pushed import OPTIONS, RECEIVER, SENDER, Pair
 
@@ -178,6 +180,22 @@ def test_no_way_for_long_ends_it_and_a_way_that_comes_back_does_not() -> None:
     pair.wait(OPTIONS.lost_timeout_s + 0.1)
     error = pair.pushed[0].error
     assert isinstance(error, PeerLost) and error.target == RECEIVER and "gone" in error.why
+
+
+def test_where_there_is_no_way_nobody_is_blamed_for_his_silence() -> None:
+    pair = Cut(replace(OPTIONS, lost_timeout_s=60.0, stall_timeout_s=100.0))
+    number = pair.start()
+    pair.deliver()
+    pair.push(number, b"one")
+    pair.wire.clear()
+    pair.act([*pair.pushes.receive(Unreachable(SENDER, RECEIVER, False, "cut"), pair.now),
+              *pair.intakes.receive(Unreachable(RECEIVER, SENDER, False, "cut"), pair.now)])
+    pair.wait(2 * OPTIONS.silent_timeout_s)
+    pair.act(pair.pushes.way_changed(RECEIVER, pair.now))
+    pair.deliver()
+    assert pair.items == [b"one"] and not pair.pushed and not pair.taken, "a relay may take long to start again"
+    pair.wait(OPTIONS.silent_timeout_s + 0.1)
+    assert isinstance(pair.pushed[0].error, TimedOut) and isinstance(pair.taken[0], TimedOut), "now there is one"
 
 
 def test_another_cell_that_cannot_be_reached_does_not_matter() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from zdl.assembly import Cell
 from zdl.errors import PeerLost, TimedOut, ZdlError
-from zdl.options import Options, StreamOptions
+from zdl.options import LinkOptions, Options, StreamOptions
 from zdl.streaming.reader import StreamReader
 
 from children import Child
@@ -101,7 +101,7 @@ def test_a_receiver_that_is_killed_in_the_middle_of_bytes_and_of_a_blob_is_an_er
 
 def reading(trees: Trees, lost_timeout_s: float) -> tuple[Cell, list[ZdlError]]:
     """A server that reads streams of bytes, and what they have ended with."""
-    options = Options(streams=StreamOptions(direct=False, lost_timeout_s=lost_timeout_s))
+    options = Options(links=LinkOptions(redial_max_s=0.1), streams=StreamOptions(direct=False, lost_timeout_s=lost_timeout_s))
     server = trees.add(Cell("server", listen="tcp://127.0.0.1:0", options=options))
     heard: list[ZdlError] = []
 

@@ -286,7 +286,7 @@ class Intakes:
         name = f"stream {intake.opening.channel}/{intake.opening.topic}"
         if intake.cut_off_at is not None and now >= intake.cut_off_at + options.lost_timeout_s:
             return PeerLost(target=origin, lost=origin, at=self._me, why=intake.cut_off_why)
-        if now >= intake.heard_at + options.silent_timeout_s:
+        if intake.cut_off_at is None and now >= intake.heard_at + options.silent_timeout_s:  # else why it is silent is known
             return TimedOut(what=f"any word about {name}", address=origin, waited_s=now - intake.heard_at)
         if self._is_idle(intake) and now >= intake.item_at + (intake.idle_timeout_s or 0):
             return TimedOut(what=f"the next item of {name}", address=origin, waited_s=now - intake.item_at)
@@ -298,9 +298,8 @@ class Intakes:
 
     def _wants_tick(self, intake: Intake) -> float:
         options = self._options
-        times = [intake.heard_at + options.silent_timeout_s]
-        if intake.cut_off_at is not None:
-            times.append(intake.cut_off_at + options.lost_timeout_s)
+        times = [intake.heard_at + options.silent_timeout_s if intake.cut_off_at is None
+                 else intake.cut_off_at + options.lost_timeout_s]
         if self._is_idle(intake):
             times.append(intake.item_at + (intake.idle_timeout_s or 0))
         return min(times)

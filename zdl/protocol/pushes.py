@@ -363,7 +363,7 @@ class Pushes:
         is_late = lag_at is not None and now >= lag_at
         if push.no_way_since is not None and (is_late or now >= push.no_way_since + options.lost_timeout_s):
             return PeerLost(target=target, lost=target, at=self._me, why=push.no_way_why)
-        if now >= push.heard_at + options.silent_timeout_s:
+        if push.no_way_since is None and now >= push.heard_at + options.silent_timeout_s:  # else why it is silent is known
             return TimedOut(what=f"any word about {push.opening}", address=target, waited_s=now - push.heard_at)
         due_at = push.head_due_at
         if due_at is not None and now >= due_at:
@@ -381,14 +381,16 @@ class Pushes:
 
     def _wants_tick(self, push: Push) -> float:
         options = self._options
-        times = [push.said_at + options.keep_alive_s, push.heard_at + options.silent_timeout_s]
+        times = [push.said_at + options.keep_alive_s]
         due_at = push.head_due_at
         if due_at is not None:
             times.append(due_at)
         lag_at = self._lag_due_at(push)
         if lag_at is not None:
             times.append(lag_at)
-        if push.no_way_since is not None:
+        if push.no_way_since is None:
+            times.append(push.heard_at + options.silent_timeout_s)
+        else:
             times.append(push.no_way_since + options.lost_timeout_s)
         if push.retry_at is not None:
             times.append(push.retry_at)
