@@ -44,7 +44,7 @@ class Items(CacheableObject):
         self.produced += 1
         self.kept_bytes = max(self.kept_bytes, self.cached_bytes)
         source = self.base_obj[index % len(self.base_obj)]
-        return np.frombuffer(source, np.uint8).copy() if self._as_arrays else bytes(bytearray(source))
+        return np.frombuffer(source, np.uint8).copy() if self._as_arrays else bytes(memoryview(source))
 
 
 class Kept(ItemConsumer):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from zdl.download.sinks import HUGE_PAGE_BYTES, MemorySink, taken
+from zdl.download.sinks import HUGE_PAGE_BYTES, OWN_BYTES_MIN, MemorySink, taken
 from zdl.errors import TooLarge
 from zdl.objects.manifest import ALONE_BYTES, Manifest
 from zdl.refs import Ref, Source
@@ -72,8 +72,39 @@ def test_bytes_come_as_bytes() -> None:
     assert taken(sink, refs) == {refs[0]: b"hello", refs[1]: b""}
 
 
-def test_more_than_there_is_memory_is_told_and_not_tried() -> None:
-    (ref,) = refs_of([1 << 50])
+def test_large_bytes_land_in_what_is_given() -> None:
+    refs = refs_of([OWN_BYTES_MIN, OWN_BYTES_MIN - 1, OWN_BYTES_MIN + 1, 7], kind="bytes")
+    stream = bytes(range(251)) * (refs[0].source.bytes_total // 251 + 1)
+    sink = MemorySink(refs)
+    places = {ref: np.frombuffer(sink.view(ref.offset, ref.length), np.uint8).ctypes.data for ref in refs}
+    fill(sink, stream, 1 << 18)
+    found = taken(sink, refs)
+    assert found == {ref: stream[ref.offset:ref.offset + ref.length] for ref in refs}
+    is_same = [np.frombuffer(sink.take(ref), np.uint8).ctypes.data == places[ref] for ref in refs]  # type: ignore[call-overload]
+    assert is_same == [True, False, True, False]
+
+
+def test_bytes_that_somebody_can_still_write_to_are_copied() -> None:
+    (ref,) = refs_of([OWN_BYTES_MIN], kind="bytes")
+    sink = MemorySink([ref])
+    late = sink.view(0, 5)
+    found = sink.take(ref)
+    late[:] = b"later"
+    assert found == bytes(OWN_BYTES_MIN)
+
+
+def test_large_bytes_that_have_bytes_in_common_do_not_share_memory() -> None:
+    (whole,) = refs_of([2 * OWN_BYTES_MIN], kind="bytes")
+    part = Ref(whole.source, whole.item, 1, OWN_BYTES_MIN, "bytes", "", ())
+    stream = bytes(range(256)) * (2 * OWN_BYTES_MIN // 256)
+    sink = MemorySink([whole, part])
+    fill(sink, stream, 1 << 18)
+    assert taken(sink, [whole, part]) == {whole: stream, part: stream[1:1 + OWN_BYTES_MIN]}
+
+
+@pytest.mark.parametrize("kind", ["array", "bytes"])
+def test_more_than_there_is_memory_is_told_and_not_tried(kind: str) -> None:
+    (ref,) = refs_of([1 << 50], kind)
     with pytest.raises(TooLarge) as caught:
         MemorySink([ref])
     assert (caught.value.size, caught.value.limit) == (1 << 50, "free memory")

@@ -6,10 +6,14 @@ MiB in 37 arrays: 258 page faults and 33 ms to touch, 19,000 and 55 ms from nump
 does not begin arrays on a huge page). An array of 4 MiB or more has an arena of its own; all smaller items
 of a batch share one. Its layout is the byte stream itself, so one chunk lands in one piece however many
 items it holds. It lives as long as any array in it: who keeps one small array of a large batch should copy it.
+
+Bytes of 1 MiB or more land in what will be the ``bytes``: `io.BytesIO` lends its memory for writing, and gives it away as
+it is when nobody writes there any more. To copy them out of an arena is memory twice.
 """
 
 from __future__ import annotations
 
+import io
 import mmap
 import os
 from bisect import bisect_right
@@ -24,6 +28,8 @@ from zdl.objects.arrays import flatten, restore
 from zdl.objects.manifest import ALIGN_BYTES, ALONE_BYTES, aligned, merge_ranges
 from zdl.refs import Ref
 
+# A chunk has as much, so that these need no more chunks than they would together; see `zdl.options.PullOptions.chunk_bytes`.
+OWN_BYTES_MIN = 1 << 20
 HUGE_PAGE_BYTES = 2 << 20
 
 
@@ -43,9 +49,14 @@ class MemorySink:
         runs: list[tuple[int, memoryview]] = []
         small: list[Ref] = []
         self._shared = overlapping(refs)
+        self._bytes: dict[Ref, io.BytesIO] = {}
         for ref in dict.fromkeys(refs):
-            if ref.kind == "array" and ref.length >= ALONE_BYTES and ref not in self._shared:
+            is_array, is_alone = ref.kind == "array", ref not in self._shared
+            if is_array and ref.length >= ALONE_BYTES and is_alone:
                 runs.append((ref.offset, _arena(ref.length)))
+            elif not is_array and ref.length >= OWN_BYTES_MIN and is_alone:
+                self._bytes[ref] = made = _blank(ref.length)
+                runs.append((ref.offset, made.getbuffer()))
             elif ref.length:
                 small.append(ref)
         joined = merge_ranges((ref.offset, ref.length) for ref in small)
@@ -83,6 +94,10 @@ class MemorySink:
 
     def take(self, ref: Ref) -> object:
         """The item, after the pull: a writable array, or bytes."""
+        made = self._bytes.get(ref)
+        if made is not None:
+            self._views[bisect_right(self._starts, ref.offset) - 1].release()  # as long as it is lent, what is given is a copy
+            return made.getvalue()
         view = self.view(ref.offset, ref.length) if ref.length else memoryview(b"")
         if ref.kind == "array":
             return restore(ref.dtype, ref.shape, view, copy=not ref.length or ref in self._shared)
@@ -122,11 +137,23 @@ def _arena(size: int) -> memoryview:
     try:
         mapping = mmap.mmap(-1, size + HUGE_PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except (OSError, OverflowError) as error:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        raise TooLarge(what="the object", size=size, limit="free memory", value=free) from error
+        raise _too_large(size) from error
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with suppress(OSError):  # a kernel without huge pages: small ones do
             mapping.madvise(mmap.MADV_HUGEPAGE)
     whole = np.frombuffer(mapping, np.uint8)
     skip = -whole.ctypes.data % HUGE_PAGE_BYTES
     return memoryview(mapping)[skip:skip + size]
+
+
+def _blank(size: int) -> io.BytesIO:
+    """What holds fresh memory of this size, and nothing else does: so it is lent, and given away, without a copy."""
+    try:
+        return io.BytesIO(bytes(size))
+    except (MemoryError, OverflowError) as error:
+        raise _too_large(size) from error
+
+
+def _too_large(size: int) -> TooLarge:
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return TooLarge(what="the object", size=size, limit="free memory", value=free)
