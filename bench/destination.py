@@ -98,3 +98,8 @@ def advised(length: int) -> memoryview:
     if huge_pages:
         mapping.madvise(mmap.MADV_HUGEPAGE, start, huge_pages * HUGE_PAGE_BYTES)
     return memoryview(mapping)[start:start + length]
+
+
+def plain(length: int) -> memoryview:
+    """Private anonymous memory as the system gives it, mostly on small pages: as ``malloc`` has it for large objects."""
+    return memoryview(mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))

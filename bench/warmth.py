@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zdl_bench.destination import advised
+from zdl_bench.destination import advised, plain
 
 REPORTED = Path("/sys/module/page_reporting/parameters/reported_kib")
 # A pass comes 2.0–2.2 s after the one before it or after memory was freed: after so long without one, none is due.
@@ -64,15 +64,17 @@ class Host:
                 seen, since = found, now
 
 
-def memory_warmed(length: int, *, is_settled: bool = False, host: Host = Host()) -> None:
+def memory_warmed(length: int, *, is_huge: bool = True, is_settled: bool = False, host: Host = Host()) -> None:
     """Touches so many bytes and gives them back: they stay fresh to the process that is measured, not to the machine.
 
     Args:
         length: bytes.
+        is_huge: whether they lie on huge pages. Small ones are found in other places: in the gaps that are too small for huge
+            ones, of which the machine may have gigabytes.
         is_settled: whether they are given back when the host is done with what was free before.
         host: who takes them.
     """
-    arena = np.frombuffer(advised(length), np.uint8)
+    arena = np.frombuffer(advised(length) if is_huge else plain(length), np.uint8)
     arena[::mmap.PAGESIZE] = 1
     if is_settled:
         host.wait_until_done()

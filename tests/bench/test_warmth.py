@@ -18,6 +18,12 @@ def test_memory_that_is_warmed_is_touched_page_by_page() -> None:
     assert resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before >= pages_count
 
 
+def test_memory_on_small_pages_is_touched_page_by_page() -> None:
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+    memory_warmed(HUGE_PAGE_BYTES, is_huge=False)
+    assert resource.getrusage(resource.RUSAGE_THREAD).ru_minflt > before
+
+
 def test_what_the_host_has_taken_back_is_what_the_kernel_counts(tmp_path: Path) -> None:
     reported = tmp_path / "reported_kib"
     reported.write_text("3\n")
