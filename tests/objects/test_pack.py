@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import gc
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -245,6 +246,33 @@ def test_what_lending_raises_is_raised() -> None:
 
     with pytest.raises(ConnectionError, match="80"):
         pack(np.zeros(10), options=TINY, lend=closed)
+
+
+def test_what_is_lent_is_a_sequence_of_the_leaves_and_their_bytes() -> None:
+    leaves = [array_of("<f4", (10,)), b"b" * 20, array_of("<i2", (3, 5)).T]
+    lender = Lender()
+    pack(leaves, options=TINY, lend=lender)
+    lent = lender.asked[0][1]
+    assert len(lent) == 3 and all(each.leaf is leaf for each, leaf in zip(lent, leaves, strict=True))
+    assert [bytes(each.buffer) for each in lent] == [np.asarray(leaf).tobytes() for leaf in leaves]
+    assert lent[-1].leaf is leaves[2] and [each.leaf for each in lent[1:2]] == [leaves[1]]
+    with pytest.raises(IndexError):
+        lent[3]
+
+
+def test_of_thousands_of_leaves_less_is_kept_than_one_object_each_that_the_collector_looks_at() -> None:
+    # Each makes it look the sooner at all that there is in the process.
+    leaves_count = 2000
+    state = {f"layers.{number}": array_of("<f4", (8,)) for number in range(leaves_count)}
+    kept: list[int] = []
+
+    def counting(manifest: Manifest, lent: Sequence[Lent]) -> Source:
+        kept.append(len(gc.get_objects()) - before)
+        return Lender()(manifest, lent)
+
+    before = len(gc.get_objects())
+    pack(state, options=TINY, lend=counting)
+    assert kept[0] < leaves_count / 2
 
 
 # --- forwarding ---------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ class Places:
             return self._copy(*arrays.describe(node), arrays.flatten(node), into, path)
         if self._tensors.is_tensor(type(node)):
             flat = self._tensors.flatten(node)
-            return self._copy(flat.dtype, flat.shape, flat.buffer, into, path)
+            return self._copy(flat.dtype, flat.shape, arrays.view_of(flat.buffer), into, path)
         if isinstance(node, dict):
             return {key: self.put(child, _at(into, key), path + step(key, first=not path)) for key, child in node.items()}
         if isinstance(node, (list, tuple)):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from zdl.errors import CannotPack, CannotUnpack
+from zdl.objects.arrays import Flat
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,7 +27,7 @@ class FlatTensor:
 
     dtype: str
     shape: tuple[int, ...]
-    buffer: memoryview
+    buffer: Flat
 
 
 class Tensors(Protocol):
