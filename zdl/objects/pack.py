@@ -46,7 +46,10 @@ _SKELETON_HEAD: Final = b"\x92"  # msgpack: an array of two
 _EMPTY_TABLE: Final = b"\x90"  # msgpack: an array of none
 _PLAIN_HEAD: Final = _SKELETON_HEAD + _EMPTY_TABLE
 # The codes of what a leaf that has been written is written as again, each as one byte.
-_AGAIN_SAME, _AGAIN_BESIDE, _AGAIN_REF, _AGAIN_ALIAS = (bytes([code]) for code in (Code.SAME, Code.BESIDE, Code.REF, Code.ALIAS))
+_AGAIN_SAME: Final = bytes([Code.SAME])
+_AGAIN_BESIDE: Final = bytes([Code.BESIDE])
+_AGAIN_REF: Final = bytes([Code.REF])
+_AGAIN_ALIAS: Final = bytes([Code.ALIAS])
 _ARRAY: Final = LEAF_KINDS.index("array")
 _BYTES: Final = LEAF_KINDS.index("bytes")
 _TENSOR: Final = LEAF_KINDS.index("tensor")
@@ -209,7 +212,7 @@ class _Writer:
     """
 
     __slots__ = ("_options", "_types", "_placer", "_fields", "_rows", "_lent_end", "_inlined", "_shared_count", "_written",
-                 "_kept", "_first_at", "_views", "_kinds", "beside", "lent")
+                 "_kept", "_first_at", "_views", "_kinds", "_latest", "beside", "lent")
 
     def __init__(self, options: PackOptions, types: TypeTable, *, lends: bool) -> None:
         self._options = options
@@ -219,6 +222,7 @@ class _Writer:
         self._fields = msgpack.Packer(use_bin_type=True, **_SMALL_BUFFER)
         # Sources in the order of their rows in the table; None is the offer to come, whose row is known before it.
         self._rows: dict[Source | None, int] = {}
+        self._latest: tuple[Source | None, int] = (None, 0)
         self._lent_end = 0
         self._inlined = 0
         self._shared_count = 0
@@ -390,9 +394,10 @@ class _Writer:
 
     def _ref(self, ref: Ref) -> msgpack.ExtType:
         """A ref, as it is."""
-        row = self._rows.setdefault(ref.source, len(self._rows))
+        if ref.source is not self._latest[0]:  # thousands of one offer stand together, and a source takes long to hash
+            self._latest = ref.source, self._rows.setdefault(ref.source, len(self._rows))
         kind = _TENSOR if ref.framework else LEAF_KINDS.index(ref.kind)
-        fields = [row, ref.item, ref.offset, ref.length, kind, ref.dtype, ref.shape, ref.name]
+        fields = [self._latest[1], ref.item, ref.offset, ref.length, kind, ref.dtype, ref.shape, ref.name]
         if ref.mode or ref.stamp:
             fields.append([ref.mode, ref.stamp])
         elif ref.strides:
