@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from zdl.download.places import FilePlace, granted, locked_file, named, write_all
+from zdl.download.places import EARLY_BYTES, Early, FilePlace, granted, locked_file, named, write_all
 from zdl.errors import OptionError
 from zdl.refs import Ref, Source
 
@@ -91,3 +91,28 @@ def test_all_is_written_however_little_the_system_takes_at_once(tmp_path: Path) 
     write_all(descriptor, 3, memoryview(bytes(range(200))))
     os.close(descriptor)
     assert (tmp_path / "x").read_bytes() == bytes(3) + bytes(range(200))
+
+
+def test_what_the_disk_begins_with_early_is_what_was_written_in_any_order(tmp_path: Path) -> None:
+    piece, count = 1 << 20, 2 * EARLY_BYTES // (1 << 20) + 3
+    ref = Ref(Source("server", b"o" * 16, b"s" * 16, piece * count), 0, 0, piece * count, "file")
+    place = FilePlace(tmp_path / "model", ref, is_overwriting=False)
+    try:
+        for number in [*range(1, count, 2), *range(0, count, 2)]:
+            place.write(number * piece, memoryview(bytes([number]) * piece))
+        place.settle()
+    finally:
+        place.close()
+    assert (tmp_path / "model").read_bytes() == b"".join(bytes([number]) * piece for number in range(count))
+
+
+def test_where_nothing_can_be_told_of_what_is_written_early_it_is_written_all_the_same() -> None:
+    near, far = os.pipe()  # no file: the system refuses the advice
+    try:
+        early = Early()
+        early.written(far, 0, EARLY_BYTES)
+        early.written(far, EARLY_BYTES, 1)
+        assert os.write(far, b"on") == 2
+    finally:
+        os.close(near)
+        os.close(far)

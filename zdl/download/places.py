@@ -8,6 +8,7 @@ import os
 import stat
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,10 @@ from zdl.refs import MODE_MAX, Ref
 LOCK_TRIES = 5
 LOCK_PAUSE_S = 0.01
 PRIVATE_MODE = 0o600
+# After so many bytes the disk is told to begin with them. Measured for copies of 1 GiB on ext4 that are kept in the end, in turns
+# with cp, which keeps nothing (0.22 to 0.43 GiB/s): 1.38 and 1.76 GiB/s in steps of 8 MiB, 1.05 and 1.13 in steps of 64, and 0.79
+# and 1.36 where all is left to the end, a third of which is waiting for the disk then.
+EARLY_BYTES = 8 << 20
 
 
 class Place(Protocol):
@@ -66,14 +71,17 @@ class FilePlace:
         self._part = hidden(path, PART)
         # One writer at a time: the system has one per file anyway, and those that wait for it spin. Measured for 1 GiB on two
         # cores and ext4: four threads at once were 5 to 10 s in pwrite together, one after the other 2 to 4.
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # guards what is early, too
+        self._early = Early()
         check_replaceable(path, is_overwriting=is_overwriting)
         self._descriptor = locked_file(self._part)
 
     def write(self, offset: int, view: memoryview) -> None:
         """Put these bytes where they belong."""
+        at = offset - self._ref.offset
         with self._lock:
-            write_all(self._descriptor, offset - self._ref.offset, view)
+            write_all(self._descriptor, at, view)
+            self._early.written(self._descriptor, at, view.nbytes)
 
     def read(self, offset: int, length: int) -> bytes:
         """What is there now."""
@@ -98,6 +106,32 @@ class FilePlace:
     def close(self) -> None:
         """From now on others may write under this name."""
         os.close(self._descriptor)
+
+
+class Early:
+    """Has the disk begin with what is written to one file, instead of waiting for all of it in the end.
+
+    Threads: one at a time.
+    """
+
+    __slots__ = ("_begin", "_end", "_count")
+
+    def __init__(self) -> None:
+        self._begin = self._end = self._count = 0
+
+    def written(self, descriptor: int, at: int, count: int) -> None:
+        """So many bytes more have been written there."""
+        is_first = not self._count
+        self._begin = at if is_first else min(self._begin, at)
+        self._end = at + count if is_first else max(self._end, at + count)
+        self._count += count
+        if self._count < EARLY_BYTES:
+            return
+        self._count = 0
+        if hasattr(os, "posix_fadvise"):  # not on macOS
+            # What is not needed any more, Linux begins to write, and does not wait for; what is being written stays in memory.
+            with suppress(OSError):  # it is advice: who settles the file has the disk keep it, or learns why not
+                os.posix_fadvise(descriptor, self._begin, self._end - self._begin, os.POSIX_FADV_DONTNEED)
 
 
 def locked_file(part: Path) -> int:
