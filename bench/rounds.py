@@ -132,19 +132,32 @@ def variation(values: Sequence[float]) -> float:
     return statistics.stdev(values) / statistics.fmean(values) if len(values) > 1 else 0.0
 
 
+class NoCeiling(ValueError):
+    """Nobody is measured beside whom the others would have a ratio."""
+
+
+def ceilings_among(case: Case, names: Sequence[str]) -> list[str]:
+    """Those of the systems that all others are compared with.
+
+    Raises:
+        NoCeiling: there is none, and there should be.
+    """
+    ceilings = [name for name in case.ceilings if name in names]
+    if names and case.ceilings and not ceilings:
+        raise NoCeiling(f"no figure without its ceiling: run {' or '.join(case.ceilings)} beside {', '.join(names)}")
+    return ceilings
+
+
 def results(case: Case, rounds: Sequence[Round], environment: Environment) -> list[Result]:
     """One result per system, in the order of the systems.
 
     Raises:
-        ValueError: there is no round, or a system that is no ceiling has none to be compared with.
+        ValueError: there is no round; or it is `NoCeiling`.
     """
     if not rounds:
         raise ValueError("no round was counted")
     names = list(rounds[0])
-    ceilings = [name for name in case.ceilings if name in names]
-    bare = [name for name in names if case.ceilings and not ceilings]
-    if bare:
-        raise ValueError(f"no figure without its ceiling: run {' or '.join(case.ceilings)} beside {', '.join(bare)}")
+    ceilings = ceilings_among(case, names)
     return [_result(case, rounds, environment, name=name, ceilings=[each for each in ceilings if each != name])
             for name in names]
 
@@ -173,6 +186,11 @@ def _extra(seen: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def measure(case: Case, systems: Sequence[System], rounds: Rounds, *,
             told: Callable[[str], None] = lambda line: None) -> list[Result]:
-    """Plays the rounds of one case and sums them up: see `played` and `results`."""
+    """Plays the rounds of one case and sums them up: see `played` and `results`.
+
+    Raises:
+        NoCeiling: nothing was run, as its figures could not be told.
+    """
+    ceilings_among(case, [system.name for system in systems])
     counted = played(systems, rounds, told=told)
     return results(case, counted, Environment.found())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from zdl_bench.report import Environment
-from zdl_bench.rounds import Case, Rounds, Sample, measure, order, played, results, variation
+from zdl_bench.rounds import Case, NoCeiling, Rounds, Sample, measure, order, played, results, variation
 
 HERE = Environment(cpu="a cpu", cores=2, python="3.11", zmq="4.3.5", commit="unknown")
 
@@ -125,8 +125,15 @@ def test_extras_that_only_some_rounds_know_are_kept() -> None:
 
 
 def test_no_figure_without_its_ceiling() -> None:
-    with pytest.raises(ValueError, match="run raw_tcp or memcpy beside zdl"):
+    with pytest.raises(NoCeiling, match="run raw_tcp or memcpy beside zdl"):
         results(case("raw_tcp", "memcpy"), [{"zdl": Sample(1)}], HERE)
+
+
+def test_what_has_no_ceiling_is_not_even_run() -> None:
+    diary: list[str] = []
+    with pytest.raises(NoCeiling):
+        measure(case("raw_tcp"), [Scripted("zdl", (1,), diary)], Rounds(count=1))
+    assert diary == []
 
 
 def test_a_ceiling_may_stand_alone() -> None:

@@ -38,7 +38,7 @@ def test_the_questions_are_listed_without_being_imported(capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize("words", [["pull", "--size", "much"], ["pull", "--scheme", "udp"], ["rtt", "--rounds", "0"],
-                                   ["pull", "--systems", "zdl,zmq"], ["pack", "--leaves", "0"]])
+                                   ["pull", "--systems", "zdl,zmq"], ["pack", "--leaves", "0"], ["pull", "--systems", "zdl"]])
 def test_what_cannot_be_measured_is_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", *words]) == 2
     assert capsys.readouterr().err.endswith(f"; see zdl bench {words[0]} --help\n")

@@ -49,6 +49,8 @@ def test_every_command_is_where_the_table_says(name: str, capsys: pytest.Capture
     (["--nothing"], "see zdl --help\n"),
     (["get"], "zdl: missing argument 'REF'; see zdl get --help\n"),
     (["bench"], "zdl: missing command; see zdl bench --help\n"),
+    (["ls"], "zdl: missing option '--parent' (env var: 'ZDL_PARENT'); write for example --parent tcp://127.0.0.1:8800; "
+             "see zdl ls --help\n"),
     (["start", "boss", "b"], "see zdl start --help\n"),
     (["ping", "server", "--parent", "localhost:1"], "see zdl ping --help\n"),
     (["ls", "--parent", "tcp://127.0.0.1:1", "--timeout", "5"], "see zdl ls --help\n"),

@@ -5,7 +5,6 @@ Each question of `zdl_bench.registry` is a command, made of what the question sa
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from typing import Any
 import click
 
 from zdl.cli.failing import Below
+from zdl.cli.family import unknown
 from zdl.cli.output import Column, Output, output_options
 from zdl.cli.units import SIZE
 
@@ -42,8 +42,7 @@ class Questions(click.Group):
             return _command(cmd_name, ENTRIES[cmd_name].help, ENTRIES[cmd_name].load())
         if cmd_name.startswith("-"):
             return None
-        close = difflib.get_close_matches(cmd_name, self.list_commands(ctx), n=1)
-        raise click.UsageError(f"there is no benchmark {cmd_name!r}" + (f", did you mean {close[0]}?" if close else ""), ctx)
+        raise unknown("benchmark", cmd_name, self.list_commands(ctx), ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The questions in ``--help``, from the table."""
@@ -159,7 +158,7 @@ def _typed(default: object, *, is_size: bool) -> object:
 
 def _ask(found: Any, *, is_json: bool, rounds_count: int, rounds_warm_ups: int, out: str | None, plot: str | None,
          least: Sequence[Any], **fields: Any) -> None:
-    from zdl_bench.rounds import Rounds
+    from zdl_bench.rounds import NoCeiling, Rounds
 
     context = click.get_current_context()
     output = Output.of(context, is_json=is_json)
@@ -167,7 +166,11 @@ def _ask(found: Any, *, is_json: bool, rounds_count: int, rounds_warm_ups: int, 
         question = found.asked({**fields, "rounds": Rounds(rounds_count, rounds_warm_ups)})
     except ValueError as refused:
         raise click.UsageError(str(refused), context) from refused
-    _shown(found.found(question, told=output.remark), output, Ending(out, plot, tuple(least)))
+    try:
+        results = found.found(question, told=output.remark)
+    except NoCeiling as refused:
+        raise click.UsageError(f"--systems: {refused}", context) from refused
+    _shown(results, output, Ending(out, plot, tuple(least)))
 
 
 # --- all of them, and what was saved ---------------------------------------------------------------
@@ -183,9 +186,9 @@ def ask_all(context: click.Context, *, only: Sequence[str] | None, count: int | 
     """Ask all questions, as they are without flags, in one report."""
     from zdl_bench.registry import ENTRIES
 
-    wrong = [name for name in only or () if name not in ENTRIES]
-    if wrong:
-        raise click.UsageError(f"there is no benchmark {wrong[0]!r}", context)
+    for name in only or ():
+        if name not in ENTRIES:
+            raise unknown("benchmark", name, ENTRIES, context)
     output = Output.of(context, is_json=is_json)
     results: list[Any] = []
     for name in only or ENTRIES:

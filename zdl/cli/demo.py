@@ -19,7 +19,7 @@ import click
 
 from zdl.assembly import Cell
 from zdl.cell.messages import Reply, Request
-from zdl.cli.units import SIZE
+from zdl.cli.units import DURATION, SIZE
 from zdl.errors import Cancelled, IntegrityError, PeerLost, TimedOut, ZdlError
 
 CHANNEL = "demo"
@@ -190,7 +190,7 @@ class Processes:
 @click.option("--leaves", type=click.IntRange(1, 64), default=2, show_default=True, help="Leaves below the last relay.")
 @click.option("--same-host/--no-same-host", default=False, show_default=True,
               help="Whether arrays come in shared memory, as they do on one machine, or are sent as between two.")
-@click.option("--timeout", "timeout_s", type=float, default=600.0, show_default=True, help="Seconds for all of it.")
+@click.option("--timeout", "timeout_s", type=DURATION, default="10m", show_default=True, help="How long all of it may take.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
 def demo(paths: Sequence[str], *, size: int, hops: int, leaves: int, same_host: bool, timeout_s: float,
          as_json: bool) -> None:

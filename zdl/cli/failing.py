@@ -91,6 +91,8 @@ def _cure(error: BaseException) -> str:
             return "install the same version of zdl on both sides: zdl --version"
         case OptionError() if "insecure=True" in error.allowed:
             return "on the command line: --insecure"
+        case click.MissingParameter(ctx=click.Context() as context, param=click.Parameter(name="parent")):
+            return f"write for example --parent tcp://127.0.0.1:8800; see {context.command_path} --help"
         case click.UsageError() if error.ctx is not None:
             return f"see {error.ctx.command_path} --help"
         case ZdlError() | click.ClickException() | OSError():

@@ -5,7 +5,6 @@ Commands are imported when they are called: ``zdl --help`` reads their names and
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import sys
@@ -20,6 +19,7 @@ from click.shell_completion import shell_complete
 
 from zdl import __version__
 from zdl.cli.failing import ERROR, exit_code, line
+from zdl.cli.family import unknown
 from zdl.cli.output import Settings, manner_options
 
 # What the shells' scripts set, made by click: `_ZDL_COMPLETE=bash_source zdl`.
@@ -69,8 +69,7 @@ class LazyGroup(click.Group):
             return command
         if cmd_name.startswith("-"):
             return None
-        close = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
-        raise click.UsageError(f"there is no command {cmd_name!r}" + (f", did you mean {close[0]}?" if close else ""), ctx)
+        raise unknown("command", cmd_name, COMMANDS, ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The commands in ``--help``, from the table."""

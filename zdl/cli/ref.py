@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import click
 
+from zdl.cli.family import Family
 from zdl.cli.get import Lent, RefParam
 from zdl.cli.joining import joined, parent_option, timeout_option
 from zdl.cli.look import listed, mapping, text
@@ -16,7 +17,7 @@ from zdl.download.loans import CHANNEL, END_TOPIC
 from zdl.errors import Refused, UnknownRef
 
 
-@click.group()
+@click.group(cls=Family)
 def ref() -> None:
     """End what a cell lends."""
 

@@ -16,6 +16,7 @@ import click
 
 from zdl.assembly import Cell
 from zdl.cli.failing import Partial, one_line
+from zdl.cli.family import Family
 from zdl.cli.joining import Joined, joined, parent_option, timeout_option
 from zdl.cli.look import Walk, listed, mapping, number, text
 from zdl.cli.output import Column, Output, output_options
@@ -85,7 +86,7 @@ class Found:
     errors: dict[str, ZdlError]
 
 
-@click.group()
+@click.group(cls=Family)
 def report() -> None:
     """Show what the cells of a running fabric lend and pull."""
 
