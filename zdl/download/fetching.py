@@ -74,7 +74,8 @@ class Fetcher:
         refs = [ref for ref in found if ref.kind not in LEFT_KINDS]
         if not refs:
             return body
-        return replace_refs(body, {**{ref: ref for ref in found}, **self.fetch(refs, {}, limits)})
+        left = {ref: ref for ref in found if ref.kind in LEFT_KINDS}
+        return replace_refs(body, {**left, **self.fetch(refs, {}, limits)})
 
     def release(self, what: object) -> None:
         """See `DownloadBroker.release`."""
@@ -120,7 +121,7 @@ class Fetcher:
         scattered = {ref: given.get(ref) for ref in refs if ref.strides}
         with ExitStack() as stack:
             for source, batch in _by_source(ref for ref in refs if not ref.strides).items():
-                mine = {ref: given[ref] for ref in batch if ref in given}
+                mine = {ref: given[ref] for ref in batch if ref in given} if given else {}
                 if mine:
                     transfer = self._puller.note(source, _span(mine))
                     copied = self._near(run, transfer, lambda borrower: stack.enter_context(
@@ -128,9 +129,9 @@ class Fetcher:
                     given_sink = GivenSink(mine) if copied is None else copied
                     sinks.append((source, given_sink))
                     transfers[given_sink] = transfer
-                others = [ref for ref in batch if ref not in given]
+                others = [ref for ref in batch if ref not in given] if given else batch
                 if others:
-                    transfer = self._puller.note(source, _span(others))
+                    transfer = self._puller.note(source, _span(others) if mine or scattered else run.spans[source])
                     shared = self._near(run, transfer, lambda borrower: borrower.in_place(
                         source, others, run.patience, transfer))
                     sink = MemorySink(others) if shared is None else shared
@@ -282,14 +283,16 @@ class _Run:
     Attributes:
         patience: of who waits for it.
         near_bytes: that are here already, as far as nothing was pulled yet.
-        bytes_total: that will come.
+        spans: bytes that will come of each offer.
+        bytes_total: of all of them.
     """
 
     def __init__(self, puller: Puller, refs: Sequence[Ref], limits: Limits) -> None:
         self.limits = limits
         self.patience = Patience(refs[0].source, limits, lambda done: self._tell(self.near_bytes + done, 0))
         self.near_bytes = 0
-        self.bytes_total = sum(map(_span, _by_source(refs).values()))
+        self.spans = {source: _span(batch) for source, batch in _by_source(refs).items()}
+        self.bytes_total = sum(self.spans.values())
         self._puller = puller
         self._bytes_done = self._told = 0
         holders = {id(ref.holder): ref.holder for ref in refs if ref.holder is not None}.values()
@@ -349,8 +352,13 @@ def _is_answer(value: object, ref: Ref) -> bool:
 def _by_source(refs: Iterable[Ref]) -> dict[Source, list[Ref]]:
     """The refs by their offers, each of which is pulled once."""
     found: dict[Source, list[Ref]] = {}
+    last: Source | None = None
+    batch: list[Ref] = []
     for ref in refs:
-        found.setdefault(ref.source, []).append(ref)
+        if ref.source is not last:  # those of one message have it in common
+            last = ref.source
+            batch = found.setdefault(last, [])
+        batch.append(ref)
     return found
 
 

@@ -100,12 +100,19 @@ class MemorySink:
             return made.getvalue()
         view = self.view(ref.offset, ref.length) if ref.length else memoryview(b"")
         if ref.kind == "array":
-            return restore(ref.dtype, ref.shape, view, copy=not ref.length or ref in self._shared)
+            return restore(ref.dtype, ref.shape, view, copy=not ref.length or bool(self._shared) and ref in self._shared)
         return bytes(view)
 
 
 def overlapping(refs: Sequence[Ref]) -> set[Ref]:
     """Those that have bytes in common with another one: what they stand for must not share memory."""
+    end = 0
+    for ref in refs:  # mostly they stand in the order of the stream, one behind the other
+        if ref.offset < end and ref.length:
+            break
+        end = max(end, ref.offset + ref.length)
+    else:
+        return set()
     found: set[Ref] = set()
     last: Ref | None = None
     for ref in sorted({ref for ref in refs if ref.length}, key=lambda each: each.offset):
@@ -125,7 +132,8 @@ class Taking(Protocol):
 
 def taken(sink: Taking, refs: Sequence[Ref]) -> Mapping[Ref, object]:
     """All items of a pull; the same ref is the same object."""
-    return {ref: sink.take(ref) for ref in dict.fromkeys(refs)}
+    items = dict.fromkeys(refs)
+    return dict(zip(items, map(sink.take, items)))
 
 
 def _arena(size: int) -> memoryview:
