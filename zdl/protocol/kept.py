@@ -7,6 +7,7 @@ answer lends is kept too, since it travels as references.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import replace
 
 from zdl.protocol.messages import Reply
@@ -26,7 +27,8 @@ class Kept:
         self._count_max = count_max
         self._bytes_max = bytes_max
         self._one_bytes_max = bytes_max // SHARE
-        self._answers: dict[tuple[str, int], tuple[Reply, int]] = {}
+        # Ordered: of a dict that loses its first key again and again, the next first one is found by walking over all that it lost.
+        self._answers: OrderedDict[tuple[str, int], tuple[Reply, int]] = OrderedDict()
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -45,7 +47,7 @@ class Kept:
         self._bytes += size
         answers = self._answers
         while len(answers) > self._count_max or self._bytes > self._bytes_max:
-            self._bytes -= answers.pop(next(iter(answers)))[1]
+            self._bytes -= answers.popitem(last=False)[1][1]
 
     def find(self, origin: str, number: int) -> Reply | None:
         """The answer to this request, if it is kept."""
