@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from zdl.transport.interrupts import Interrupts
-from zdl.transport.lead import FOREVER, HOT_STREAK, Lead
+from zdl.transport.lead import FOLLOW_S, FOREVER, HOT_STREAK, Lead
 from zdl.transport.poller import EpollPoller, Poller, PollPoller
 
 from waiting import PATIENCE_S, eventually
@@ -20,12 +20,12 @@ from waiting import PATIENCE_S, eventually
 class Lane:
     """A lane whose messages are numbers: who leads reads them, and writes down who he is."""
 
-    def __init__(self, poller: Poller, spin_s: float = 0.0) -> None:
+    def __init__(self, poller: Poller, spin_s: float = 0.0, follow_s: float = FOLLOW_S) -> None:
         self.poller = poller
         self.reader, self.writer = os.pipe()
         os.set_blocking(self.reader, False)
         poller.register(self.reader)
-        self.lead = Lead(poller, self.feed, self.settle, Interrupts(), flush=self.flush, spin_s=spin_s)
+        self.lead = Lead(poller, self.feed, self.settle, Interrupts(), flush=self.flush, spin_s=spin_s, follow_s=follow_s)
         self.lead.look = self.look
         self.lock = threading.Lock()
         self.read: deque[tuple[int, str]] = deque()
@@ -57,8 +57,9 @@ class Lane:
                 self.read += [(number, threading.current_thread().name) for number in os.read(self.reader, 100)]
             self.leaders -= 1
 
-    def flush(self) -> None:
+    def flush(self) -> bool:
         self.flushes += 1
+        return False
 
     def settle(self) -> bool:
         self.settled += 1
@@ -245,5 +246,23 @@ def test_who_leads_looks_again_and_again_but_not_while_others_sleep_on_what_he_r
 
         eventually(lambda: lane.lead.sleep_on(lead_beside, 0.01) or bool(poller.spins))
         assert set(poller.spins) == {0.0}
+    finally:
+        lane.close()
+
+
+def test_who_comes_while_the_own_thread_leads_one_turn_leads_when_that_is_over_and_is_not_told_no() -> None:
+    lane = Lane(EpollPoller(), follow_s=PATIENCE_S)
+    begun = threading.Event()
+
+    def turn() -> None:
+        if threading.current_thread() is lane.thread and not begun.is_set():
+            begun.set()
+            eventually(lambda: lane.lead.is_followed, what="one who follows")
+
+    lane.at_settling = turn
+    try:
+        lane.send(1)
+        assert begun.wait(PATIENCE_S)
+        assert lane.lead.take(lambda: lane.has(1)) and not lane.lead.is_followed
     finally:
         lane.close()

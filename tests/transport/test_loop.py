@@ -22,7 +22,7 @@ from zdl.transport.loop import Loop
 from zdl.transport.mailbox import Mailbox
 
 from rawpeer import RawPeer
-from waiting import eventually
+from waiting import PATIENCE_S, eventually
 
 
 class Recorder:
@@ -263,3 +263,26 @@ def test_a_full_mailbox_keeps_no_effect_from_being_performed_and_no_dead_link_fr
         server.loop.submit(send_to_both)
         assert other.receive() == note("server", "site-2")
         eventually(lambda: any(isinstance(each, PeerDown) for each in server.desk.performed), what="the end of the link")
+
+
+def test_a_loop_whose_mailbox_is_full_is_stopped_all_the_same(server: Lone) -> None:
+    held, go_on = threading.Event(), threading.Event()
+    done: list[int] = []
+
+    def hold() -> None:
+        held.set()
+        go_on.wait(PATIENCE_S)
+
+    holder = threading.Thread(target=lambda: server.loop.submit(hold))
+    holder.start()
+    assert held.wait(PATIENCE_S)
+    with suppress(Busy):
+        while True:
+            server.loop.submit(int)
+    with pytest.raises(Busy):
+        server.loop.submit(int)
+    server.loop.mailbox.insist(done.append, 1)
+    assert server.loop.stop(0.0) is False
+    go_on.set()
+    holder.join(PATIENCE_S)
+    assert server.loop.stop(PATIENCE_S) and done == [1]

@@ -41,6 +41,17 @@ def test_a_full_mailbox_is_busy_and_names_its_limit(mailbox: Mailbox) -> None:
     mailbox.close()
 
 
+def test_a_full_mailbox_takes_what_is_bounded_elsewhere_and_a_closed_one_does_not(mailbox: Mailbox) -> None:
+    for _ in range(300):
+        mailbox.put(print)
+    assert mailbox.may_sleep() is False
+    mailbox.insist(print, "last")
+    assert len(mailbox.work()) == AT_ONCE
+    assert mailbox.close()[-1] == (print, ("last",))
+    with pytest.raises(Closed):
+        mailbox.insist(print)
+
+
 def test_a_loop_that_is_awake_is_not_woken(mailbox: Mailbox) -> None:
     mailbox.put(print)
     assert not is_readable(mailbox)

@@ -239,8 +239,22 @@ def test_each_message_of_a_bundle_is_taken_by_itself_and_a_false_one_is_told(
     joined.lone.shell.flush()
     routing, header = joined.reader.recv_multipart()
     (head,) = (bytes(frame) for frame in bundled([header, header, header]))
+    taken: list[int] = []
     for each in ([head], [head, b"more"], [header]):
         joined.reader.send_multipart([routing, *each])
-    opened = [joined.lone.shell.opened(joined.incoming()) for _ in range(3)]
-    assert [[each.header for each in several] for several in opened] == [[header] * 3, [], [header]]
+        calls: list[object] = []
+        joined.lone.shell.take(joined.incoming(), lambda function, *arguments: calls.append(arguments))
+        taken.append(len(calls))
+    assert taken == [3, 0, 1]
     assert joined.lone.shell.undecoded == 1 and "a bundle does not begin like one, or has more than one frame" in caplog.text
+
+
+def test_what_is_no_message_in_a_bundle_keeps_none_of_the_others_back(joined: Joined) -> None:
+    joined.say(small(1))
+    joined.lone.shell.flush()
+    routing, header = joined.reader.recv_multipart()
+    (mixed,) = (bytes(frame) for frame in bundled([b"\xc1", header, b"\xc1"]))
+    joined.reader.send_multipart([routing, mixed])
+    joined.lone.shell.take(joined.incoming(), lambda function, *arguments: function(*arguments))
+    assert joined.lone.shell.undecoded == 2
+    assert not joined.lone.links.sockets_of(LINK), "the one between them came over a link on which nobody had said HELLO"

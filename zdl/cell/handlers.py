@@ -166,7 +166,8 @@ class Pool:
         self._fqcn = fqcn
         self._options = options
         self._loop = loop
-        self._leader = 0  # the thread of ours that leads
+        self._leader = 0  # the thread of ours that leads, or is about to
+        self._is_arriving = False  # it is about to, and will look for a job first
         self._jobs: deque[Job] = deque()
         self._tickets: SimpleQueue[None] = SimpleQueue()  # one wakes one thread that sleeps
         self._lock = threading.Lock()  # guards the threads, and the count of those that sleep
@@ -193,7 +194,7 @@ class Pool:
             raise Busy(limit="handler_queue_max", value=self._options.handler_queue_max, at=self._fqcn)
         if self._leader == threading.get_ident():
             self._jobs.append(job)  # this thread runs it next
-            if len(self._jobs) > 1:
+            if self._starved_since is None and len(self._jobs) > 1:
                 self._starve()
             return
         with self._lock:
@@ -323,11 +324,14 @@ class Pool:
             may_lead = self._loop is not None and is_alone and not self._leader and not self._is_closed
             if may_lead:
                 self._leader = threading.get_ident()
+                self._is_arriving = True
+                self._coming += 1
         if may_lead:
             assert self._loop is not None
             try:
                 self._loop.lead.take(self._is_wanted)
             finally:
+                self._arrived()
                 self._leader = 0
         with self._lock:
             if self._jobs:
@@ -339,4 +343,13 @@ class Pool:
         return self._arrive()
 
     def _is_wanted(self) -> bool:
+        if self._is_arriving:
+            self._arrived()
         return bool(self._jobs) or self._is_closed
+
+    def _arrived(self) -> None:
+        """The thread that leads looks for a job: whoever brings one from now on must wake it."""
+        with self._lock:
+            if self._is_arriving:
+                self._is_arriving = False
+                self._coming -= 1

@@ -165,7 +165,7 @@ class Messaging:
         return self._life.calling()
 
     def _asking(self) -> Asks:
-        caller = self._calling()
+        caller = self._life.caller or self._calling()
         return self._life.behind(self._options, self.filters) if self.filters.is_used else caller
 
     def _spreading(self) -> Spreads:

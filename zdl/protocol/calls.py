@@ -151,14 +151,14 @@ class Calls:
     def receive(self, message: Reply | Progress | Bounce | Unreachable, now: float) -> list[Effect]:
         """A reply, a sign that it is worked on, or the news that none will come."""
         match message:
-            case Reply(id=number):
+            case Reply():
+                number = message.id
                 call = self._calls.get(number)
                 if call is None or call.target != message.origin:
                     return []
-                if not message.code:
-                    del self._calls[number]
-                    return [CallSettled(number, message, None)]
-                return self._settle(message.id, error=from_wire(message.code, dict(message.facts), at=message.origin))
+                del self._calls[number]
+                error = from_wire(message.code, dict(message.facts), at=message.origin) if message.code else None
+                return [CallSettled(number, None if message.code else message, error)]
             case Progress():
                 call = self._calls.get(message.id)
                 if call is None or call.target != message.origin:

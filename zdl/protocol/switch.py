@@ -42,6 +42,7 @@ from zdl.protocol.messages import (
     Introduced,
     Kind,
     Leave,
+    LinkMessage,
     Lost,
     Message,
     Reject,
@@ -135,9 +136,7 @@ class Switch:
     def receive(self, link: int, message: Message | Transit, now: float) -> list[Effect]:
         """A message came over a link (`SELF`: from this cell)."""
         if type(message) in _ON_LINK:
-            assert isinstance(message, (Hello, Welcome, Reject, Heartbeat, Goodbye, Leave, Below))
-            refusal = self._uninvited(link, message, now) if isinstance(message, Hello) else []
-            return refusal or self._settle(self.peers.receive(link, message, now), now)
+            return self._on_link(link, message, now)  # type: ignore[arg-type]
         return self._routed(link, message, now)  # type: ignore[arg-type]
 
     def _routed(self, link: int, message: Routed | Transit, now: float) -> list[Effect]:
@@ -240,6 +239,11 @@ class Switch:
         assert self._interest.links() <= {link.link for link in self.peers.links()}
 
     # --- inside ---------------------------------------------------------------------------------
+
+    def _on_link(self, link: int, message: LinkMessage, now: float) -> list[Effect]:
+        """A message about the link itself."""
+        refusal = self._uninvited(link, message, now) if isinstance(message, Hello) else []
+        return refusal or self._settle(self.peers.receive(link, message, now), now)
 
     def _uninvited(self, link: int, hello: Hello, now: float) -> list[Effect]:
         """On the control lane a direct peer has been introduced, or is sent away."""

@@ -7,10 +7,11 @@ the events of `ControlEvents` are called on the loop, and must only hand over in
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from zdl.errors import Closed, ZdlError, from_wire
+from zdl.errors import Busy, Closed, ZdlError, from_wire
 from zdl.options import CallOptions
 from zdl.protocol.calls import Calls, Question, Serving
 from zdl.protocol.effects import (
@@ -110,7 +111,7 @@ class Control:
         self._serving = Serving(fqcn, options)
         self._waiting: dict[int, Settled] = {}
         self._progressed: dict[int, Progressed] = {}
-        self._noticed: dict[int, Callable[[ZdlError], None]] = {}
+        self._noticed: OrderedDict[int, Callable[[ZdlError], None]] = OrderedDict()
         self._noticed_max = options.remembered_max
 
     def __repr__(self) -> str:
@@ -129,7 +130,7 @@ class Control:
 
     def cancel(self, call_id: list[int], why: str) -> None:
         """Nobody waits for this call any more."""
-        self.loop.submit(self._cancel, call_id, why)
+        self._insist(self._cancel, call_id, why)
 
     def notice(self, target: str, channel: str, topic: str, headers: Mapping[str, object], body: Body, *,
                handed: Callable[[], None], failed: Callable[[ZdlError], None]) -> None:
@@ -150,7 +151,7 @@ class Control:
             number = self._calls.next_id()
             self._noticed[number] = failed
             while len(self._noticed) > self._noticed_max:
-                del self._noticed[next(iter(self._noticed))]
+                self._noticed.popitem(last=False)
             self.loop.act(self.loop.switch.send(
                 Notice(self._fqcn, target, number, channel, topic, headers, body), now), now)
             self.loop.afterwards(handed)
@@ -163,7 +164,7 @@ class Control:
 
     def reply(self, reply: Reply) -> None:
         """Answer a request; a second answer is dropped."""
-        self.loop.submit(self._reply, reply)
+        self._insist(self._reply, reply)
 
     def dial_parent(self, address: str) -> None:
         """Connect to the parent, for ever."""
@@ -175,7 +176,14 @@ class Control:
 
     def close(self) -> None:
         """Settle all calls."""
-        self.loop.submit(self.loop.do, lambda now: self._calls.close(Closed(fqcn=self._fqcn)))
+        self._insist(self.loop.do, lambda now: self._calls.close(Closed(fqcn=self._fqcn)))
+
+    def _insist(self, function: Callable[..., None], *arguments: object) -> None:
+        """Of this there is no more than there are calls, or requests that are served: a full mailbox takes it too."""
+        try:
+            self.loop.submit(function, *arguments)
+        except Busy:
+            self.loop.mailbox.insist(function, *arguments)
 
     # --- the desk -------------------------------------------------------------------------------
 
@@ -205,7 +213,8 @@ class Control:
     def perform(self, effect: Effect, now: float) -> Iterable[Effect]:
         """The effects that are not about links."""
         if type(effect) is Arrived:
-            return self._arrived(effect.message, now)
+            message = effect.message
+            return self._calls.receive(message, now) if type(message) is Reply else self._arrived(message, now)
         if type(effect) is CallSettled:
             if self._progressed:
                 self._progressed.pop(effect.id, None)
@@ -219,8 +228,6 @@ class Control:
     # --- inside ---------------------------------------------------------------------------------
 
     def _arrived(self, message: Routed, now: float) -> Iterable[Effect]:
-        if type(message) is Reply:
-            return self._calls.receive(message, now)
         if type(message) is Request or type(message) is Notice:
             return self._serving.receive(message, now)
         if isinstance(message, Cancel):

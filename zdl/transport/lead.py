@@ -36,6 +36,10 @@ HOT_STREAK = 3
 HOT_LOOK_S = 0.002
 # Looks in a row that find the lead free while the lane is in use all the same: somebody sends and does not come back.
 HOT_LOOKS_MAX = 5
+# How long one who would lead waits for the own thread, which leads for one turn. Who went to sleep instead would have to be woken
+# for what that turn brings, and again in vain try to lead while it is not over: so it would go on for ever, each message handed
+# from thread to thread.
+FOLLOW_S = 0.002
 # Turns that the own thread has led since anybody else did: then it is alone.
 ALONE_TURNS = 16
 FOREVER = float("inf")
@@ -50,6 +54,7 @@ class Lead:
         active_at: when the lead was left, or something was sent, for the last time.
         leader: the thread that leads; 0 when none does.
         is_taken: whether a thread leads that waits for something.
+        is_followed: whether a thread waits for the own one to leave the lead.
         is_owing: whether `settle` has to be called before anybody sleeps.
         wakes_at: when the machines want to be looked at; written under the loop's lock.
 
@@ -60,12 +65,14 @@ class Lead:
         feed: feeds what has come to the machines, given the readable descriptors.
         settle: does what must be done before anybody sleeps; returns whether there is more to feed.
         interrupts: puts off Ctrl-C.
-        flush: sends what waits to go together; called now and then by who stands by while the lead is hot.
+        flush: does what was left for later, and sends what waits to go together; called now and then by who stands by while
+            the lead is hot. Returns whether there was anything.
+        follow_s: see `FOLLOW_S`.
         spin_s: of whoever sleeps here while nobody sleeps otherwise; see "Brisk" in `zdl.transport.poller`.
     """
 
     def __init__(self, poller: Poller, feed: Callable[[list[int]], None], settle: Callable[[], bool],
-                 interrupts: Interrupts, *, flush: Callable[[], None], spin_s: float = 0.0) -> None:
+                 interrupts: Interrupts, *, flush: Callable[[], bool], spin_s: float = 0.0, follow_s: float = FOLLOW_S) -> None:
         self._poller = poller
         self._feed = feed
         self._settle = settle
@@ -73,6 +80,7 @@ class Lead:
         self._interrupts = interrupts
         self._flush = flush
         self._spin_s = spin_s
+        self._follow_s = follow_s
         self._free = threading.Lock()  # held by who leads
         self.wakes_at = FOREVER
         self.is_ended = False
@@ -86,17 +94,17 @@ class Lead:
         self._looks = 0
         self._turns_alone = 0
         self._is_wanted = False  # somebody has tried to lead in vain
+        self.is_followed = False
         self.active_at = 0.0
         self._sleepers_lock = threading.Lock()  # guards the count below
         self._sleepers = 0
 
     def take(self, is_done: Callable[[], bool], until: float = FOREVER) -> bool:
-        """Poll until `is_done`. Returns False at once if somebody else leads, or when it is not done at `until`."""
+        """Poll until `is_done`. Returns False if somebody else leads, or when it is not done at `until`."""
         interrupts = self._interrupts
         held = interrupts.hold()
         try:
-            if not self._free.acquire(blocking=False):
-                self._is_wanted = True
+            if not self._free.acquire(blocking=False) and not self._follow_own(until):
                 return False
             try:
                 self._enter()
@@ -162,6 +170,17 @@ class Lead:
 
     # --- inside ---------------------------------------------------------------------------------
 
+    def _follow_own(self, until: float) -> bool:
+        """Somebody else leads. The own thread leaves the lead to one who waits for it. Returns whether it is ours."""
+        self._is_wanted = True
+        if self.is_taken or self.is_followed or self._sleepers or not self._poller.is_shared:
+            return False
+        self.is_followed = True
+        try:
+            return self._free.acquire(timeout=max(0.0, min(self._follow_s, until - time.monotonic())))
+        finally:
+            self.is_followed = False
+
     def _enter(self) -> None:
         self._turns_alone = 0
         self.is_taken = True
@@ -197,10 +216,10 @@ class Lead:
     def _stand_by_hot(self) -> None:
         seen = self.active_at
         is_nudged = self._poller.stand_by(HOT_LOOK_S)
-        self._flush()
+        has_flushed = self._flush()
         self.look(time.monotonic())
         self._looks += 1
-        is_used = (seen != self.active_at and self._looks < HOT_LOOKS_MAX) or (self.is_taken and self._looks <= 1)
+        is_used = ((has_flushed or seen != self.active_at) and self._looks < HOT_LOOKS_MAX) or (self.is_taken and self._looks <= 1)
         if is_used and not (is_nudged and self._sleepers):
             return
         self.is_hot, self._streak = False, 0
@@ -231,7 +250,7 @@ class Lead:
             self.leader = threading.get_ident()
             self._set_armed(True)
             self.is_owing = True
-            while self.is_owing and not self.is_ended:
+            while self.is_owing and not self.is_ended and not self.is_followed:
                 self._feed(self._poller.sleep(0.0))
                 self.is_owing = self._settle()
         finally:

@@ -88,10 +88,6 @@ class Incoming:
             self._has_more = frame.more
         return tuple(parts)
 
-    def each(self, headers: Sequence[bytes]) -> tuple[Incoming, ...]:
-        """Messages that came in this one, each with nothing but its header."""
-        return tuple([Incoming(self.link, header, self._socket, False) for header in headers])
-
     def into(self, view: memoryview, update: Callable[[memoryview], object] | None = None) -> bool:
         """The frames that are left, received into place. False when they are not exactly as long.
 

@@ -3,7 +3,8 @@
 One lane's sockets and machines belong to one loop, and are touched by one thread at a time: whoever holds
 the loop's lock. A thread that has something to say and finds the lock free says it there and then, which saves
 a hand-over between threads (18–24 us); if it finds the lock taken it leaves its work in the mailbox, and
-whoever holds the lock does it before letting go. Who polls the sockets is a matter of the lead
+whoever holds the lock does it before letting go. While much is under way and what is sent would wait to go together
+all the same, work is left there too, and done together. Who polls the sockets is a matter of the lead
 (`zdl.transport.lead`); what is done with messages and effects is the shell's (`zdl.transport.shell`).
 
 ::
@@ -31,10 +32,12 @@ from zdl.transport.interrupts import Interrupts
 from zdl.transport.lead import FOREVER, Lead
 from zdl.transport.links import AT_ONCE, LAST_WORDS_MAX, Broken, Links, Socket
 from zdl.transport.mailbox import Mailbox, Work
-from zdl.transport.shell import Desk, Shell
+from zdl.transport.shell import OUTBOX_MAX, Desk, Shell
 from zdl.transport.traffic import Traffic
 
 _LOG = logging.getLogger("zdl.transport")
+# Pieces of work that are left for who looks soon, while what they send would wait all the same; who comes with more does them.
+LEFT_MAX = OUTBOX_MAX - 1
 Value = TypeVar("Value")
 
 
@@ -61,7 +64,7 @@ class Loop:
         self._lock = threading.Lock()  # guards the sockets and the machines
         self._owner = 0
         self._interrupts = Interrupts()
-        self.lead = Lead(links.poller, self._feed, self._settle, self._interrupts, flush=self.flush, spin_s=spin_s)
+        self.lead = Lead(links.poller, self._feed, self._settle, self._interrupts, flush=self._look, spin_s=spin_s)
         self._afterwards: list[Work] = []
         self._is_busy = False  # there were more messages than were read
         self._me = switch.fqcn
@@ -82,7 +85,8 @@ class Loop:
     def stop(self, timeout_s: float) -> bool:
         """Say goodbye, close the sockets, end the thread. Returns whether it has ended in time."""
         if self._thread.is_alive():
-            self.mailbox.put(self._stop)
+            with suppress(Closed):  # it has ended meanwhile
+                self.mailbox.insist(self._stop)
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
@@ -95,7 +99,9 @@ class Loop:
         """
         held = self._interrupts.hold()
         try:
-            if self._is_running and self._lock.acquire(False):
+            if self.lead.is_hot and self._is_running and len(self.mailbox.waiting) < LEFT_MAX and self._is_held():
+                self.mailbox.put(function, *arguments)  # who looks does it with what else there is by then
+            elif self._is_running and self._lock.acquire(False):
                 afterwards = self._do_now(function, arguments)
                 if afterwards:
                     self._tell(afterwards)
@@ -215,8 +221,7 @@ class Loop:
         return afterwards
 
     def _is_held(self) -> bool:
-        """With the lock: whether what is sent waits in the outbox, because more is about to come and somebody is about to look: who
-        leads, before he sleeps; who stands by, every two milliseconds while the lead is hot."""
+        """Whether what is sent waits: more is to come, and who leads looks before he sleeps, or who stands by while it is hot."""
         assert self._shell.desk is not None
         is_looked_at = not self.mailbox.is_asleep if self.lead.is_taken else self.lead.is_hot
         return is_looked_at and self._shell.desk.is_pipelined()
@@ -229,6 +234,14 @@ class Loop:
             self._owner = threading.get_ident()
             self._shell.flush()
             self._owner = 0
+
+    def _look(self) -> bool:
+        """Do and send what was left, by who stands by. Returns whether there was anything."""
+        is_left = bool(self.mailbox.waiting or self._shell.outbox)
+        if self.mailbox.waiting and self._is_running and self._lock.acquire(False):
+            self._tell(self._do_now(_nothing, ()))
+        self.flush()
+        return is_left
 
     def _feed(self, descriptors: list[int]) -> None:
         """What has come is fed to the machines, by who leads."""
@@ -258,6 +271,9 @@ class Loop:
             if deadline < FOREVER and deadline <= time.monotonic():
                 self._guard(self._shell.tick)
                 deadline = self._shell.deadline()
+            if self.mailbox.waiting:
+                self._work()
+                deadline = self._shell.deadline()
             if self._shell.outbox:
                 self._shell.flush()
             self.lead.wakes_at = deadline
@@ -281,11 +297,7 @@ class Loop:
             incoming = self.links.receive(socket)
             if incoming is None:
                 return
-            for each in self._shell.opened(incoming):
-                try:
-                    self._shell.receive(each)
-                except Exception:
-                    self._log_failure()
+            self._shell.take(incoming, self._guard)
 
     def _found_broken(self, broken: Broken) -> None:
         """A connection was found broken by who wanted to send on it, maybe not for the first time."""

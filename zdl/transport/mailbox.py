@@ -60,10 +60,18 @@ class Mailbox:
             Busy: the mailbox is full.
             Closed: the loop has ended.
         """
+        if len(self.waiting) >= self._size_max and not self._is_closed:
+            raise Busy(limit="mailbox_max", value=self._size_max, at=self._fqcn)
+        self.insist(function, *arguments)
+
+    def insist(self, function: Callable[..., None], *arguments: Any) -> None:
+        """The same, also where the mailbox is full: for work of which there is no more than something else allows.
+
+        Raises:
+            Closed: the loop has ended.
+        """
         if self._is_closed:
             raise Closed(fqcn=self._fqcn)
-        if len(self.waiting) >= self._size_max:
-            raise Busy(limit="mailbox_max", value=self._size_max, at=self._fqcn)
         self.waiting.append((function, arguments))
         if self.is_asleep:
             self.is_asleep = False

@@ -114,15 +114,21 @@ class Shell:
         while self.outbox:
             self._flush(next(iter(self.outbox)), time.monotonic())
 
-    def opened(self, incoming: Incoming) -> tuple[Incoming, ...]:
-        """The messages in what has come: itself, or those of a bundle."""
+    def take(self, incoming: Incoming, guard: Callable[..., None]) -> None:
+        """What has come is received: a message, or each of a bundle; `guard` calls what it is given and lets no error out."""
         if not is_bundle(incoming.header):
-            return (incoming,)
+            guard(self.receive, incoming)
+            return
+        now, link = time.monotonic(), incoming.link
         try:
-            return incoming.each(unbundled(incoming.header, incoming.rest()))
+            headers = unbundled(incoming.header, incoming.rest())
         except DecodeError as error:
-            self._complain(incoming.link, error, time.monotonic())
-            return ()
+            self._complain(link, error, now)
+            return
+        self.traffic.count_in(link, (), count=len(headers))
+        receive = self._receive_small
+        for header in headers:
+            guard(receive, link, header, now)
 
     def receive(self, incoming: Incoming) -> None:
         """A message has come: its frames to a message, the message to the machines."""
@@ -180,6 +186,15 @@ class Shell:
         return FOREVER if one is None else one
 
     # --- inside ---------------------------------------------------------------------------------
+
+    def _receive_small(self, link: int, header: bytes, now: float) -> None:
+        """A message of a bundle: there is nothing of it but its header."""
+        try:
+            message = decode(header, (), me=self._me)
+        except DecodeError as error:
+            self._complain(link, error, now)
+            return
+        self.act(self._switch.receive(link, message, now), now)
 
     def _send(self, effect: Send, now: float) -> None:
         try:

@@ -43,12 +43,12 @@ class TrafficBook:
             traffic.fqcn = self._name_of(link)
         return traffic
 
-    def count_in(self, link: int, body: Sequence[bytes | memoryview]) -> None:
-        """A message came."""
+    def count_in(self, link: int, body: Sequence[bytes | memoryview], count: int = 1) -> None:
+        """A message came; or so many without bodies."""
         traffic = self._by_link.get(link)
         if traffic is None or not traffic.fqcn:
             traffic = self.of(link)
-        traffic.messages_in += 1
+        traffic.messages_in += count
         for part in body:
             traffic.bytes_in += len(part)
 
