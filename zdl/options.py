@@ -381,9 +381,9 @@ class StreamOptions:
             long as the kernels hold their usual 2 MiB of a connection (94, 95, 93 and 20, 20, 19 MB/s).
         item_bytes_max: one item of a stream.
         backlog_bytes_max: the memory that a stream of objects takes at its sender while one receiver lags and others are ahead.
-            Objects wait once for all receivers; those up to 64 KiB are gathered, without book-keeping of their own; a quarter of
-            it is for what allocators lose (see `zdl.protocol.lag`). Frames below 64 KiB that are on their way are copied for each.
-        lag_timeout_s: three quarters of that may wait for a receiver that lags; then one that moves paces the others, and one that
+            Objects wait once for all receivers; those up to 64 KiB are gathered, without book-keeping of their own; two fifths
+            are for what allocators lose (see `zdl.protocol.lag`). Of larger ones, frames below 64 KiB are copied for each on the way.
+        lag_timeout_s: three fifths of that may wait for a receiver that lags; then one that moves paces the others, and one that
             has consumed nothing for so long is ended with `Busy`. Measured: seven that are awake have put that much between
             themselves and an eighth that sleeps after 3 s, with objects of 1 KiB; so they never wait for it.
         blob_bytes_max: the largest blob that is taken in; checked before memory is taken.

@@ -92,7 +92,9 @@ def test_without_credit_for_all_of_a_block_goes_what_there_is_credit_for() -> No
     one = 1000 + ITEM_OVERHEAD_BYTES
     first = 256 * 1024 // one
     sent = posted(fan.put(*[b"x" * 1000] * (first + 100)), "site-1")
-    assert sum(len(body_of(each)) for each in sent) == first
+    assert [len(body_of(each)) for each in sent] == [FULL] * 3, "the rest of the credit is for a part of the next"
+    sent = posted(fan.taken("site-1", 3 * FULL, 0, 0), "site-1")
+    assert [len(body_of(each)) for each in sent] == [first - 3 * FULL], "nothing is on its way: what there is credit for may go"
     more = posted(fan.taken("site-1", first, first - 1, (first + 3) * one), "site-1")
     assert sum(len(body_of(each)) for each in more) == 3
     last = posted(fan.taken("site-1", first + 3, first + 3, 0), "site-1")

@@ -14,7 +14,7 @@ LARGE = b"l" * (INLINE_BYTES_MAX + 1)
 
 @pytest.mark.parametrize("items", [
     [], [()], [(b"",)], [(b"a",), (b"bc",)], [(LARGE,)], [(b"a", memoryview(b"b"), LARGE), (), (b"c",)],
-    [(memoryview(b"view"),)],
+    [(memoryview(b"view"),)], [(b"a", memoryview(b"b")), (b"", b""), (b"one",)], [(b"p",) * (BATCH_ITEMS_MAX + 1)],
 ])
 def test_what_is_gathered_is_scattered(items: list[Body]) -> None:
     body = gather(items)
@@ -24,6 +24,8 @@ def test_what_is_gathered_is_scattered(items: list[Body]) -> None:
 def test_small_items_share_a_frame_and_large_ones_are_not_copied() -> None:
     assert len(gather([(b"x" * 1024,)] * 60)) == 1
     assert gather([(LARGE,)])[1] is LARGE
+    assert len(gather([(b"skeleton", memoryview(b"x" * 40_000)), (b"x" * 40_000,)])) == 1
+    assert gather([(b"skeleton", LARGE)])[2] is LARGE
 
 
 def test_a_size_counts_bytes_and_not_elements() -> None:
@@ -34,7 +36,7 @@ def test_a_size_counts_bytes_and_not_elements() -> None:
     (b"\xc1",), (msgpack.packb({"a": 1}),), (msgpack.packb([1]),), (msgpack.packb([True]),), (msgpack.packb(["text"]),),
     (msgpack.packb([b"x"]), b"of nobody"), (msgpack.packb([-1]),), (msgpack.packb([2]), b"one"), (b"",),
     (msgpack.packb([b""] * (BATCH_ITEMS_MAX + 1)),), (b"\x91\xc6" + b"\0" * (INDEX_BYTES_MAX + 1),),
-    (msgpack.packb([[b"nested"]]),),
+    (msgpack.packb([[[b"nested"]]]),), (msgpack.packb([["text"]]),), (msgpack.packb([[1]]), b"one"),
 ])
 def test_what_was_not_gathered_is_refused(body: Body) -> None:
     with pytest.raises(DecodeError):

@@ -5,9 +5,9 @@
     items ──▶ open block ──it is full, or all have got it──▶ closed block ──▶ the receivers, each at its own pace
 
 A closed block goes to every receiver as the very same buffers: its small items are gathered once, and then stand there as one
-run of bytes, not as objects. A receiver that has no credit for all of a block, or was sent a part of it when that was all there
-was, gets the items that it lacks in a body of its own. A block is let go when no receiver's queue has it any more; where its
-items end is remembered until they are consumed, for credit is counted in bytes.
+run of bytes, not as objects. A receiver that has nothing on its way and no credit for all of a block, or was sent a part of it when
+that was all there was, gets the items that it lacks in a body of its own. A block is let go when no receiver's queue has it any
+more; where its items end is remembered until they are consumed, for credit is counted in bytes.
 """
 
 from __future__ import annotations

@@ -287,6 +287,8 @@ class Pushes:
             backlog.close()
         first, marks = queue.sent, block.marks
         after = marks.first + bisect_right(marks.ends, push.credit, first - marks.first)
+        if after < marks.after and first > push.received:  # there will be credit for all of it, and then it need not be copied
+            return ()
         if after == first:
             if first > push.consumed:
                 return ()
