@@ -382,10 +382,10 @@ class StreamOptions:
         item_bytes_max: one item of a stream.
         backlog_bytes_max: the memory that a stream of objects takes at its sender while one receiver lags and others are ahead.
             Objects wait once for all receivers; those up to 64 KiB are gathered, without book-keeping of their own; two fifths
-            are for what allocators lose (see `zdl.protocol.lag`). Of larger ones, frames below 64 KiB are copied for each on the way.
+            are for what allocators lose (see `zdl.protocol.lag`). Of larger ones, frames below 64 KiB are copied for each of them.
         lag_timeout_s: three fifths of that may wait for a receiver that lags; then one that moves paces the others, and one that
             has consumed nothing for so long is ended with `Busy`. Measured: seven that are awake have put that much between
-            themselves and an eighth that sleeps after 3 s, with objects of 1 KiB; so they never wait for it.
+            themselves and an eighth that sleeps after 2 s, with objects of 1 KiB; so they never wait for it.
         blob_bytes_max: the largest blob that is taken in; checked before memory is taken.
         stall_timeout_s: bytes of which none is consumed for so long end the stream, at both ends.
         silent_timeout_s: a peer that says nothing for so long, though there is a way to it, has ended the stream by it.
