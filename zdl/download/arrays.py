@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -67,6 +66,7 @@ class Buffers(Readable):
     def __init__(self, manifest: Manifest, buffers: Sequence[memoryview]) -> None:
         self._manifest = manifest
         self._buffers = tuple(buffers)
+        self._grid: Grid | None = None
         self.homes: Mapping[int, Home] = NO_HOMES
 
     def placed(self, offset: int, length: int) -> Iterator[tuple[int, int, Home | None, int]]:
@@ -121,10 +121,15 @@ class Buffers(Readable):
             parts.append(b"".join(run))
         return parts
 
-    @cached_property
+    @property
     def grid(self) -> Grid:
-        """The blocks of the stream."""
-        return Grid(cut(self._manifest.runs(), BLOCK_BYTES))
+        """The blocks of the stream. They are kept where there are several: ten thousand small streams may be lent."""
+        if self._grid is not None:
+            return self._grid
+        grid = Grid(cut(self._manifest.runs(), BLOCK_BYTES))
+        if self.nbytes > BLOCK_BYTES:
+            self._grid = grid
+        return grid
 
     def blocks(self, offset: int, length: int) -> Iterator[Range]:
         """The byte range in pieces to be copied one after the other, each with the gap behind it."""

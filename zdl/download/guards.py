@@ -173,7 +173,8 @@ def guarded(manifest: Manifest, lent: Sequence[Lent], options: PackOptions, fqcn
             readable = Buffers(manifest, [each.buffer for each in lent])
         case _:
             readable = CheckedBuffers(manifest, [each.buffer for each in lent], fqcn, notes=notes, unguarded=homes)
-    readable.homes = homes
+    if homes:
+        readable.homes = homes
     return readable
 
 

@@ -8,6 +8,7 @@ again, and what is asked for again is looked at.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -18,17 +19,38 @@ from zdl.transport.links import Incoming
 
 # Digests kept per offer: 32 bytes for each MiB, 8 GiB of an offer with chunks of 1 MiB.
 DIGESTS_MAX = 8192
-# Pulls per offer of which it is known how far they are; of one that is forgotten what is asked for again counts as new once.
-REACHED_MAX = 1024
+# Pulls of a cell of which it is known how far they are, those that asked last: at most 1 MiB. Of one that is forgotten what is
+# asked for again counts as new once.
+REACHED_MAX = 4096
+
+
+class _Reached:
+    """How far the last pulls have asked, of all that a cell lends: each receiver of each offer would have to be remembered else.
+
+    What is forgotten seems to be new, so it has to be asked for once more until it is seen to be asked for again.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards the one below
+        self._ends: dict[tuple[str, int], int] = {}
+
+    def is_again(self, ask: Ask) -> bool:
+        """Whether its pull has asked for this before, or so it seems: mostly it asks for one after the other."""
+        pull = (ask.origin, ask.id)
+        with self._lock:
+            before = self._ends.pop(pull, 0)
+            self._ends[pull] = max(before, ask.offset + ask.length)
+            if len(self._ends) > REACHED_MAX:
+                del self._ends[next(iter(self._ends))]
+        return ask.offset < before
 
 
 @dataclass(slots=True)
 class _Lending:
-    """One offer's object, the digests of its chunks, and how far each pull has asked for them."""
+    """One offer's object, and the digests of its chunks."""
 
     readable: Readable
     digests: dict[tuple[int, int, Verify], bytes] = field(default_factory=dict)
-    reached: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def known(self, ask: Ask) -> bytes | None:
         """The digest of a chunk, if nobody has to hash it."""
@@ -37,18 +59,9 @@ class _Lending:
         found = self.digests.get((ask.offset, ask.length, ask.verify))
         return self.readable.noted(ask.offset, ask.length, ask.verify) if found is None else found
 
-    def is_again(self, ask: Ask) -> bool:
-        """Whether its pull has asked for this before, or so it seems: mostly it asks for one after the other."""
-        pull = (ask.origin, ask.id)
-        before = self.reached.pop(pull, 0)
-        self.reached[pull] = max(before, ask.offset + ask.length)
-        if len(self.reached) > REACHED_MAX:
-            self.reached.pop(next(iter(self.reached)), None)
-        return ask.offset < before
-
-    def read(self, ask: Ask, known: bytes | None) -> tuple[Sequence[Part], bytes]:
+    def read(self, ask: Ask, known: bytes | None, *, is_again: bool) -> tuple[Sequence[Part], bytes]:
         """The chunk and its digest."""
-        if self.is_again(ask) or known is None:
+        if is_again or known is None:
             parts = self.readable.read(ask.offset, ask.length)
         else:
             parts = self.readable.as_is(ask.offset, ask.length)
@@ -73,6 +86,7 @@ class Chunks:
     def __init__(self, fqcn: str) -> None:
         self._fqcn = fqcn
         self._lendings: dict[bytes, _Lending] = {}
+        self._reached = _Reached()
 
     def add(self, offer_id: bytes, readable: Readable) -> None:
         """Lend it."""
@@ -96,7 +110,7 @@ class Chunks:
         if lending is None:  # released while it waited for a thread
             return OriginFailed(ref=_label(ask), origin=self._fqcn, why="it is no longer lent")
         try:
-            parts, digest = lending.read(ask, lending.known(ask))
+            parts, digest = lending.read(ask, lending.known(ask), is_again=self._reached.is_again(ask))
         except ZdlError as error:
             return error.with_traceback(None)  # whose frames would hold what is lent beyond its end
         except (OSError, ValueError) as error:
