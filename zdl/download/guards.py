@@ -68,7 +68,7 @@ class CheckedBuffers(Buffers):
                  unguarded: Collection[int] = frozenset()) -> None:
         super().__init__(manifest, buffers)
         self._fqcn = fqcn
-        self._notes = notes
+        self._verify, self._secret = notes.verify, notes.secret
         checked = [block for block in self.grid if not unguarded or not self._items(*block) <= set(unguarded)]
         digests = in_turns(self._digest_of_block, checked, is_slow=notes.verify is Verify.BLAKE3)
         self._noted = dict(zip(checked, digests))
@@ -90,7 +90,7 @@ class CheckedBuffers(Buffers):
 
     def noted(self, offset: int, length: int, verify: Verify) -> bytes | None:
         """See `zdl.protocol.digests.Readable`."""
-        return self._noted.get((offset, length)) if verify is self._notes.verify else None
+        return self._noted.get((offset, length)) if verify is self._verify else None
 
     def copy_into(self, offset: int, view: memoryview) -> None:
         """The byte range, copied. Blocks that are copied whole are compared as they are in the copy, which nobody changes.
@@ -106,11 +106,11 @@ class CheckedBuffers(Buffers):
                 self._compare(block, [view[start:start + size]] if is_whole else self.as_is(*block))
 
     def _compare(self, block: Range, parts: Sequence[bytes | memoryview]) -> None:
-        if digest_of(self._notes.verify, self._notes.secret, parts) != self._noted[block]:
+        if digest_of(self._verify, self._secret, parts) != self._noted[block]:
             raise SourceChanged(ref=f"bytes {block[0]} to {sum(block)}", origin=self._fqcn, why="they are not what was lent")
 
     def _digest_of_block(self, block: Range) -> bytes:
-        return digest_of(self._notes.verify, self._notes.secret, self.as_is(*block))
+        return digest_of(self._verify, self._secret, self.as_is(*block))
 
     def _items(self, offset: int, length: int) -> set[int]:
         return {item for item, _, _ in self._manifest.pieces(offset, length)} - {PADDING}
