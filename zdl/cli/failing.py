@@ -14,7 +14,6 @@ import click
 from zdl.errors import LeaseEnded, NoRoute, OptionError, Refused, TimedOut, UnknownRef, ZdlError
 
 ERROR = 1
-USAGE = 2
 PARTIAL = 7
 BELOW = 8
 INTERRUPTED = 130

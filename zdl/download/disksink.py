@@ -17,10 +17,9 @@ from zdl.download.names import RECORD, hidden
 from zdl.download.places import Place
 from zdl.download.records import Record, digest_of
 from zdl.download.spare import Spare
+from zdl.objects.manifest import Range
 from zdl.options import CHUNK_BYTES_MAX
 from zdl.refs import Ref
-
-Range = tuple[int, int]
 
 
 class DiskSink:

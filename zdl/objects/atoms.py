@@ -21,7 +21,6 @@ from uuid import UUID
 
 from zdl.errors import CannotPack, CannotUnpack
 
-_UUID_BYTES: Final = 16
 _MICROSECOND: Final = timedelta(microseconds=1)
 _TEXT: Final = (str,)
 _INT: Final = (int,)

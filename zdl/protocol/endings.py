@@ -171,7 +171,7 @@ class Endings:
             if receiver.outcome is None and receiver.cut_off_at is not None and receiver.cut_off_at + options.lost_grace_s <= now:
                 effects += self.settle(transaction, name, Outcome.LOST, now)
             elif receiver.outcome is None and budgets.silence_s is not None and receiver.heard_at + budgets.silence_s <= now:
-                effects += self._withdraw_from(transaction, name, receiver)
+                effects += self._withdraw_from(name, receiver)
                 effects += self.settle(transaction, name, Outcome.EXPIRED, now)
             elif receiver.gave_up is not None:
                 effects += self.give_up(transaction, name, None, now)
@@ -181,7 +181,7 @@ class Endings:
             effects += self.end(transaction, Outcome.PARTIAL if transaction.finished() else Outcome.FAILED, now)
         return effects
 
-    def _withdraw_from(self, transaction: Transaction, name: str, receiver: Receiver) -> list[Effect]:
+    def _withdraw_from(self, name: str, receiver: Receiver) -> list[Effect]:
         """One receiver's time is up: its pulls are told."""
         told: list[Effect] = [
             Post(Withdrawn(self._me, name, number, offer_id, Outcome.EXPIRED.value))

@@ -1,10 +1,8 @@
-"""Which frame holds what, and the limits of the wire."""
+"""The version of the wire, and its limits; which frame holds what stands in `zdl.protocol`."""
 
 from __future__ import annotations
 
 WIRE_VERSION = 1
-HEADER_FRAME = 0
-BODY_FRAMES_FROM = 1
 
 # Everything that routing needs fits in far less; a larger header is an error of its sender, and a
 # small bound keeps a hostile one cheap to refuse (msgpack takes up to 72 times the bytes it is given).
