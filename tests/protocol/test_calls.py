@@ -147,6 +147,18 @@ def test_deadlines_come_in_the_order_of_time_and_settled_calls_have_none() -> No
     machine.check()
 
 
+def test_the_deadlines_of_calls_that_were_settled_do_not_pile_up_behind_that_of_one_that_waits() -> None:
+    it = calls()
+    it.start(question(timeout_s=1.0), 0.0)
+    for number in range(101, 601):
+        assert it.start(question(timeout_s=5.0), 0.0)[0] == number
+        it.receive(reply(number), 0.0)
+        it.check()
+    assert it.deadline() == 1.0 and len(it) == 1
+    assert any("TimedOut" in each or "timed" in each for each in map(repr, it.tick(1.0)))
+    assert it.deadline() is None
+
+
 def progress(number: int = 100, origin: str = "site-2") -> Progress:
     return Progress(origin, "site-1", number, {"step": 3})
 

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from zdl.errors import Busy, Cancelled, PeerLost, TimedOut, ZdlError, from_wire, to_wire
 from zdl.fqcn import is_ancestor, is_within
 from zdl.options import CallOptions
+from zdl.protocol.calendar import STALE_MIN
 from zdl.protocol.effects import (
     Abort,
     CallProgressed,
@@ -128,6 +129,9 @@ class Calls:
         self._calls[number] = Call(question.target, question.channel, question.topic, now, deadline, question.timeout_s)
         if deadline is not None:
             heapq.heappush(self._deadlines, (deadline, number))
+            if len(self._deadlines) > 2 * len(self._calls) + STALE_MIN:  # of settled calls, behind that of one that is not
+                self._deadlines = [(call.deadline, each) for each, call in self._calls.items() if call.deadline is not None]
+                heapq.heapify(self._deadlines)
         request = Request(self._me, question.target, number, question.channel, question.topic, question.timeout_s,
                           question.headers, question.body, route=() if question.trace else None)
         return number, [Post(request)]
@@ -217,6 +221,7 @@ class Calls:
     def check(self) -> None:
         """All invariants; for simulation."""
         assert len(self._calls) <= self._options.calls_max
+        assert len(self._deadlines) <= 2 * self._options.calls_max + STALE_MIN + 1
         timed = {number for _, number in self._deadlines}
         assert all(call.deadline is None or number in timed for number, call in self._calls.items())
 
