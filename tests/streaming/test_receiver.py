@@ -107,22 +107,6 @@ def test_a_consumer_that_raises_anywhere_ends_its_stream_and_no_other(trees: Tre
     assert site.streams.stream_objects("metrics", "round", {}, ["server"], Counting(3))[0] is ReturnCode.OK
 
 
-@pytest.mark.row("X5")
-def test_a_factory_that_raises_when_it_gets_its_consumer_back_is_told_of_in_the_log_and_ends_nothing(
-        trees: Trees, logged_errors: list[str]) -> None:
-    server, site = trees.grow("server", "site-1")
-    noting = Noting()
-    noting.raises_in = "return"
-    noting.register(server)
-    for _ in range(2):
-        assert site.streams.stream_objects("metrics", "round", {}, ["server"], Counting(3)) == (
-            ReturnCode.OK, {"server": {"rc": "ok"}})
-    eventually(lambda: len(logged_errors) == 2)
-    assert all("ValueError: in return" in each for each in logged_errors)
-    logged_errors.clear()
-    eventually(lambda: "0 streams out, 0 in" in repr(server.pushing))
-
-
 @pytest.mark.row("X4")
 def test_the_context_is_sent_once_and_shared_on_each_side_and_app_never_travels(trees: Trees) -> None:
     server, site = trees.grow("server", "site-1")
