@@ -228,10 +228,10 @@ class Puller:
         return transfer
 
     def ended(self, transfer: Transfer, error: ZdlError | None) -> None:
-        """It is over."""
+        """It is over. Who looks from another thread takes it to be so when it has its seconds: so these come last."""
         transfer.moved_at = time.monotonic()
-        transfer.seconds = transfer.moved_at - transfer.started_at
         transfer.error = error
+        transfer.seconds = transfer.moved_at - transfer.started_at
 
     def pull(self, wanted: Sequence[tuple[Source, Sink]], *, timeout_s: float | None, abort: Signal | None,
              progress: Progress | None, renew_s: float | None = None, transfers: Mapping[Sink, Transfer] = NO_TRANSFERS,
