@@ -39,6 +39,22 @@ def test_a_producer_is_finalized_whatever_happens(trees: Trees) -> None:
 
 
 @pytest.mark.row("X5")
+@pytest.mark.parametrize(("context", "targets", "error"), [({"of": object()}, ["server"], CannotPack), ({}, [], OptionError)])
+def test_a_producer_whose_stream_cannot_be_opened_is_finalized_too(
+        trees: Trees, context: dict[str, object], targets: list[str], error: type[Exception]) -> None:
+    _, site = trees.grow("server", "site-1")
+    ends: list[object] = []
+
+    class Ending(Counting):
+        def finalize(self, context: Context) -> None:
+            ends.append(context)
+
+    with pytest.raises(error):
+        site.streams.stream_objects("metrics", "round", context, targets, Ending(2))
+    assert ends == [context]
+
+
+@pytest.mark.row("X5")
 @pytest.mark.parametrize("also_in", ["", "produce", "signal"])
 def test_a_finalize_that_raises_is_the_error_of_a_stream_that_had_none(
         trees: Trees, caplog: pytest.LogCaptureFixture, also_in: str) -> None:

@@ -59,7 +59,7 @@ class ObjectProducer(ABC):
         """
 
     def finalize(self, context: Context) -> None:
-        """The stream has ended, well or not: let go of what it was made of."""
+        """The stream has ended, well or not, or could not be opened: let go of what it was made of."""
 
 
 class ObjectConsumer(ABC):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import TypeVar
 
 from zdl.cell.codes import ReturnCode, code_of
 from zdl.cell.handlers import Raised, guarded
@@ -14,6 +15,7 @@ from zdl.streaming.feeding import Feeding
 
 _LOG = logging.getLogger("zdl.streaming")
 Ended = tuple[ReturnCode, object]
+Value = TypeVar("Value")
 
 
 def run(fan: Fan, producer: ObjectProducer, context: Context, *, fqcn: str, name: str, ahead_max: int | None) -> Ended:
@@ -32,6 +34,18 @@ def run(fan: Fan, producer: ObjectProducer, context: Context, *, fqcn: str, name
             fqcn=fqcn, channel=channel, topic=topic, kind=done.kind, text=done.text))
         raise error
     return done
+
+
+def opened(producer: ObjectProducer, context: Context, open_fan: Callable[[], Value]) -> Value:
+    """What is opened for a producer; one whose stream cannot be opened is finalized too, before who asked hears why."""
+    is_open = False
+    try:
+        found = open_fan()
+        is_open = True
+        return found
+    finally:
+        if not is_open:
+            producer.finalize(context)
 
 
 def wants_replies(producer: ObjectProducer) -> bool:

@@ -33,7 +33,7 @@ from zdl.streaming.inflow import Inflow
 from zdl.streaming.outbox import Outbox
 from zdl.streaming.reader import Blob, StreamReader, read_blob
 from zdl.streaming.receiver import Callback, Consuming, Processing
-from zdl.streaming.sender import Ended, ObjectWriter, run, wants_replies
+from zdl.streaming.sender import Ended, ObjectWriter, opened, run, wants_replies
 from zdl.streaming.subscription import Subscription
 from zdl.streaming.writer import BlobHandle, Bytes, StreamWriter
 
@@ -190,7 +190,8 @@ class Streams:
         """
         if ahead_max is not None and ahead_max < 1:
             raise OptionError(name="ahead_max", value=str(ahead_max), allowed="a number from 1 on, or None")
-        fan, own = self._hub.fan(channel, topic, context, targets, wants_replies=wants_replies(producer), workflow=workflow)
+        fan, own = opened(producer, context, lambda: self._hub.fan(
+            channel, topic, context, targets, wants_replies=wants_replies(producer), workflow=workflow))
         own[StreamContextKey.APP] = app
         unlink = None if abort is None else abort.on_trigger(fan.abort)
         try:
