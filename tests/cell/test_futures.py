@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -92,6 +94,24 @@ def test_a_callback_runs_on_the_pool_and_one_of_a_bare_future_where_it_is_settle
     bare.add_done_callback(lambda future: names.append(threading.current_thread().name))
     settle(bare, error=NoRoute(target="x", at="y", why="z"))
     assert names[1] == threading.current_thread().name
+
+
+@pytest.mark.parametrize("is_filtered", [False, True])
+def test_a_future_that_has_called_back_is_gone_with_its_reply_when_nobody_has_it(site: Cell, is_filtered: bool) -> None:
+    """At once: a reply may be large, and Python looks for cycles when there are many objects, not when they are large."""
+    if is_filtered:
+        site.filters.incoming_reply("task", "echo")(lambda message: message)
+    called = threading.Event()
+    gc.disable()
+    try:
+        future = site.request_future("server", "task", "echo", "it")
+        future.add_done_callback(lambda done: called.set())
+        assert called.wait(PATIENCE_S)
+        held = weakref.ref(future)
+        del future
+        assert eventually(lambda: held() is None, what="nobody who has it")
+    finally:
+        gc.enable()
 
 
 def test_who_was_cancelled_is_not_settled(site: Cell) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -117,6 +119,21 @@ def test_a_consumer_is_told_that_it_is_complete_and_then_the_origin_is(pair: tup
     assert one.downloads.pull(ref, consumer=noted) is noted
     assert (noted.data, noted.ends) == ([0, 1, 2, 3, 4], [(ref.source.offer_id.hex(), "None")])
     assert lent.wait(PATIENCE_S).is_complete
+
+
+def test_what_a_consumer_has_kept_is_gone_when_nobody_has_the_consumer(pair: tuple[Cell, Cell]) -> None:
+    """At once: it may be large, and Python looks for cycles when there are many objects, not when they are large."""
+    server, one = pair
+    ref, _ = lent_by(server, Numbers(20))
+    gc.disable()
+    try:
+        noted = Noted()
+        one.downloads.pull(ref, consumer=noted)
+        held = weakref.ref(noted)
+        del noted
+        assert eventually(lambda: held() is None, what="nobody who has it")
+    finally:
+        gc.enable()
 
 
 def test_a_consumer_may_make_states_of_its_own_and_is_then_given_one_piece_at_a_time(pair: tuple[Cell, Cell]) -> None:

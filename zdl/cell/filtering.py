@@ -111,9 +111,11 @@ class FilteringCaller:
         inner = self._caller.future()  # its callbacks run on the pool
         self._caller.request_future(target, channel, topic, passed.body, replace(sending, resolve=False, abort=abort), future=inner)
         future.begin_behind(inner)
+        behind = [inner]  # until it is done: futures keep their callbacks, and these two would keep each other, and the reply
 
-        def came(done: CallFuture) -> None:
+        def came(done: concurrent.futures.Future[Reply]) -> None:
             """On the pool."""
+            behind.clear()
             if done.cancelled():
                 return
             error = done.exception()
@@ -132,7 +134,8 @@ class FilteringCaller:
             unlink()
             if done.cancelled():
                 abort.trigger("its future was cancelled")
-                inner.cancel()
+                for each in list(behind):
+                    each.cancel()
 
         inner.when_done(came, lambda error: settle(future, error=error))
         concurrent.futures.Future.add_done_callback(future, ended)

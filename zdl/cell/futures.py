@@ -181,17 +181,13 @@ class CallFuture(concurrent.futures.Future[Reply]):
 
     def add_done_callback(self, fn: Callable[[concurrent.futures.Future[Reply]], object]) -> None:
         """Have it called with this future soon after it is done."""
-        super().add_done_callback(lambda done: self._hand_over(lambda: _do(lambda: fn(done)), lambda closed: fn(done)))
+        pool = self._pool  # not the future itself, which keeps the callback: the reply would live until cycles are collected
+        super().add_done_callback(lambda done: _hand_over(pool, lambda: _do(lambda: fn(done)), lambda closed: fn(done)))
 
-    def when_done(self, job: Callable[[CallFuture], None], reject: Callable[[ZdlError], object]) -> None:
+    def when_done(self, job: Callable[[concurrent.futures.Future[Reply]], object], reject: Callable[[ZdlError], object]) -> None:
         """Have a job run on the pool soon after it is done; `reject` hears why it never will be."""
-        super().add_done_callback(lambda done: self._hand_over(lambda: job(self), reject))
-
-    def _hand_over(self, job: Callable[[], None], reject: Callable[[ZdlError], object]) -> None:
-        try:
-            self._pool.submit(Owed(job, reject))
-        except ZdlError as error:
-            reject(error)
+        pool = self._pool
+        super().add_done_callback(lambda done: _hand_over(pool, lambda: _do(lambda: job(done)), reject))
 
 
 class BareFuture(CallFuture):
@@ -204,6 +200,13 @@ class BareFuture(CallFuture):
 
 def _do(job: Callable[[], object]) -> None:
     job()
+
+
+def _hand_over(pool: Pool, job: Callable[[], None], reject: Callable[[ZdlError], object]) -> None:
+    try:
+        pool.submit(Owed(job, reject))
+    except ZdlError as error:
+        reject(error)
 
 
 def settle(future: concurrent.futures.Future[Reply], *, reply: Reply | None = None, error: ZdlError | None = None) -> None:
